@@ -1,0 +1,197 @@
+// Package eventlog is the one way to write to builds' logs, and the way to read
+// them.
+//
+// Append is a group commit: one writer takes all appends that wait, stores them
+// in one transaction, and answers each after the commit. While a transaction
+// runs, the next group gathers; an idle log commits at once. What waits is
+// bounded in appends and bytes: beyond the bound an append is answered with
+// Overloaded, at once.
+package eventlog
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// Bounds of one transaction and of what waits for the next ones.
+const (
+	groupEvents = 4000
+	groupBytes  = 4 << 20
+	waitAppends = 4096
+	waitBytes   = 64 << 20
+
+	// storeTimeout bounds one transaction, so that a store that hangs is
+	// reported as unavailable and callers do not pile up.
+	storeTimeout = 10 * time.Second
+
+	readEvents = 1000
+	readBytes  = 4 << 20
+)
+
+// Log appends to builds' logs and reads them. Run must be running for Append to answer.
+type Log struct {
+	events store.Events
+	// committed is told each build's new last event id, after the commit.
+	committed func(buildID string, lastEventID int64)
+	logger    *slog.Logger
+
+	work chan struct{} // capacity 1: something waits
+
+	mu      sync.Mutex
+	waiting []*request
+	bytes   int
+	closed  bool
+}
+
+type request struct {
+	append store.Append
+	bytes  int
+	answer chan answer // capacity 1: the writer never blocks on a caller that left
+}
+
+type answer struct {
+	store.Appended
+	err error
+}
+
+// New makes a log over the store. committed may be nil.
+func New(events store.Events, committed func(buildID string, lastEventID int64), logger *slog.Logger) *Log {
+	if committed == nil {
+		committed = func(string, int64) {}
+	}
+	return &Log{events: events, committed: committed, logger: logger, work: make(chan struct{}, 1)}
+}
+
+// Append stores the events at the end of the build's log and answers after the
+// commit. generation, where it is not 0, must be that of the build's lease.
+// Errors: InvalidArgument and TooLarge for the events, Fenced, Overloaded,
+// StoreUnavailable. After an error, or where ctx ends first, the events may or
+// may not be stored: keys make it safe to append them again.
+func (l *Log) Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error) {
+	if err := buildcast.ValidateBuildID(buildID); err != nil {
+		return store.Appended{}, err
+	}
+	r := &request{append: store.Append{BuildID: buildID, Events: events, Generation: generation}, answer: make(chan answer, 1)}
+	for i := range events {
+		if err := events[i].Validate(); err != nil {
+			return store.Appended{}, err
+		}
+		r.bytes += len(events[i].Data) + 200
+	}
+	if err := l.enqueue(r); err != nil {
+		return store.Appended{}, err
+	}
+	select {
+	case a := <-r.answer:
+		return a.Appended, a.err
+	case <-ctx.Done():
+		return store.Appended{}, context.Cause(ctx)
+	}
+}
+
+// Read gives the events after an id; see store.Events.
+func (l *Log) Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error) {
+	return l.events.ReadEvents(ctx, buildID, after, min(limit, readEvents), readBytes)
+}
+
+func (l *Log) enqueue(r *request) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return buildcast.Errorf(buildcast.StoreUnavailable, "the server is stopping; send it again to the next one").After(time.Second)
+	}
+	if len(l.waiting) >= waitAppends || l.bytes+r.bytes > waitBytes && len(l.waiting) > 0 {
+		return buildcast.Errorf(buildcast.Overloaded, "%d appends are waiting already; try again shortly", len(l.waiting)).After(time.Second)
+	}
+	l.waiting = append(l.waiting, r)
+	l.bytes += r.bytes
+	select {
+	case l.work <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run is the writer. It returns when ctx ends, after what waits has been
+// committed and answered; later appends are refused.
+func (l *Log) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-l.work:
+			l.commitWaiting(ctx)
+		case <-ctx.Done():
+			l.mu.Lock()
+			l.closed = true
+			l.mu.Unlock()
+			l.commitWaiting(ctx)
+			return nil
+		}
+	}
+}
+
+func (l *Log) commitWaiting(ctx context.Context) {
+	for group := l.take(); len(group) > 0; group = l.take() {
+		// A commit under way is finished even while the server stops: callers wait for it.
+		l.commit(context.WithoutCancel(ctx), group)
+	}
+}
+
+// take removes the next group from what waits.
+func (l *Log) take() []*request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, events, bytes := 0, 0, 0
+	for _, r := range l.waiting {
+		events += len(r.append.Events)
+		if n > 0 && (events > groupEvents || bytes+r.bytes > groupBytes) {
+			break
+		}
+		bytes += r.bytes
+		n++
+	}
+	group := l.waiting[:n:n]
+	l.waiting = append([]*request(nil), l.waiting[n:]...)
+	l.bytes -= bytes
+	return group
+}
+
+func (l *Log) commit(ctx context.Context, group []*request) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	appends := make([]store.Append, len(group))
+	for i, r := range group {
+		appends[i] = r.append
+	}
+	results, err := l.events.AppendEvents(ctx, appends)
+	if err != nil && len(group) > 1 && !buildcast.Retryable(err) {
+		// One of them must be at fault: let it fail alone.
+		for _, r := range group {
+			l.commit(ctx, []*request{r})
+		}
+		return
+	}
+	if err != nil {
+		l.logger.Warn("append failed", "appends", len(group), "error", err)
+		for _, r := range group {
+			r.answer <- answer{err: err}
+		}
+		return
+	}
+	last := make(map[string]int64, len(group))
+	for i := range results {
+		if results[i].Err == nil {
+			last[appends[i].BuildID] = results[i].Status.LastEventID
+		}
+	}
+	for i, r := range group {
+		r.answer <- answer{results[i], results[i].Err}
+	}
+	for id, n := range last {
+		l.committed(id, n)
+	}
+}

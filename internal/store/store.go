@@ -1,0 +1,133 @@
+// Package store says what a store must do, and holds no SQL. The stores live in
+// sqlite and postgres; storetest is the one conformance suite that both pass.
+//
+// Every method may be called from many goroutines. Errors are
+// *buildcast.Error: the methods say which codes they give beyond
+// StoreUnavailable, which any of them gives while the database cannot be
+// reached or cannot write, and after which the same call may be made again.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Append asks for events to be added to one build's log.
+type Append struct {
+	BuildID string
+	// Events have been validated. They are stored in this order.
+	Events []buildcast.NewEvent
+	// Generation, where it is not 0, fences the append: it is refused unless
+	// the build's lease still has this generation.
+	Generation int64
+}
+
+// Appended is the answer to one Append.
+type Appended struct {
+	// Events are the stored events in the order asked for. Where a key was
+	// there already, it is the event that was stored under it.
+	Events []buildcast.Event
+	// Status is the build's after the append.
+	Status buildcast.Status
+	// Err refuses this append alone: Fenced. The others of the call are stored.
+	Err error
+}
+
+// Events is the log.
+type Events interface {
+	// AppendEvents stores all appends in one transaction, and answers after its
+	// commit: it locks the builds' rows in id order, gives the ids, folds, and
+	// inserts. A build that is not there is created as an external one. Several
+	// appends of one call may be for the same build; they are taken in order.
+	// An error means that nothing of the call is known to be stored.
+	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
+
+	// ReadEvents gives the events with an id greater than after, in order, at
+	// most limit of them and about maxBytes of data, but at least one where
+	// there is one. An unknown build has none.
+	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
+
+	// LastEventIDs gives the last event id of those builds that exist; 0 where
+	// a build has no event yet.
+	LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error)
+}
+
+// NewBuild is a build to be created.
+type NewBuild struct {
+	ID      string
+	Project string
+	Prompt  string
+	Plan    *buildcast.Plan // nil: external
+	Deploy  string
+	// IdempotencyKey makes the creation idempotent for any id; empty: none.
+	IdempotencyKey string
+}
+
+// Filter selects builds for a list.
+type Filter struct {
+	Phase   buildcast.Phase // empty: any
+	Project string          // empty: any
+	// Before is the Next of the page before; empty: the first page.
+	Before string
+	Limit  int
+}
+
+// Page is one page of builds, the newest first.
+type Page struct {
+	Statuses []buildcast.Status
+	Next     string // empty: this was the last
+}
+
+// Builds keeps the builds themselves.
+type Builds interface {
+	// CreateBuild stores a queued build, or returns the one that is there
+	// already under the same id or idempotency key if it was asked for with the
+	// same words (created is then false). Conflict if it differs.
+	CreateBuild(ctx context.Context, b NewBuild) (build buildcast.Build, created bool, err error)
+	// GetBuild gives NotFound.
+	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
+	// ListBuilds gives InvalidArgument where Before is not a Next.
+	ListBuilds(ctx context.Context, f Filter) (Page, error)
+	// DeleteBuild removes a finished build and its log. NotFound, NotFinished.
+	DeleteBuild(ctx context.Context, id string) error
+}
+
+// Lease is the right to run one build. Whoever appends with its generation is
+// refused once the build has been claimed again.
+type Lease struct {
+	BuildID    string
+	Owner      string
+	Generation int64
+}
+
+// Leases hands builds that have a plan to those who run them. Times are the
+// store's own clock.
+type Leases interface {
+	// ClaimBuilds leases up to limit builds that have a plan, are not finished
+	// and whose lease is absent or over, the oldest first, each with the next
+	// generation. Builds in except are passed over: those the caller runs now.
+	ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]Lease, error)
+	// RenewLease extends the lease by ttl from now, even one that has run out,
+	// as long as nobody else has claimed the build. Fenced, or NotFound.
+	RenewLease(ctx context.Context, l Lease, ttl time.Duration) error
+	// ReleaseLeases ends all leases of the owner, so that they can be claimed
+	// at once. The generations stay.
+	ReleaseLeases(ctx context.Context, owner string) error
+}
+
+// Store is all of it.
+type Store interface {
+	Events
+	Builds
+	Leases
+	// Ping reports whether the store can write now.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// Unavailable is the error of a store that cannot be reached or cannot write.
+func Unavailable(cause error, what string) error {
+	return buildcast.Errorf(buildcast.StoreUnavailable, "%s; nothing was stored, try again shortly", what).After(time.Second).Because(cause)
+}
