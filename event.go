@@ -138,20 +138,20 @@ func validateData(data []byte) error {
 	}
 	depth := 0
 	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case c == '"':
+		switch data[i] {
+		case '"':
 			n, err := scanString(data[i:])
 			if err != nil {
 				return err
 			}
 			i += n - 1
-		case c == '{' || c == '[':
+		case '{', '[':
 			if depth++; depth > maxDataDepth {
 				return fmt.Errorf("is nested deeper than %d levels", maxDataDepth)
 			}
-		case c == '}' || c == ']':
+		case '}', ']':
 			depth--
-		case c == 'e' || c == 'E':
+		case 'e', 'E':
 			// Outside strings an e is the exponent of a number, or in true and false.
 			digits := 0
 			for j := i + 1; j < len(data) && (data[j] == '-' || data[j] == '+' || data[j] >= '0' && data[j] <= '9'); j++ {

@@ -2,6 +2,7 @@ package buildcast
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestNewEventValidate(t *testing.T) {
 				}
 				return
 			}
-			if e := err.(*Error); e.Field != tt.at {
+			if e, _ := errors.AsType[*Error](err); e.Field != tt.at {
 				t.Errorf("field %q, want %q", e.Field, tt.at)
 			}
 		})

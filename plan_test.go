@@ -2,6 +2,7 @@ package buildcast
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -54,9 +55,8 @@ func TestPlanValidate(t *testing.T) {
 				}
 				return
 			}
-			e, ok := err.(*Error)
-			if !ok || e.Field != tt.at {
-				t.Fatalf("error %v at %q, want one at %q", err, e.Field, tt.at)
+			if e, ok := errors.AsType[*Error](err); !ok || e.Field != tt.at {
+				t.Fatalf("error %v, want one at %q", err, tt.at)
 			}
 		})
 	}

@@ -1,0 +1,43 @@
+# make test   installs what is missing (Debian packages, npm) and runs everything
+# make help   the other targets
+
+GO      ?= go
+TOOLS   := $(CURDIR)/.tools
+FUZZ    ?= 30s
+ROUNDS  ?= 50
+
+.PHONY: help test deps build lint vuln fuzz chaos bench clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+test: deps ## install what is missing, then vet and test everything under the race detector
+	$(GO) vet ./...
+	@unformatted=$$(gofmt -l . | grep -v node_modules); [ -z "$$unformatted" ] || { echo "gofmt these files: $$unformatted"; exit 1; }
+	$(GO) test -race -timeout 15m ./...
+
+deps: ## install PostgreSQL where it is missing (Debian packages)
+	@scripts/install-deps
+
+build: ## bin/buildcast
+	$(GO) build -trimpath -o bin/buildcast ./cmd/buildcast
+
+lint: ## golangci-lint with the import directions, gofumpt
+	cd tools && $(GO) build -o $(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(TOOLS)/golangci-lint run ./...
+
+vuln: ## known vulnerabilities (needs the network)
+	cd tools && $(GO) build -o $(TOOLS)/govulncheck golang.org/x/vuln/cmd/govulncheck
+	$(TOOLS)/govulncheck ./...
+
+fuzz: ## each fuzz target for FUZZ (30s)
+	@scripts/fuzz $(FUZZ)
+
+chaos: deps ## kill -9 the server ROUNDS (50) times while builds run and clients append, on both stores
+	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill' ./internal/chaostest
+
+bench: deps ## ingest beside one INSERT per event; see bench/README.md
+	@bench/run
+
+clean: ## remove what the targets made
+	rm -rf bin .tools
