@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestEventJSON(t *testing.T) {
@@ -88,6 +90,15 @@ func TestTimeText(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
+}
+
+func TestTimeTextIsRFC3339(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.UnixMilli(rapid.Int64Range(0, 253402300799999).Draw(t, "ms")).UTC()
+		if got, want := TimeOf(at).String(), at.Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	})
 }
 
 func FuzzValidateBuildID(f *testing.F) {

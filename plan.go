@@ -31,7 +31,7 @@ const (
 // then build; then the output directory goes to the deploy target.
 type Plan struct {
 	Name  string `json:"name"`
-	Tasks []Task `json:"tasks"`
+	Tasks []Task `json:"tasks,omitempty"`
 	// Install and Build are shell commands run in the workspace after the tasks.
 	Install string `json:"install,omitempty"`
 	Build   string `json:"build,omitempty"`
@@ -172,10 +172,11 @@ func ValidateDeploy(target string) error {
 }
 
 func (p *Plan) validateCommands() error {
-	for field, command := range map[string]string{"install": p.Install, "build": p.Build} {
-		if err := validateCommand(command, field); err != nil {
-			return err
-		}
+	if err := validateCommand(p.Install, "install"); err != nil {
+		return err
+	}
+	if err := validateCommand(p.Build, "build"); err != nil {
+		return err
 	}
 	return validateTimeout(p.Timeout, "timeout")
 }

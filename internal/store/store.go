@@ -49,6 +49,9 @@ type Events interface {
 	// there is one. An unknown build has none.
 	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
 
+	// Statuses gives the statuses of those builds that exist.
+	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
+
 	// LastEventIDs gives the last event id of those builds that exist; 0 where
 	// a build has no event yet.
 	LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error)

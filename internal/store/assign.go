@@ -1,0 +1,71 @@
+package store
+
+import (
+	"github.com/buildcast/buildcast"
+)
+
+// Row is a build's row as an append locks it.
+type Row struct {
+	Status     buildcast.Status
+	Generation int64
+	changed    bool
+}
+
+// EventKey is an idempotency key within its build.
+type EventKey struct{ BuildID, Key string }
+
+// Inserted is an event to be inserted, with its key.
+type Inserted struct {
+	buildcast.Event
+	Key string
+}
+
+// Assigned is what a transaction has to write, and what it answers.
+type Assigned struct {
+	Appended []Appended
+	Insert   []Inserted
+	Update   []buildcast.Status // of the builds whose logs have grown
+}
+
+// Assign does what both stores do the same between locking the rows and
+// inserting: it checks the fences and the keys, gives the ids and folds. rows
+// has a row for each build of the appends; keyed has the events that are stored
+// under the appends' keys already.
+func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast.Event, now buildcast.Time) Assigned {
+	a := Assigned{Appended: make([]Appended, len(appends))}
+	for i, ap := range appends {
+		row, out := rows[ap.BuildID], &a.Appended[i]
+		if ap.Generation != 0 && ap.Generation != row.Generation {
+			out.Err = buildcast.Errorf(buildcast.Fenced, "build %s has been taken over: lease %d has replaced %d", ap.BuildID, row.Generation, ap.Generation)
+			out.Status = row.Status
+			continue
+		}
+		out.Events = make([]buildcast.Event, len(ap.Events))
+		for j, in := range ap.Events {
+			key := EventKey{ap.BuildID, in.Key}
+			if stored, ok := keyed[key]; ok && in.Key != "" {
+				out.Events[j] = stored
+				continue
+			}
+			e := buildcast.Event{ID: row.Status.LastEventID + 1, BuildID: ap.BuildID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
+			if e.Timestamp.IsZero() {
+				e.Timestamp = now
+			}
+			row.Status.Apply(&e)
+			row.changed = true
+			out.Events[j] = e
+			a.Insert = append(a.Insert, Inserted{e, in.Key})
+			if in.Key != "" {
+				keyed[key] = e
+			}
+		}
+		out.Status = row.Status
+	}
+	for _, ap := range appends {
+		if row := rows[ap.BuildID]; row.changed {
+			row.changed = false // once for each build
+			a.Update = append(a.Update, row.Status)
+		}
+	}
+	return a
+}

@@ -1,0 +1,53 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Build is the queued build that is asked for, and its plan as JSON; nil where
+// it is external.
+func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
+	b := buildcast.Build{
+		ID: n.ID, Project: n.Project, Prompt: n.Prompt, Plan: n.Plan, Deploy: n.Deploy,
+		Status: buildcast.NewStatus(n.ID, n.Project, now), CreatedAt: now,
+	}
+	if n.Plan == nil {
+		return b, nil, nil
+	}
+	plan, err := json.Marshal(n.Plan)
+	return b, plan, err
+}
+
+// Matches gives Conflict unless the build that is there was asked for with the
+// same words. Its id does not count: where it differs, the idempotency key was
+// the same.
+func (n NewBuild) Matches(there buildcast.Build) error {
+	want, err := json.Marshal(n.Plan)
+	if err != nil {
+		return err
+	}
+	have, err := json.Marshal(there.Plan)
+	if err != nil {
+		return err
+	}
+	if n.Project == there.Project && n.Prompt == there.Prompt && n.Deploy == there.Deploy && bytes.Equal(want, have) {
+		return nil
+	}
+	if there.ID != n.ID {
+		return buildcast.Errorf(buildcast.Conflict, "build %s was made under this idempotency key with another request: use a new key", there.ID).At("Idempotency-Key")
+	}
+	return buildcast.Errorf(buildcast.Conflict, "build %s exists and differs: choose another id, or leave it out to get a new one", n.ID).At("id")
+}
+
+// NoBuild is the error for an id that no build has.
+func NoBuild(id string) error {
+	return buildcast.Errorf(buildcast.NotFound, "there is no build %s", id)
+}
+
+// StillRunning is the error for deleting a build that is not finished.
+func StillRunning(id string) error {
+	return buildcast.Errorf(buildcast.NotFinished, "build %s is not finished: cancel it first", id)
+}

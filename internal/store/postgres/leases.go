@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// ClaimBuilds implements store.Leases. A row that is locked is being claimed or
+// appended to by another: it is passed over.
+func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
+	rows, err := s.pool.Query(ctx, `
+		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval, lease_generation = lease_generation + 1
+		WHERE id IN (
+			SELECT id FROM builds
+			WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= now() AND id <> ALL($3)
+			ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED)
+		RETURNING id, lease_generation, created_at`, owner, ttl, append([]string{}, except...), limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	var claimed store.Claimed
+	l := store.Lease{Owner: owner}
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&l.BuildID, &l.Generation, &at}, func() error {
+		claimed.Add(l, at)
+		return nil
+	})
+	return claimed.OldestFirst(), unavailable(err)
+}
+
+// RenewLease implements store.Leases.
+func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration) error {
+	tag, err := s.pool.Exec(ctx, `
+		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval WHERE id = $3 AND lease_generation = $4`,
+		l.Owner, ttl, l.BuildID, l.Generation)
+	if err != nil || tag.RowsAffected() == 1 {
+		return unavailable(err)
+	}
+	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
+		return err
+	}
+	return buildcast.Errorf(buildcast.Fenced, "build %s has been taken over from lease %d", l.BuildID, l.Generation)
+}
+
+// ReleaseLeases implements store.Leases.
+func (s *Store) ReleaseLeases(ctx context.Context, owner string) error {
+	_, err := s.pool.Exec(ctx, `UPDATE builds SET lease_owner = NULL, lease_until = '-infinity' WHERE lease_owner = $1 AND finished_at IS NULL`, owner)
+	return unavailable(err)
+}

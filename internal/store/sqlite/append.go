@@ -1,0 +1,181 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// insertRows is how many events one statement inserts: the cost of a statement
+// is shared by its rows.
+const insertRows = 64
+
+// statements are prepared once on the writing connection.
+type statements struct {
+	lock, create, keyed, insert, insertMany, update *sql.Stmt
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	row := "(?,?,?,?,?,?,?)"
+	insert := `INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at) VALUES `
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&s.stmts.lock, `SELECT status, lease_generation FROM builds WHERE id = ?`},
+		{&s.stmts.create, `INSERT INTO builds (id, status, created_at, updated_at) VALUES (?, ?, ?, ?)`},
+		{&s.stmts.keyed, `SELECT id, event_type, event_data, progress, created_at FROM project_build_events WHERE build_id = ? AND key = ?`},
+		{&s.stmts.insert, insert + row},
+		{&s.stmts.insertMany, insert + strings.Repeat(row+",", insertRows-1) + row},
+		{&s.stmts.update, `UPDATE builds SET last_event_id = ?, status = ?, updated_at = ?, finished_at = ? WHERE id = ?`},
+	} {
+		stmt, err := s.write.PrepareContext(ctx, p.text)
+		if err != nil {
+			return err
+		}
+		*p.stmt = stmt
+	}
+	return nil
+}
+
+// AppendEvents implements store.Events. BEGIN IMMEDIATE on the one writing
+// connection is the lock of all rows.
+func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	a, err := s.append(ctx, tx, appends)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, unavailable(err)
+	}
+	return a.Appended, nil
+}
+
+func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append) (store.Assigned, error) {
+	now := buildcast.Now()
+	rows := make(map[string]*store.Row)
+	keyed := make(map[store.EventKey]buildcast.Event)
+	lock, keyStmt := tx.StmtContext(ctx, s.stmts.lock), tx.StmtContext(ctx, s.stmts.keyed)
+	for _, ap := range appends {
+		if rows[ap.BuildID] == nil {
+			row, err := s.lockRow(ctx, tx, lock, ap.BuildID, now)
+			if err != nil {
+				return store.Assigned{}, err
+			}
+			rows[ap.BuildID] = row
+		}
+		for _, e := range ap.Events {
+			if e.Key == "" {
+				continue
+			}
+			stored := buildcast.Event{BuildID: ap.BuildID}
+			switch err := scanEvent(keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key), &stored); err {
+			case nil:
+				keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
+			case sql.ErrNoRows:
+			default:
+				return store.Assigned{}, err
+			}
+		}
+	}
+	a := store.Assign(appends, rows, keyed, now)
+	if err := s.insertEvents(ctx, tx, a.Insert); err != nil {
+		return a, err
+	}
+	update := tx.StmtContext(ctx, s.stmts.update)
+	for i := range a.Update {
+		st := &a.Update[i]
+		text, err := json.Marshal(st)
+		if err != nil {
+			return a, err
+		}
+		if _, err := update.ExecContext(ctx, st.LastEventID, string(text), now.Std().UnixMilli(), finishedAt(st), st.BuildID); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+// lockRow reads the build's row, and makes that of an external build where
+// there is none.
+func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, id string, now buildcast.Time) (*store.Row, error) {
+	row := &store.Row{}
+	var text string
+	switch err := lock.QueryRowContext(ctx, id).Scan(&text, &row.Generation); err {
+	case nil:
+		return row, json.Unmarshal([]byte(text), &row.Status)
+	case sql.ErrNoRows:
+	default:
+		return nil, err
+	}
+	row.Status = buildcast.NewStatus(id, "", now)
+	b, err := json.Marshal(row.Status)
+	if err != nil {
+		return nil, err
+	}
+	ms := now.Std().UnixMilli()
+	_, err = tx.StmtContext(ctx, s.stmts.create).ExecContext(ctx, id, string(b), ms, ms)
+	return row, err
+}
+
+func (s *Store) insertEvents(ctx context.Context, tx *sql.Tx, events []store.Inserted) error {
+	args := make([]any, 0, 7*insertRows)
+	for chunk := range slices.Chunk(events, insertRows) {
+		if len(chunk) == insertRows {
+			args = args[:0]
+			for i := range chunk {
+				args = eventArgs(args, &chunk[i])
+			}
+			if _, err := tx.StmtContext(ctx, s.stmts.insertMany).ExecContext(ctx, args...); err != nil {
+				return err
+			}
+			continue
+		}
+		one := tx.StmtContext(ctx, s.stmts.insert)
+		for i := range chunk {
+			if _, err := one.ExecContext(ctx, eventArgs(args[:0], &chunk[i])...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func eventArgs(args []any, e *store.Inserted) []any {
+	var key any
+	if e.Key != "" {
+		key = e.Key
+	}
+	return append(args, e.BuildID, e.ID, e.Type, string(e.Data), key, e.Progress, e.Timestamp.Std().UnixMilli())
+}
+
+func finishedAt(s *buildcast.Status) any {
+	if s.FinishedAt == nil {
+		return nil
+	}
+	return s.FinishedAt.Std().UnixMilli()
+}
+
+// scanEvent reads id, event_type, event_data, progress, created_at.
+func scanEvent(row interface{ Scan(...any) error }, e *buildcast.Event) error {
+	var data string
+	var at int64
+	if err := row.Scan(&e.ID, &e.Type, &data, &e.Progress, &at); err != nil {
+		return err
+	}
+	e.Data, e.Timestamp = json.RawMessage(data), msTime(at)
+	return nil
+}
+
+func msTime(ms int64) buildcast.Time { return buildcast.TimeOf(time.UnixMilli(ms)) }

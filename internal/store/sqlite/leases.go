@@ -1,0 +1,65 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// ClaimBuilds implements store.Leases.
+func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
+	skip, err := json.Marshal(append([]string{}, except...))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	rows, err := s.write.QueryContext(ctx, `
+		UPDATE builds SET lease_owner = ?1, lease_until = ?2, lease_generation = lease_generation + 1
+		WHERE id IN (
+			SELECT id FROM builds
+			WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= ?3
+			AND id NOT IN (SELECT value FROM json_each(?4))
+			ORDER BY created_at, id LIMIT ?5)
+		RETURNING id, lease_generation, created_at`,
+		owner, now.Add(ttl).UnixMilli(), now.UnixMilli(), string(skip), limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	var claimed store.Claimed
+	for rows.Next() {
+		l := store.Lease{Owner: owner}
+		var at int64
+		if err := rows.Scan(&l.BuildID, &l.Generation, &at); err != nil {
+			return nil, unavailable(err)
+		}
+		claimed.Add(l, time.UnixMilli(at))
+	}
+	return claimed.OldestFirst(), unavailable(rows.Err())
+}
+
+// RenewLease implements store.Leases.
+func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration) error {
+	res, err := s.write.ExecContext(ctx, `
+		UPDATE builds SET lease_owner = ?, lease_until = ? WHERE id = ? AND lease_generation = ?`,
+		l.Owner, time.Now().Add(ttl).UnixMilli(), l.BuildID, l.Generation)
+	if err != nil {
+		return unavailable(err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return unavailable(err)
+	}
+	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
+		return err
+	}
+	return buildcast.Errorf(buildcast.Fenced, "build %s has been taken over from lease %d", l.BuildID, l.Generation)
+}
+
+// ReleaseLeases implements store.Leases.
+func (s *Store) ReleaseLeases(ctx context.Context, owner string) error {
+	_, err := s.write.ExecContext(ctx, `UPDATE builds SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = ? AND finished_at IS NULL`, owner)
+	return unavailable(err)
+}

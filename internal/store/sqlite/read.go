@@ -1,0 +1,83 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+
+	"github.com/buildcast/buildcast"
+)
+
+// ReadEvents implements store.Events.
+func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT id, event_type, event_data, progress, created_at FROM project_build_events
+		WHERE build_id = ? AND id > ? ORDER BY id LIMIT ?`, buildID, after, limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	var events []buildcast.Event
+	size := 0
+	for size < maxBytes && rows.Next() {
+		e := buildcast.Event{BuildID: buildID}
+		if err := scanEvent(rows, &e); err != nil {
+			return nil, unavailable(err)
+		}
+		size += len(e.Data)
+		events = append(events, e)
+	}
+	return events, unavailable(rows.Err())
+}
+
+// Statuses implements store.Events.
+func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
+	statuses := make(map[string]buildcast.Status, len(buildIDs))
+	err := s.eachOf(ctx, `SELECT id, status FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {
+		var id, text string
+		var st buildcast.Status
+		if err := rows.Scan(&id, &text); err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(text), &st); err != nil {
+			return err
+		}
+		statuses[id] = st
+		return nil
+	})
+	return statuses, err
+}
+
+// LastEventIDs implements store.Events.
+func (s *Store) LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error) {
+	last := make(map[string]int64, len(buildIDs))
+	err := s.eachOf(ctx, `SELECT id, last_event_id FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {
+		var id string
+		var n int64
+		if err := rows.Scan(&id, &n); err != nil {
+			return err
+		}
+		last[id] = n
+		return nil
+	})
+	return last, err
+}
+
+// eachOf runs the query for the builds and gives each row to scan.
+func (s *Store) eachOf(ctx context.Context, query string, buildIDs []string, scan func(*sql.Rows) error) error {
+	ids, err := json.Marshal(buildIDs)
+	if err != nil {
+		return err
+	}
+	rows, err := s.read.QueryContext(ctx, query, string(ids))
+	if err != nil {
+		return unavailable(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return unavailable(err)
+		}
+	}
+	return unavailable(rows.Err())
+}

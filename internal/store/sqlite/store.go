@@ -1,0 +1,111 @@
+// Package sqlite keeps builds and their logs in one SQLite file: WAL, every
+// commit synced, one writing connection beside a pool of readers.
+//
+// The file belongs to one process: a second is refused when it opens it.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+var _ store.Store = (*Store)(nil)
+
+const readers = 8
+
+// Store is a store.Store in one file.
+type Store struct {
+	lock  *os.File
+	write *sql.DB // one connection
+	read  *sql.DB
+	stmts statements
+}
+
+// Open opens the database file, making it and its directory where they are
+// missing, and brings its schema up to date.
+func Open(ctx context.Context, path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the data directory %s: %w; choose another with --data-dir", filepath.Dir(path), err)
+	}
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{lock: lock}
+	if err := s.open(ctx, path); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("cannot open the database %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string) (err error) {
+	pragmas := "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=cache_size(-16000)"
+	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String()
+	if s.write, err = sql.Open("sqlite", file+pragmas); err != nil {
+		return err
+	}
+	s.write.SetMaxOpenConns(1)
+	if err := migrateUp(ctx, s.write); err != nil {
+		return err
+	}
+	if s.read, err = sql.Open("sqlite", file+"?_pragma=busy_timeout(5000)&_pragma=query_only(true)&_pragma=cache_size(-4000)"); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	return s.prepare(ctx)
+}
+
+// lockFile takes the lock that makes the database this process's own. The kernel
+// lets go of it when the process ends, however it ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write in the data directory: %w; choose another with --data-dir", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		pid, _ := os.ReadFile(path)
+		f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+		}
+		return nil, fmt.Errorf("%s is in use by another buildcast (pid %s): stop it, choose another --data-dir, or use Postgres (--database) to run several",
+			strings.TrimSuffix(path, ".lock"), strings.TrimSpace(string(pid)))
+	}
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0) // for the message above only
+	}
+	return f, nil
+}
+
+// Ping reports whether the store can write now.
+func (s *Store) Ping(ctx context.Context) error {
+	tx, err := s.write.BeginTx(ctx, nil) // BEGIN IMMEDIATE takes the write lock
+	if err != nil {
+		return unavailable(err)
+	}
+	return unavailable(tx.Rollback())
+}
+
+// Close lets go of the file. Calls under way fail.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
