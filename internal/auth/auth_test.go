@@ -1,0 +1,141 @@
+package auth
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/buildcast/buildcast"
+)
+
+const key, other = "0123456789abcdef", "fedcba9876543210"
+
+func guard(t *testing.T, c Config) *Guard {
+	t.Helper()
+	g, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func request(method, host string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, "/api/builds", nil)
+	r.Host = host
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func TestKeys(t *testing.T) {
+	g := guard(t, Config{Keys: []string{key, other}})
+	tests := []struct {
+		name    string
+		method  string
+		headers []string
+		want    buildcast.Code
+	}{
+		{"reading is open", "GET", nil, ""},
+		{"and so is HEAD", "HEAD", nil, ""},
+		{"writing without a key", "POST", nil, buildcast.Unauthenticated},
+		{"deleting without a key", "DELETE", nil, buildcast.Unauthenticated},
+		{"an unknown method without a key", "PURGE", nil, buildcast.Unauthenticated},
+		{"the first key", "POST", []string{"Authorization", "Bearer " + key}, ""},
+		{"the second key", "POST", []string{"Authorization", "bearer " + other}, ""},
+		{"the other header", "POST", []string{"X-API-Key", key}, ""},
+		{"a wrong key", "POST", []string{"Authorization", "Bearer " + key + "0"}, buildcast.Unauthenticated},
+		{"a beginning of a key", "POST", []string{"Authorization", "Bearer " + key[:15]}, buildcast.Unauthenticated},
+		{"an empty key", "POST", []string{"Authorization", "Bearer "}, buildcast.Unauthenticated},
+		{"another scheme", "POST", []string{"Authorization", "Basic " + key}, buildcast.Unauthenticated},
+		{"a wrong bearer beside a right header", "POST", []string{"Authorization", "Bearer x", "X-API-Key", key}, buildcast.Unauthenticated},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			// With keys any host is served: a reverse proxy sends its own name.
+			if got := buildcast.CodeOf(g.Check(request(tt.method, "builds.example.com", tt.headers...))); got != tt.want {
+				t.Errorf("code %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestErrorsDoNotTellWhatWasWrong(t *testing.T) {
+	g := guard(t, Config{Keys: []string{key}})
+	none := g.Check(request("POST", "localhost"))
+	wrong := g.Check(request("POST", "localhost", "Authorization", "Bearer wrong-key-wrong-key"))
+	if none == nil || wrong == nil || none.Error() != wrong.Error() {
+		t.Errorf("a missing key gives %v, a wrong one %v", none, wrong)
+	}
+}
+
+func TestShortKeyIsRefusedAndNotShown(t *testing.T) {
+	_, err := New(Config{Keys: []string{key, "secret"}})
+	if buildcast.CodeOf(err) != buildcast.InvalidArgument || strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestBadOriginIsRefused(t *testing.T) {
+	if _, err := New(Config{TrustedOrigins: []string{"app.example.com/path"}}); buildcast.CodeOf(err) != buildcast.InvalidArgument {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestDNSRebinding: a page whose host name now resolves to 127.0.0.1 is of the
+// same origin in its browser's eyes, and only the Host header gives it away.
+func TestDNSRebinding(t *testing.T) {
+	g := guard(t, Config{})
+	for _, host := range []string{"localhost", "localhost:8080", "LOCALHOST.", "build-7.localhost:8081", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080", "[::1]"} {
+		if err := g.Check(request("GET", host)); err != nil {
+			t.Errorf("%s is refused: %v", host, err)
+		}
+	}
+	for _, host := range []string{"", "evil.example", "evil.example:8080", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "128.0.0.1", "0.0.0.0:8080", "[::2]:80", "10.0.0.1", "2130706433"} {
+		if err := g.Check(request("GET", host)); buildcast.CodeOf(err) != buildcast.PermissionDenied {
+			t.Errorf("%q is served: %v", host, err)
+		}
+	}
+	if err := guard(t, Config{AnyHost: true}).Check(request("GET", "10.0.0.1:8080")); err != nil {
+		t.Errorf("AnyHost refuses: %v", err)
+	}
+}
+
+// TestCrossSiteWrite: a form on any site can post to localhost from a
+// developer's browser.
+func TestCrossSiteWrite(t *testing.T) {
+	g := guard(t, Config{TrustedOrigins: []string{"https://app.example.com"}})
+	tests := []struct {
+		name, method string
+		headers      []string
+		want         buildcast.Code
+	}{
+		{"curl", "POST", nil, ""},
+		{"our own page", "POST", []string{"Sec-Fetch-Site", "same-origin"}, ""},
+		{"another site", "POST", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, buildcast.PermissionDenied},
+		{"another port of this machine", "POST", []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:8081"}, buildcast.PermissionDenied},
+		{"an old browser", "DELETE", []string{"Origin", "https://evil.example"}, buildcast.PermissionDenied},
+		{"a sandboxed frame", "POST", []string{"Origin", "null"}, buildcast.PermissionDenied},
+		{"a trusted site", "POST", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example.com"}, ""},
+		{"reading", "GET", []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := buildcast.CodeOf(g.Check(request(tt.method, "localhost:8080", tt.headers...))); got != tt.want {
+				t.Errorf("code %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzIsLoopback(f *testing.F) {
+	for _, s := range []string{"localhost:80", "[::1]:80", "127.0.0.1", "a.localhost.", "[", "]", ":", "::1%lo"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if isLoopback(host) && !strings.Contains(strings.ToLower(host), "localhost") && !strings.Contains(host, "127.") && !strings.Contains(host, ":") {
+			t.Errorf("%q counts as this machine", host)
+		}
+	})
+}

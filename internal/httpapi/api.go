@@ -1,0 +1,170 @@
+// Package httpapi is the REST API: builds, their events, and the polls that
+// follow them.
+//
+// Handlers return errors; one place writes them as problem+json (problem.go) and
+// holds the table from code to status. huma keeps the OpenAPI document: each
+// operation is described beside the handler that serves it, with schemas made
+// from the Go types that are encoded and decoded (openapi.go).
+//
+// One event comes in through appendEvents (append.go; ndjson.go for streams) and
+// goes out through pollEvents (poll.go).
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/klauspost/compress/gzhttp"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// Log is the builds' logs; see eventlog.Log.
+type Log interface {
+	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
+	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
+}
+
+// Cursor is a watch of one build; see live.Cursor.
+type Cursor interface {
+	Next(ctx context.Context) ([]buildcast.Event, error)
+	Close()
+}
+
+// Guard decides whether a request may be served; see auth.Guard.
+type Guard interface {
+	Check(r *http.Request) error
+}
+
+// Config is what the API needs. Fields without a default are required.
+type Config struct {
+	Log    Log
+	Builds store.Builds
+	// Statuses is that of store.Events.
+	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
+	// Watch gives a cursor that has seen the build's events up to after.
+	Watch func(buildID string, after int64) Cursor
+	// Ping reports whether the store can write now.
+	Ping func(ctx context.Context) error
+
+	// Ready, where set, gives the reason why the server takes no more work,
+	// such as that it is stopping; nil means that it does.
+	Ready func() error
+	// Stopping, where set, ends waiting polls and open streams when it ends.
+	Stopping context.Context
+	// Created and Deleted, where set, are told of builds that were queued and
+	// removed. They must not block.
+	Created, Deleted func(buildID string)
+	// Guard, where set, is asked about every request.
+	Guard Guard
+	// AllowOrigins are the sites whose pages may call the API from a browser,
+	// such as https://app.example.com; "*" means all.
+	AllowOrigins []string
+	Logger       *slog.Logger // default: slog.Default()
+	Version      string       // of buildcast; default: dev
+}
+
+func (c Config) withDefaults() Config {
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+	if c.Stopping == nil {
+		c.Stopping = context.Background()
+	}
+	if c.Created == nil {
+		c.Created = func(string) {}
+	}
+	if c.Deleted == nil {
+		c.Deleted = func(string) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	return c
+}
+
+type api struct {
+	Config
+	mux  *http.ServeMux
+	huma huma.API
+	gzip func(http.Handler) http.HandlerFunc
+}
+
+// New gives the API's handler. It leaves time-outs of headers and writes to the
+// server, and sets the read deadline of bodies itself: the server's ReadTimeout
+// must be 0, or it ends long polls and streams.
+//
+// It panics where the description of the operations does not hold together:
+// that depends on nothing but this package.
+func New(c Config) http.Handler {
+	gzip, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false), gzhttp.ContentTypes(compressed))
+	if err != nil {
+		panic(err)
+	}
+	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip}
+	a.huma = humago.New(a.mux, describe(a.Version))
+	a.routes()
+	if err := a.serveDocs(); err != nil {
+		panic(err)
+	}
+	a.mux.Handle("/", a.handler(a.noRoute))
+	return a
+}
+
+// compressed are the types worth compressing. Streams are not among them:
+// they are compressed, if at all, by whoever writes their frames.
+var compressed = []string{
+	"application/json", "application/problem+json", "application/openapi+json", "application/openapi+yaml",
+	"text/html", "text/css", "text/javascript",
+}
+
+// handlerFunc serves a request, or returns the error to be answered with before
+// it has written anything.
+type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+
+// handle serves the operation and describes it in the OpenAPI document.
+func (a *api) handle(op *huma.Operation, serve handlerFunc) {
+	a.huma.OpenAPI().AddOperation(op)
+	h := a.handler(serve)
+	if op.Method == http.MethodGet {
+		h = a.gzip(h)
+	}
+	a.huma.Adapter().Handle(op, func(ctx huma.Context) {
+		r, w := humago.Unwrap(ctx)
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (a *api) handler(serve handlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := serve(w, r); err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// noRoute answers what matches no route: 405 where another method would.
+func (a *api) noRoute(w http.ResponseWriter, r *http.Request) error {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
+		probe := *r
+		probe.Method = method
+		if _, pattern := a.mux.Handler(&probe); pattern != "/" && pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		return buildcast.Errorf(buildcast.NotFound, "there is nothing at this address: /docs lists what there is")
+	}
+	for _, method := range allowed {
+		w.Header().Add("Allow", method)
+	}
+	return buildcast.Errorf(methodNotAllowed, "%.20s is not allowed here: the Allow header says what is", r.Method)
+}

@@ -1,0 +1,155 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+const (
+	maxBody = 4 << 20 // bytes of a JSON body
+
+	// bodyTimeout bounds the arrival of a whole JSON body.
+	bodyTimeout = time.Minute
+)
+
+// The body types that are understood.
+const (
+	jsonBody   = "application/json"
+	ndjsonBody = "application/x-ndjson"
+)
+
+// bodyType is the type of the request's body; empty where there is none to read.
+func bodyType(r *http.Request) (string, error) {
+	if r.ContentLength == 0 {
+		return "", nil
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return "", buildcast.Errorf(unsupportedMediaType, "the body is encoded as %s: send it as it is, without Content-Encoding", quote(coding))
+	}
+	given := r.Header.Get("Content-Type")
+	if given == jsonBody { // the way of nearly all
+		return jsonBody, nil
+	}
+	media, _, err := mime.ParseMediaType(given)
+	switch {
+	case err == nil && (media == jsonBody || strings.HasSuffix(media, "+json")):
+		return jsonBody, nil
+	case err == nil && (media == ndjsonBody || media == "application/ndjson"):
+		return ndjsonBody, nil
+	}
+	return "", buildcast.Errorf(unsupportedMediaType, "the body's type is %s: send application/json, or a stream of events as application/x-ndjson", quote(given))
+}
+
+// readBody reads a body of at most maxBody bytes. The memory is the caller's:
+// events keep parts of it, so it is not taken from a pool.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		return nil, bodyTooLarge()
+	}
+	// Where the writer knows no deadlines (tests), a silent body is the caller's affair.
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	// A length is only claimed: memory follows what arrives.
+	const first = 64 << 10
+	size := 4 << 10
+	if r.ContentLength >= 0 {
+		size = int(min(r.ContentLength, first)) + bytes.MinRead // room to see the end without growing
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, size))
+	_, err := buf.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, bodyError(err)
+	case buf.Len() > maxBody:
+		return nil, bodyTooLarge()
+	}
+	// It was the body's: net/http reads on, to notice a client that leaves, and
+	// would take the deadline for one.
+	_ = conn.SetReadDeadline(time.Time{})
+	return buf.Bytes(), nil
+}
+
+func bodyTooLarge() error {
+	return buildcast.Errorf(buildcast.TooLarge, "the body is larger than %d MiB: send less at once; events may be sent as a stream of any length as application/x-ndjson", maxBody>>20)
+}
+
+// bodyError says why a body stopped arriving.
+func bodyError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return buildcast.Errorf(timedOut, "the body stopped arriving: send it again, faster; a stream stays open while lines, or blank lines, come").Because(err)
+	}
+	return buildcast.Errorf(buildcast.InvalidArgument, "the body ended early: send it again").Because(err)
+}
+
+// decodeBody reads a JSON object into v; an absent body leaves v as it is.
+// Unknown fields are refused: a misspelt one would be lost in silence.
+func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
+	kind, err := bodyType(r)
+	if err != nil || kind == "" {
+		return err
+	}
+	if kind != jsonBody {
+		return buildcast.Errorf(unsupportedMediaType, "this takes one JSON object: send it as application/json")
+	}
+	body, err := readBody(w, r)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return jsonError(err, body)
+	}
+	if s := (scanner{b: body, i: int(d.InputOffset())}); s.peek() != 0 {
+		return (&malformed{s.i, "there is more after the object"}).at(body)
+	}
+	return nil
+}
+
+// jsonError says what encoding/json found, and where.
+func jsonError(err error, body []byte) error {
+	var syntax *json.SyntaxError
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return (&malformed{int(syntax.Offset) - 1, syntax.Error()}).at(body)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return (&malformed{len(body), "the body ends in the middle"}).at(body)
+	case errors.As(err, &wrong) && wrong.Field == "":
+		return buildcast.Errorf(buildcast.InvalidArgument, "the body is a JSON %s: send an object", wrong.Value)
+	case errors.As(err, &wrong):
+		return buildcast.Errorf(buildcast.InvalidArgument, "%s is a JSON %s: send %s", wrong.Field, wrong.Value, kindOf(wrong)).At(wrong.Field)
+	}
+	// encoding/json has no type for this one.
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if field, unquoteErr := strconv.Unquote(name); unquoteErr == nil {
+			return buildcast.Errorf(buildcast.InvalidArgument, "%s is not a known field: take it out, or check how it is spelt", quote(field)).At(field[:min(len(field), 60)])
+		}
+	}
+	// The rest comes from the nouns' own decoders, which speak to people.
+	return buildcast.Errorf(buildcast.InvalidArgument, "the body cannot be read: %v", err)
+}
+
+func kindOf(e *json.UnmarshalTypeError) string {
+	switch e.Type.Kind().String() {
+	case "string":
+		return "text"
+	case "int", "int64", "float64":
+		return "a number"
+	case "slice":
+		return "an array"
+	case "bool":
+		return "true or false"
+	}
+	return "an object"
+}

@@ -1,0 +1,249 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+const (
+	maxProject = 100 // bytes of a project's name
+
+	// cancelKey makes cancelling idempotent: a build is cancelled once.
+	cancelKey = "cancelled"
+)
+
+var (
+	statusParam  = stringParam{name: "status", enum: phases(), doc: "Only builds that stand here."}
+	projectParam = stringParam{name: "project", max: maxProject, doc: "Only builds of this project."}
+	buildsParam  = intParam{"limit", 1, 200, 50, "How many builds to answer with at most."}
+	beforeParam  = stringParam{name: "before", max: 200, doc: "The next of the page before."}
+)
+
+func phases() []string {
+	return []string{
+		string(buildcast.Queued), string(buildcast.Planning), string(buildcast.Executing), string(buildcast.Deploying),
+		string(buildcast.Completed), string(buildcast.Failed), string(buildcast.Cancelled),
+	}
+}
+
+// newBuild is the body of a build's creation.
+type newBuild struct {
+	ID      string          `json:"id,omitempty" doc:"1 to 26 of A-Z a-z 0-9 _ -; buildcast makes a ULID where it is absent" pattern:"^[A-Za-z0-9_-]{1,26}$"`
+	Project string          `json:"project,omitempty" maxLength:"100"`
+	Prompt  string          `json:"prompt,omitempty" doc:"What to build, for a planner to plan. Not together with plan."`
+	Plan    *buildcast.Plan `json:"plan,omitempty" doc:"What buildcast is to run. Without one, others run the build and report its events."`
+	Deploy  string          `json:"deploy,omitempty" enum:"local,none" doc:"The target; absent means the plan's own"`
+	_       struct{}        `additionalProperties:"false"`
+}
+
+func (b *newBuild) validate() error {
+	if b.ID != "" {
+		if err := buildcast.ValidateBuildID(b.ID); err != nil {
+			return at(err, "id")
+		}
+	}
+	if err := validateText(b.Project, maxProject, "project"); err != nil {
+		return err
+	}
+	if err := buildcast.ValidateDeploy(b.Deploy); err != nil {
+		return err
+	}
+	switch {
+	case b.Plan != nil && b.Prompt != "":
+		return buildcast.Errorf(buildcast.InvalidArgument, "both prompt and plan are there: send the plan to run it, or the prompt to have one made").At("prompt")
+	case b.Prompt != "":
+		return buildcast.Errorf(buildcast.NoPlanner, "this server has no planner to make a plan from a prompt: send a plan").At("prompt")
+	case b.Plan != nil:
+		return validatePlan(b.Plan)
+	}
+	return nil
+}
+
+// validatePlan refuses files that are to be read from the server's own disk,
+// and names fields by their path in the body.
+func validatePlan(p *buildcast.Plan) error {
+	if err := p.Validate(); err != nil {
+		return at(err, "plan."+fieldOf(err))
+	}
+	for i, t := range p.Tasks {
+		for name, f := range t.Files {
+			if f.From != "" {
+				return buildcast.Errorf(buildcast.InvalidArgument, "a server reads no files of its own for a plan: send the content of %s, or use `buildcast build`, which does", quote(name)).
+					At(fmt.Sprintf("plan.tasks[%d].files", i))
+			}
+		}
+	}
+	return nil
+}
+
+// createBuild queues a build that has a plan, and records one that has none.
+func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
+	key := r.Header.Get("Idempotency-Key")
+	if err := validateText(key, buildcast.MaxEventKey, "Idempotency-Key"); err != nil {
+		return err
+	}
+	var asked newBuild
+	if err := decodeBody(w, r, &asked); err != nil {
+		return err
+	}
+	if err := asked.validate(); err != nil {
+		return err
+	}
+	if asked.ID == "" {
+		asked.ID = ulid.Make().String()
+	}
+	build, created, err := a.Builds.CreateBuild(r.Context(), store.NewBuild{
+		ID: asked.ID, Project: asked.Project, Plan: asked.Plan, Deploy: asked.Deploy, IdempotencyKey: key,
+	})
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+		if !build.External() {
+			a.Created(build.ID)
+		}
+	}
+	w.Header().Set("Location", "/api/builds/"+build.ID)
+	return sendJSON(w, status, build)
+}
+
+func (a *api) getBuild(w http.ResponseWriter, r *http.Request) error {
+	id, err := buildID(r)
+	if err != nil {
+		return err
+	}
+	build, err := a.Builds.GetBuild(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return sendTagged(w, r, build.Status, build)
+}
+
+func (a *api) getStatus(w http.ResponseWriter, r *http.Request) error {
+	status, err := a.findStatus(r)
+	if err != nil {
+		return err
+	}
+	return sendTagged(w, r, status, status)
+}
+
+func (a *api) findStatus(r *http.Request) (buildcast.Status, error) {
+	id, err := buildID(r)
+	if err != nil {
+		return buildcast.Status{}, err
+	}
+	found, err := a.Statuses(r.Context(), []string{id})
+	if err != nil {
+		return buildcast.Status{}, err
+	}
+	status, ok := found[id]
+	if !ok {
+		return status, store.NoBuild(id)
+	}
+	return status, nil
+}
+
+// sendTagged sends what changes only when the build's log grows.
+func sendTagged(w http.ResponseWriter, r *http.Request, s buildcast.Status, v any) error {
+	w.Header().Set("Cache-Control", "private, no-cache")
+	etag := `W/"` + s.BuildID + "." + strconv.FormatInt(s.LastEventID, 36) + "." + strconv.FormatInt(s.CreatedAt.Std().UnixMilli(), 36) + `"`
+	if notModified(w, r, etag) {
+		return nil
+	}
+	return sendJSON(w, http.StatusOK, v)
+}
+
+// builds is one page of the list of builds.
+type builds struct {
+	Builds []buildcast.Status `json:"builds" doc:"The newest first"`
+	Next   string             `json:"next" doc:"Send it as before to get the next page; empty on the last one"`
+}
+
+func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r)
+	if err != nil {
+		return err
+	}
+	limit, err := buildsParam.read(q)
+	if err != nil {
+		return err
+	}
+	phase, err := statusParam.read(q)
+	if err != nil {
+		return err
+	}
+	f := store.Filter{Phase: buildcast.Phase(phase), Limit: int(limit)}
+	if f.Project, err = projectParam.read(q); err != nil {
+		return err
+	}
+	if f.Before, err = beforeParam.read(q); err != nil {
+		return err
+	}
+	found, err := a.Builds.ListBuilds(r.Context(), f)
+	if err != nil {
+		return err
+	}
+	if found.Statuses == nil {
+		found.Statuses = []buildcast.Status{} // [] and not null
+	}
+	w.Header().Set("Cache-Control", "private, no-cache")
+	return sendJSON(w, http.StatusOK, builds{found.Statuses, found.Next})
+}
+
+// cancelBuild appends the event that cancels the build; who runs it sees the
+// event in the log and stops. A finished build stays as it is.
+func (a *api) cancelBuild(w http.ResponseWriter, r *http.Request) error {
+	status, err := a.findStatus(r)
+	if err != nil {
+		return err
+	}
+	if status.Phase.Terminal() {
+		return sendJSON(w, http.StatusOK, status)
+	}
+	stored, err := a.Log.Append(r.Context(), status.BuildID, 0, buildcast.NewEvent{Type: buildcast.BuildCancelled, Key: cancelKey})
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, http.StatusAccepted, stored.Status)
+}
+
+func (a *api) deleteBuild(w http.ResponseWriter, r *http.Request) error {
+	id, err := buildID(r)
+	if err != nil {
+		return err
+	}
+	if err := a.Builds.DeleteBuild(r.Context(), id); err != nil {
+		return err
+	}
+	a.Deleted(id)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// fieldOf is the field that the error is about.
+func fieldOf(err error) string {
+	if e, ok := errors.AsType[*buildcast.Error](err); ok {
+		return e.Field
+	}
+	return ""
+}
+
+// at gives the error with another field; the original may be shared.
+func at(err error, field string) error {
+	e, ok := errors.AsType[*buildcast.Error](err)
+	if !ok {
+		return err
+	}
+	moved := *e
+	return moved.At(strings.Trim(field, "."))
+}

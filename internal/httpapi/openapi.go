@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/buildcast/buildcast"
+)
+
+const about = `Every build has one log of events with ids 1, 2, 3, … without gaps. Append events to it; follow it by asking for what comes after the last id you have seen. An append is answered when it is durable, and an event with a key is stored once, however often it is sent.`
+
+// describe begins the OpenAPI document. It serves neither the document nor
+// pages of huma's own: those load scripts from other hosts.
+func describe(version string) huma.Config {
+	c := huma.DefaultConfig("buildcast", version)
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
+	c.AllowAdditionalPropertiesByDefault = true // answers may grow fields
+	c.Info.Description = about
+	c.Tags = []*huma.Tag{{Name: "builds"}, {Name: "events"}, {Name: "server"}}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write where the server has keys; reading is open."},
+	}
+	c.Extensions = map[string]any{"x-problem-codes": codes}
+	aliasNouns(c.Components.Schemas)
+	return c
+}
+
+func (a *api) routes() {
+	a.buildRoutes()
+	a.eventRoutes()
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{"server"},
+		Summary:   "Is the server alive?",
+		Responses: a.answers(answer[health](http.StatusOK, "It is.")),
+	}, a.healthz)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{"server"},
+		Summary:   "Can the server take work?",
+		Responses: a.answers(answer[health](http.StatusOK, "It can."), problems(buildcast.StoreUnavailable)),
+	}, a.readyz)
+	a.describeNouns()
+}
+
+func (a *api) buildRoutes() {
+	const one = "/api/builds/{id}"
+	tags := []string{"builds"}
+	a.handle(&huma.Operation{
+		Method: http.MethodPost, Path: "/api/builds", OperationID: "createBuild", Tags: tags, Security: needsKey,
+		Summary:     "Create a build",
+		Description: "With a plan, the build is queued and run. Without one, it is an external build that others report on; appending events to an unknown id starts one too. Unknown fields are refused.",
+		Parameters: []*huma.Param{{
+			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
+			Description: "The same key again gives the build that is there.",
+		}},
+		RequestBody: a.body(false, content[newBuild](a, jsonBody)),
+		Responses: a.answers(answer[buildcast.Build](http.StatusCreated, "The build was created; Location is its address."),
+			answer[buildcast.Build](http.StatusOK, "The identical build is there already."),
+			problems(buildcast.InvalidArgument, buildcast.Conflict, buildcast.NoPlanner), writeProblems),
+	}, a.createBuild)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/api/builds", OperationID: "listBuilds", Tags: tags,
+		Summary: "List builds, the newest first", Parameters: describeParams(statusParam, projectParam, buildsParam, beforeParam),
+		Responses: a.answers(answer[builds](http.StatusOK, "One page of them."), readProblems),
+	}, a.listBuilds)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: one, OperationID: "getBuild", Tags: tags,
+		Summary: "Get a build: what was asked for, and where it stands", Parameters: inPath(),
+		Responses: a.answers(answer[buildcast.Build](http.StatusOK, "The build."), unchanged, readProblems, problems(buildcast.NotFound)),
+	}, a.getBuild)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: one + "/status", OperationID: "getStatus", Tags: tags,
+		Summary: "Get where a build stands", Parameters: inPath(),
+		Responses: a.answers(answer[buildcast.Status](http.StatusOK, "The status."), unchanged, readProblems, problems(buildcast.NotFound)),
+	}, a.getStatus)
+	a.handle(&huma.Operation{
+		Method: http.MethodPost, Path: one + "/cancel", OperationID: "cancelBuild", Tags: tags, Security: needsKey,
+		Summary: "Cancel a build", Description: "Appends build_cancelled; whoever runs the build stops its work.", Parameters: inPath(),
+		Responses: a.answers(answer[buildcast.Status](http.StatusAccepted, "The build is cancelled, and its work stops within a second."),
+			answer[buildcast.Status](http.StatusOK, "The build had finished before; nothing was changed."),
+			problems(buildcast.InvalidArgument, buildcast.NotFound), writeProblems),
+	}, a.cancelBuild)
+	a.handle(&huma.Operation{
+		Method: http.MethodDelete, Path: one, OperationID: "deleteBuild", Tags: tags, Security: needsKey,
+		Summary: "Delete a finished build and its log", Parameters: inPath(),
+		Responses: a.answers(empty(http.StatusNoContent, "It is gone."),
+			problems(buildcast.InvalidArgument, buildcast.NotFound, buildcast.NotFinished), writeProblems),
+	}, a.deleteBuild)
+}
+
+func (a *api) eventRoutes() {
+	const path = "/api/builds/{id}/events"
+	tags := []string{"events"}
+	event := content[buildcast.NewEvent](a, jsonBody)
+	most := maxEvents
+	events := &huma.Schema{OneOf: []*huma.Schema{event[jsonBody].Schema, {Type: huma.TypeArray, Items: event[jsonBody].Schema, MaxItems: &most}}}
+	a.handle(&huma.Operation{
+		Method: http.MethodPost, Path: path, OperationID: "appendEvents", Tags: tags, Security: needsKey,
+		Summary: "Append events to a build's log",
+		Description: "One event, an array of at most 1,000, or a stream of one event a line, of any length. A stream's lines are stored as they come; its answer comes at its end. " +
+			"Blank lines are passed over and keep a quiet stream open. An unknown build id starts an external build. An event's data is at most 64 KiB of JSON.",
+		Parameters: inPath(),
+		RequestBody: a.body(true, map[string]*huma.MediaType{
+			jsonBody: {Schema: events, Example: map[string]any{"type": "task_started", "data": map[string]any{"taskName": "compile"}, "key": "compile:started"}},
+			ndjsonBody: {
+				Schema:  &huma.Schema{Type: huma.TypeString, Description: "One event a line, each as in application/json"},
+				Example: "{\"type\":\"build_log\",\"data\":{\"line\":\"one\"}}\n{\"type\":\"build_log\",\"data\":{\"line\":\"two\"}}\n",
+			},
+		}),
+		Responses: a.answers(oneOf[appended, streamed](http.StatusCreated, "The events are durable. The second form answers a stream."),
+			answer[streamed](http.StatusOK, "The stream held no events."),
+			problems(buildcast.InvalidArgument, timedOut), writeProblems),
+	}, a.appendEvents)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: path, OperationID: "pollEvents", Tags: tags,
+		Summary: "Get the events after a cursor, and wait for them if asked to",
+		Description: "A build that is not known yet has no events; that is no error. A cursor beyond the log's end is one (cursor_ahead). " +
+			"Full pages are cacheable; the others carry an ETag.",
+		Parameters: append(inPath(), describeParams(cursorParam, limitParam, waitParam)...),
+		Responses:  a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty."), unchanged, readProblems, problems(buildcast.CursorAhead)),
+	}, a.pollEvents)
+}
+
+var needsKey = []map[string][]string{{"key": {}}, {}}
+
+func inPath() []*huma.Param {
+	return []*huma.Param{{
+		Name: "id", In: "path", Required: true, Description: "The build's id.",
+		Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,26}$"},
+	}}
+}
+
+func (a *api) schemas() huma.Registry { return a.huma.OpenAPI().Components.Schemas }
+
+func (a *api) body(required bool, c map[string]*huma.MediaType) *huma.RequestBody {
+	return &huma.RequestBody{Required: required, Content: c}
+}
+
+func content[T any](a *api, mediaType string) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{mediaType: {Schema: a.schemas().Schema(reflect.TypeFor[T](), true, "")}}
+}
+
+// A reply adds one or more answers to an operation's.
+type reply func(a *api, to map[string]*huma.Response)
+
+func (a *api) answers(replies ...reply) map[string]*huma.Response {
+	all := make(map[string]*huma.Response)
+	for _, add := range replies {
+		add(a, all)
+	}
+	return all
+}
+
+func answer[T any](status int, what string) reply {
+	return func(a *api, to map[string]*huma.Response) {
+		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: content[T](a, jsonBody)}
+	}
+}
+
+func oneOf[T, U any](status int, what string) reply {
+	return func(a *api, to map[string]*huma.Response) {
+		schema := &huma.Schema{OneOf: []*huma.Schema{content[T](a, jsonBody)[jsonBody].Schema, content[U](a, jsonBody)[jsonBody].Schema}}
+		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: map[string]*huma.MediaType{jsonBody: {Schema: schema}}}
+	}
+}
+
+func empty(status int, what string) reply {
+	return func(_ *api, to map[string]*huma.Response) {
+		to[strconv.Itoa(status)] = &huma.Response{Description: what}
+	}
+}
+
+// problems adds error answers, with the codes that each status may carry.
+func problems(may ...buildcast.Code) reply {
+	return func(a *api, to map[string]*huma.Response) {
+		for _, code := range may {
+			for _, c := range codes {
+				if c.Code != code {
+					continue
+				}
+				status := strconv.Itoa(c.Status)
+				if to[status] == nil {
+					to[status] = &huma.Response{Content: content[problem](a, "application/problem+json")}
+				} else {
+					to[status].Description += " "
+				}
+				to[status].Description += string(c.Code) + ": " + c.Title + "."
+			}
+		}
+	}
+}
+
+var (
+	unchanged     = empty(http.StatusNotModified, "It is what If-None-Match names.")
+	readProblems  = problems(buildcast.InvalidArgument, buildcast.StoreUnavailable)
+	writeProblems = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.TooLarge, unsupportedMediaType, buildcast.Overloaded, buildcast.StoreUnavailable)
+)

@@ -1,0 +1,82 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestOpenAPI(t *testing.T) {
+	h := newHarness(t)
+	a := h.get("/openapi.json").want(200)
+	var doc struct {
+		OpenAPI    string                               `json:"openapi"`
+		Info       struct{ Title, Version string }      `json:"info"`
+		Paths      map[string]map[string]map[string]any `json:"paths"`
+		Components struct{ Schemas map[string]any }     `json:"components"`
+		Codes      []any                                `json:"x-problem-codes"`
+	}
+	if err := json.Unmarshal(a.Body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.OpenAPI != "3.1.0" || doc.Info.Title != "buildcast" || doc.Info.Version != "1.2.3" || len(doc.Codes) != len(codes) {
+		t.Errorf("document %+v", doc.Info)
+	}
+	var operations []string
+	for path, item := range doc.Paths {
+		for method, op := range item {
+			operations = append(operations, strings.ToUpper(method)+" "+path)
+			if op["summary"] == "" || op["operationId"] == "" || len(op["responses"].(map[string]any)) == 0 {
+				t.Errorf("%s %s says too little: %v", method, path, op)
+			}
+		}
+	}
+	slices.Sort(operations)
+	want := []string{
+		"DELETE /api/builds/{id}", "GET /api/builds", "GET /api/builds/{id}", "GET /api/builds/{id}/events", "GET /api/builds/{id}/status",
+		"GET /healthz", "GET /readyz", "POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events",
+	}
+	if !slices.Equal(operations, want) {
+		t.Errorf("operations %q, want %q", operations, want)
+	}
+	for _, ref := range regexp.MustCompile(`"#/components/schemas/(\w+)"`).FindAllSubmatch(a.Body, -1) {
+		if doc.Components.Schemas[string(ref[1])] == nil {
+			t.Errorf("nothing is called %s", ref[1])
+		}
+	}
+	for name, fields := range nouns {
+		for field, text := range fields {
+			if !strings.Contains(string(a.Body), `"description":"`+text+`"`) {
+				t.Errorf("%s.%s is not described", name, field)
+			}
+		}
+	}
+	if strings.Contains(string(a.Body), "ErrorModel") {
+		t.Error("huma's own errors are described: nothing answers with them")
+	}
+	if y := h.get("/openapi.yaml").want(200); !strings.HasPrefix(string(y.Body), "components:") && !strings.Contains(string(y.Body), "openapi: 3.1.0") {
+		t.Errorf("the YAML begins %.60s", y.Body)
+	}
+}
+
+// TestDocsLoadNothingFromElsewhere: the page works on a machine without a
+// network, and nothing in it is made from text.
+func TestDocsLoadNothingFromElsewhere(t *testing.T) {
+	h := newHarness(t)
+	for path, contentType := range map[string]string{"/docs": "text/html", "/docs/docs.js": "text/javascript", "/docs/docs.css": "text/css"} {
+		a := h.get(path).want(200)
+		if got := a.Header.Get("Content-Type"); !strings.HasPrefix(got, contentType) {
+			t.Errorf("%s is %s", path, got)
+		}
+		if csp := a.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
+			t.Errorf("%s has the policy %q", path, csp)
+		}
+		for _, bad := range []string{"http:", "https:", "//cdn", "innerHTML", "insertAdjacent", "document.write", "eval(", "onclick", "style=", "@import"} {
+			if strings.Contains(string(a.Body), bad) {
+				t.Errorf("%s contains %s", path, bad)
+			}
+		}
+	}
+}
