@@ -1,0 +1,150 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/httpapi"
+	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/store/sqlite"
+)
+
+// serveAPI serves buildcast's own API, so that client and server agree.
+func serveAPI(t testing.TB) *Client {
+	t.Helper()
+	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "buildcast.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	hub := live.NewHub(store)
+	log := eventlog.New(store, hub.Wake, logger)
+	handler := httpapi.New(httpapi.Config{
+		Log: log, Builds: store, Statuses: store.Statuses, Ping: store.Ping, Logger: logger,
+		Watch: func(id string, after int64) httpapi.Cursor { return hub.Watch(id, after) },
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = log.Run(ctx) })
+	parts.Go(func() { _ = hub.Run(ctx) })
+	s := httptest.NewServer(handler)
+	c, err := New(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.CloseIdleConnections()
+		s.Close()
+		cancel()
+		parts.Wait()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// One build's life on the real API.
+func TestOverTheRealAPI(t *testing.T) {
+	c := serveAPI(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+
+	got := make(chan []string, 1)
+	go func() { got <- followFrom(t, c, 0, -1) }() // before the build is there
+	asked := CreateBuild{ID: build, Project: "web", IdempotencyKey: "i1"}
+	for range 2 {
+		if b, err := c.CreateBuild(ctx, asked); err != nil || b.ID != build || b.Status.Phase != buildcast.Queued || !b.External() {
+			t.Fatalf("created %+v, %v", b, err)
+		}
+	}
+	if _, err := c.CreateBuild(ctx, CreateBuild{ID: build, Project: "other"}); buildcast.CodeOf(err) != buildcast.Conflict {
+		t.Errorf("created otherwise: %v", err)
+	}
+	e, err := c.Emitter(build, EmitterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2500 {
+		if err := e.Emit(buildcast.NewEvent{Type: fmt.Sprintf("e%d", i), Data: []byte(`{"line":"<&>"}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := c.Append(ctx, build, buildcast.NewEvent{Type: "a", Key: "k"}, buildcast.NewEvent{Type: "b", Key: "k"}); err != nil || fmt.Sprint(ids) != "[2501 2501]" {
+		t.Errorf("appended %v, %v", ids, err)
+	}
+	s, err := c.AppendStream(ctx, build, strings.NewReader(strings.Repeat("{\"type\":\"line\"}\n", 1500)+"{\"type\":\"Bad\"}\n"))
+	if buildcast.CodeOf(err) != buildcast.InvalidArgument || s != (Streamed{Count: 1500, LastEventID: 4001}) {
+		t.Errorf("streamed %+v, %v", s, err)
+	}
+	if err := c.Delete(ctx, build); buildcast.CodeOf(err) != buildcast.NotFinished {
+		t.Errorf("deleted: %v", err)
+	}
+	for range 2 {
+		if s, err := c.Cancel(ctx, build); err != nil || s.Phase != buildcast.Cancelled || s.LastEventID != 4002 {
+			t.Errorf("cancelled %+v, %v", s, err)
+		}
+	}
+	seen := <-got
+	if len(seen) != 4002 || seen[0] != "e0" || seen[2499] != "e2499" || seen[4001] != buildcast.BuildCancelled {
+		t.Errorf("followed %d events", len(seen))
+	}
+	if rest := followFrom(t, c, 4000, -1); len(rest) != 2 {
+		t.Errorf("from inside a finished build: %v", rest)
+	}
+	checkEnd(ctx, t, c)
+}
+
+func checkEnd(ctx context.Context, t *testing.T, c *Client) {
+	t.Helper()
+	p, err := c.Events(ctx, build, 4002, 0, time.Minute)
+	if err != nil || len(p.Events) != 0 || p.LastEventID != 4002 {
+		t.Errorf("polled %+v, %v", p, err)
+	}
+	if _, err := c.Events(ctx, build, 9999, 0, 0); buildcast.CodeOf(err) != buildcast.CursorAhead {
+		t.Errorf("ahead: %v", err)
+	}
+	page, err := c.Builds(ctx, Filter{Phase: buildcast.Cancelled, Project: "web", Limit: 1})
+	if err != nil || len(page.Builds) != 1 || page.Builds[0].LastEventID != 4002 {
+		t.Errorf("listed %+v, %v", page, err)
+	}
+	if err := c.Delete(ctx, build); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Status(ctx, build); buildcast.CodeOf(err) != buildcast.NotFound {
+		t.Errorf("deleted, and: %v", err)
+	}
+}
+
+// What one emitter takes to the log, over HTTP and SQLite.
+func BenchmarkEmitter(b *testing.B) {
+	e, err := serveAPI(b).Emitter(build, EmitterOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for b.Loop() {
+		for buildcast.Retryable(e.Emit(buildcast.NewEvent{Type: "line", Data: []byte(`{"line":"compiling package 17 of 90"}`)})) {
+			if err := e.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n++
+	}
+	if err := e.Close(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+}
