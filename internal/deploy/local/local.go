@@ -1,0 +1,267 @@
+// Package local is the deploy target local: it keeps each build's output
+// directory and serves it from an origin of its own, build-{label}.localhost.
+//
+// Below its directory it has
+//
+//	versions/{label}.{published}.{random}/   the files of one deploy, never changed afterwards
+//	sites/build-{label}                      a symbolic link to the version that is served
+//
+// A version becomes the site by renaming a link over the old one, so a reader
+// sees the old site or the new one. Whatever no link points to was left by a
+// crash, and Run removes it. One Target at a time owns the directory.
+package local
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Limits of one preview.
+const (
+	MaxFiles = 20_000  // files and directories
+	MaxBytes = 1 << 30 // of all files together
+)
+
+// DefaultRetain is how long a preview is kept.
+const DefaultRetain = 7 * 24 * time.Hour
+
+// sweepEvery is how often Run looks for what is to be removed.
+const sweepEvery = time.Hour
+
+// Config is what a Target is made of.
+type Config struct {
+	// Dir is where previews are kept. It is made if it is not there.
+	Dir string
+	// Host is the host and port that browsers reach the handler under; empty
+	// means localhost:8081. A build's preview has the host build-{label}.{Host},
+	// or the path /build-{label}/ where Host is an IP address.
+	Host string
+	// Retain is how long a preview is kept after its deploy; zero means DefaultRetain.
+	Retain time.Duration
+	// Logger takes what Run has to say; nil means slog's default.
+	Logger *slog.Logger
+}
+
+// Target publishes and serves previews. Its methods may be called from many goroutines.
+type Target struct {
+	dir    string
+	host   string
+	retain time.Duration
+	log    *slog.Logger
+
+	// mu makes reading a link and opening a file below it one step: a version is
+	// removed only after its link was changed under the write lock, so whoever
+	// has followed the link finds the whole site. Nothing slow is done under it.
+	mu sync.RWMutex
+	// making are the versions that are not published yet, which Run leaves alone.
+	making map[string]struct{}
+}
+
+// New makes a target. It touches no files.
+func New(cfg Config) *Target {
+	return &Target{
+		dir:    cfg.Dir,
+		host:   strings.ToLower(cmp.Or(cfg.Host, "localhost:8081")),
+		retain: cmp.Or(cfg.Retain, DefaultRetain),
+		log:    cmp.Or(cfg.Logger, slog.Default()),
+		making: make(map[string]struct{}),
+	}
+}
+
+// URL is where the build's preview is served once it is deployed.
+func (t *Target) URL(buildID string) string {
+	if isIP(hostname(t.host)) {
+		return "http://" + t.host + "/" + sitePrefix + HostLabel(buildID) + "/"
+	}
+	return "http://" + sitePrefix + HostLabel(buildID) + "." + t.host + "/"
+}
+
+// Deploy publishes the files of dir as the build's preview, in place of what
+// was there, and gives its URL. Doing it again, after a crash too, gives the
+// same URL. Left out are node_modules and what begins with a dot, except
+// .well-known. Progress is told what is being done: once, and then every other
+// second. What is wrong with dir is an *buildcast.Error with InvalidArgument or
+// TooLarge; its message names the file.
+func (t *Target) Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (string, error) {
+	if err := buildcast.ValidateBuildID(buildID); err != nil {
+		return "", err
+	}
+	src, err := openOutput(dir)
+	if err != nil {
+		return "", err
+	}
+	defer src.Close()
+	list, err := scan(ctx, src, filepath.Base(dir))
+	if err != nil {
+		return "", err
+	}
+	if err := t.publish(ctx, HostLabel(buildID), src, list, progress); err != nil {
+		return "", fmt.Errorf("deploy preview of build %s: %w", buildID, err)
+	}
+	return t.URL(buildID), nil
+}
+
+// publish copies the files to a version of their own and points the link to it.
+func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *listing, progress func(string)) error {
+	for _, dir := range []string{t.versions(), t.sites()} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(t.dir); err != nil {
+		return err
+	}
+	version := newVersion(label)
+	t.reserve(version)
+	defer t.release(version)
+	at := filepath.Join(t.versions(), version)
+	if err := copyAll(ctx, src, list, at, progress); err != nil {
+		return errors.Join(err, os.RemoveAll(at))
+	}
+	if err := syncDir(t.versions()); err != nil {
+		return errors.Join(err, os.RemoveAll(at))
+	}
+	old, err := t.link(label, version)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(at))
+	}
+	if old != "" && old != version {
+		t.discard(old)
+	}
+	return syncDir(t.sites())
+}
+
+// link points the site to the version, and gives the version it pointed to.
+func (t *Target) link(label, version string) (old string, err error) {
+	// The link is made among the versions, where Run removes it after a crash.
+	temporary := filepath.Join(t.versions(), version+".link")
+	t.reserve(version + ".link")
+	defer t.release(version + ".link")
+	if err := os.Symlink(filepath.Join("..", versionsDir, version), temporary); err != nil {
+		return "", err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old, _ = t.current(label)
+	if err := os.Rename(temporary, t.site(label)); err != nil {
+		return "", errors.Join(err, os.Remove(temporary))
+	}
+	return old, nil
+}
+
+// Remove removes the build's preview. It is not an error if there is none.
+func (t *Target) Remove(buildID string) error {
+	if err := buildcast.ValidateBuildID(buildID); err != nil {
+		return err
+	}
+	if _, err := t.unlink(HostLabel(buildID), func(string) bool { return true }); err != nil {
+		return fmt.Errorf("remove preview of build %s: %w", buildID, err)
+	}
+	return nil
+}
+
+// unlink ends the site if its version is one that is to go.
+func (t *Target) unlink(label string, gone func(version string) bool) (bool, error) {
+	version, err := t.take(label, gone)
+	if err != nil || version == "" {
+		return false, err
+	}
+	return true, os.RemoveAll(filepath.Join(t.versions(), version))
+}
+
+func (t *Target) take(label string, gone func(version string) bool) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	version, err := t.current(label)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil || !gone(version) {
+		return "", err
+	}
+	return version, os.Remove(t.site(label))
+}
+
+// discard removes a version that nothing points to. Where that fails, Run tries again.
+func (t *Target) discard(version string) {
+	if err := os.RemoveAll(filepath.Join(t.versions(), version)); err != nil {
+		t.log.Warn("an old preview is not removed yet", "version", version, "error", err)
+	}
+}
+
+// Names below the target's directory.
+const (
+	versionsDir = "versions"
+	sitesDir    = "sites"
+	sitePrefix  = "build-"
+)
+
+func (t *Target) versions() string         { return filepath.Join(t.dir, versionsDir) }
+func (t *Target) sites() string            { return filepath.Join(t.dir, sitesDir) }
+func (t *Target) site(label string) string { return filepath.Join(t.sites(), sitePrefix+label) }
+
+// current is the version that the site's link points to. The caller holds mu.
+func (t *Target) current(label string) (string, error) {
+	to, err := os.Readlink(t.site(label))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Base(to), nil
+}
+
+func (t *Target) reserve(version string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.making[version] = struct{}{}
+}
+
+func (t *Target) release(version string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.making, version)
+}
+
+// newVersion names a version. It carries the time, so that the age of a preview
+// depends neither on what touches its files nor on a file of its own.
+func newVersion(label string) string {
+	return fmt.Sprintf("%s.%d.%s", label, time.Now().UnixMilli(), strings.ToLower(rand.Text()[:8]))
+}
+
+// publishedAt is the time in the version's name.
+func publishedAt(version string) (time.Time, bool) {
+	parts := strings.Split(version, ".")
+	if len(parts) != 3 {
+		return time.Time{}, false
+	}
+	ms, err := strconv.ParseInt(parts[1], 10, 64)
+	return time.UnixMilli(ms), err == nil
+}
+
+// hostname is the host without its port, in lower case.
+func hostname(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}

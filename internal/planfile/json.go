@@ -1,0 +1,100 @@
+package planfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/buildcast/buildcast"
+)
+
+// isJSON reports whether the file is read as JSON. A YAML parser reads most JSON,
+// but it refuses escaped surrogate pairs, which many encoders write, and it
+// turns some line breaks within strings into spaces.
+func isJSON(name string, data []byte) bool {
+	return strings.EqualFold(filepath.Ext(name), ".json") || json.Valid(data)
+}
+
+// parseJSON gives the same nodes that the YAML parser would.
+func (r *reader) parseJSON(data []byte) *yaml.Node {
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		at := position{}
+		if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+			at = positionIn(data, max(0, int(e.Offset)-1))
+		}
+		r.report(at, buildcast.InvalidArgument, "", "not valid JSON: %v", err)
+		return nil
+	}
+	j := &jsonNodes{data: data, dec: json.NewDecoder(bytes.NewReader(data)), at: position{1, 1}}
+	j.dec.UseNumber()
+	return j.next()
+}
+
+// jsonNodes makes nodes of valid JSON.
+type jsonNodes struct {
+	data []byte
+	dec  *json.Decoder
+	seen int // offset of the place at
+	at   position
+}
+
+// next gives the next value, or nil at the end of a list or an object. It does
+// not fail: the data was checked as a whole, and nests no deeper than the
+// 10,000 levels that encoding/json allows.
+func (j *jsonNodes) next() *yaml.Node {
+	start := int(j.dec.InputOffset())
+	token, err := j.dec.Token()
+	if err != nil {
+		return nil
+	}
+	at := j.advance(start)
+	n := &yaml.Node{Kind: yaml.ScalarNode, Line: at.line, Column: at.column}
+	switch v := token.(type) {
+	case string:
+		n.Tag, n.Value, n.Style = "!!str", v, yaml.DoubleQuotedStyle
+	case json.Number:
+		n.Tag, n.Value = "!!int", v.String()
+		if strings.ContainsAny(n.Value, ".eE") {
+			n.Tag = "!!float"
+		}
+	case bool:
+		n.Tag, n.Value = "!!bool", map[bool]string{true: "true", false: "false"}[v]
+	case nil:
+		n.Tag, n.Value = "!!null", "null"
+	case json.Delim:
+		if v == '}' || v == ']' {
+			return nil
+		}
+		n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		if v == '{' {
+			n.Kind, n.Tag = yaml.MappingNode, "!!map"
+		}
+		for c := j.next(); c != nil; c = j.next() {
+			n.Content = append(n.Content, c)
+		}
+	}
+	return n
+}
+
+// advance gives the place of the token that follows offset start, past the
+// white space and punctuation before it. Places are counted on from the last
+// one, so that a file is counted through once.
+func (j *jsonNodes) advance(start int) position {
+	for start < len(j.data) && strings.IndexByte(" \t\r\n,:", j.data[start]) >= 0 {
+		start++
+	}
+	for _, c := range string(j.data[j.seen:start]) {
+		if c == '\n' {
+			j.at = position{j.at.line + 1, 1}
+		} else {
+			j.at.column++
+		}
+	}
+	j.seen = start
+	return j.at
+}
