@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/planfile"
+)
+
+type buildCmd struct {
+	Plan string `arg:"" placeholder:"PLAN" help:"The plan file: YAML or JSON."`
+	remote
+	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
+	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
+	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local or none. Default: what the plan says."`
+	Detach  bool   `help:"Leave as soon as the server has the build."`
+	JSON    bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
+	Exit    bool   `help:"Leave when the build is over, also where the preview is served by this process."`
+
+	config.Config `embed:"" group:"own"`
+}
+
+// Help is shown below the summary.
+func (buildCmd) Help() string {
+	return `
+Examples:
+
+    buildcast build examples/hello-site/plan.yaml
+    buildcast build plan.yaml --exit --json > events.ndjson
+    buildcast build plan.yaml --server https://builds.example.com --detach
+
+The build runs on the server that is named with --server or runs on this
+machine. Where there is none, this process serves it itself (it takes the
+settings of "buildcast serve" too), and the preview until Ctrl-C.
+
+Exit codes: 0 completed; 1 failed; 2 wrong usage; 130 cancelled, or left with Ctrl-C.`
+}
+
+// hideSettings keeps the server's settings out of the verb's help: serve's has them.
+func hideSettings(k *kong.Kong) error {
+	for _, cmd := range k.Model.Children {
+		for _, flag := range cmd.Flags {
+			if flag.Group != nil && flag.Group.Key == "own" {
+				flag.Hidden = flag.Name != "data-dir"
+				flag.Group = nil
+			}
+		}
+	}
+	return nil
+}
+
+func (b *buildCmd) Run(s *session) error {
+	plan, err := planfile.Read(b.Plan)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	if err := b.Check(); err != nil {
+		return err
+	}
+	ctx, stop := s.untilInterrupted()
+	defer stop()
+
+	at := b.Server
+	if at == "" {
+		at = running(ctx, b.DataDir, b.Config.Listen)
+	}
+	if at != "" {
+		return b.onServer(ctx, s, at, plan)
+	}
+	if b.Detach {
+		return buildcast.Errorf(buildcast.NotFound, "--detach needs a server that goes on: start one with `buildcast serve`, or name one with --server URL")
+	}
+	return b.onOwnServer(ctx, s, plan)
+}
+
+func (b *buildCmd) create(ctx context.Context, c *client.Client, plan *buildcast.Plan) (buildcast.Build, error) {
+	project := b.Project
+	if project == "" {
+		project = plan.Name
+	}
+	return c.CreateBuild(ctx, client.CreateBuild{ID: b.ID, Project: project, Plan: plan, Deploy: b.Deploy})
+}
+
+// onServer runs the build on a server that goes on without this process.
+func (b *buildCmd) onServer(ctx context.Context, s *session, at string, plan *buildcast.Plan) error {
+	f := s.follower(b.JSON)
+	c, err := b.client(at, f.option())
+	if err != nil {
+		return err
+	}
+	build, err := b.create(ctx, c, plan)
+	if err != nil {
+		return err
+	}
+	if b.Detach {
+		return s.detached(&build, at, b.JSON)
+	}
+	s.headline(&build, at)
+	state, err := f.follow(ctx, c, build.ID, 0)
+	if ctx.Err() != nil {
+		return s.left(build.ID, b.Server)
+	}
+	return verdict(state, err)
+}
+
+// onOwnServer runs the build in this process.
+func (b *buildCmd) onOwnServer(ctx context.Context, s *session, plan *buildcast.Plan) error {
+	own, err := startOwn(ctx, b.Config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.onOwn(ctx, s, own, plan), own.stop())
+}
+
+func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *buildcast.Plan) error {
+	c, err := client.New(own.url, client.APIKey(own.key))
+	if err != nil {
+		return err
+	}
+	defer c.CloseIdleConnections()
+	build, err := b.create(ctx, c, plan)
+	if err != nil {
+		return err
+	}
+	s.headline(&build, own.url)
+	watch, stop := own.whileRunning(ctx)
+	defer stop()
+	state, err := s.follower(b.JSON).follow(watch, c, build.ID, 0)
+	if ctx.Err() != nil {
+		return s.cancelOwn(c, build.ID)
+	}
+	if err := verdict(state, err); err != nil {
+		return err
+	}
+	if state.Status.PreviewURL == "" || b.Exit {
+		return nil
+	}
+	s.note("\nThe preview is served until Ctrl-C.")
+	<-watch.Done()
+	return nil
+}
+
+// cancelTimeout bounds telling the server in this process that the build is off.
+const cancelTimeout = 5 * time.Second
+
+// cancelOwn cancels the build because nobody would run it on.
+func (s *session) cancelOwn(c *client.Client, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cancelTimeout)
+	defer cancel()
+	if _, err := c.Cancel(ctx, id); err != nil {
+		s.note("build %s could not be cancelled (%v); the next server on this data directory goes on with it", id, err)
+	} else {
+		s.note("Cancelled build %s.", id)
+	}
+	return &exitError{code: exitCancelled}
+}
+
+// left says how to go on after Ctrl-C ended the watching, not the build.
+func (s *session) left(id, named string) error {
+	flag := ""
+	if named != "" {
+		flag = " --server " + named
+	}
+	s.note("\nBuild %s goes on without you.\n  watch it again   buildcast watch %s%s\n  cancel it        buildcast cancel %s%s", id, id, flag, id, flag)
+	return &exitError{code: exitCancelled}
+}
+
+// headline says what is built and where else it can be seen.
+func (s *session) headline(b *buildcast.Build, at string) {
+	name := b.ID
+	if b.Project != "" {
+		name = progress.Clean(b.Project) + "  " + b.ID
+	}
+	s.note("%s\n%s\n", name, statusURL(at, b.ID))
+}
+
+func statusURL(at, id string) string { return at + "/api/builds/" + id + "/status" }
+
+func (s *session) detached(b *buildcast.Build, at string, asJSON bool) error {
+	if asJSON {
+		return s.printJSON(b)
+	}
+	s.print("%s", b.ID)
+	s.note("Build %s is queued.\n  watch it   buildcast watch %s\n  status     %s", b.ID, b.ID, statusURL(at, b.ID))
+	return nil
+}
+
+// verdict is the exit code that a build's end asks for.
+func verdict(state *progress.State, err error) error {
+	if err != nil {
+		return err
+	}
+	switch state.Status.Phase {
+	case buildcast.Completed:
+		return nil
+	case buildcast.Cancelled:
+		return &exitError{code: exitCancelled}
+	}
+	return &exitError{code: exitFailed} // the display has said why
+}

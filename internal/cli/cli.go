@@ -1,0 +1,227 @@
+// Package cli is the command line: a file per verb.
+//
+// A verb writes its result to stdout and everything else to stderr, so that
+// output can be piped. Its exit code is 0 for success, 1 for a failure (of the
+// verb, or of the build it followed), 2 for a command line that makes no sense,
+// and 130 where Ctrl-C or a cancellation ended it.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/config"
+)
+
+// Exit codes.
+const (
+	exitFailed    = 1
+	exitUsage     = 2
+	exitCancelled = 130 // as a shell says of what Ctrl-C ended
+)
+
+type commands struct {
+	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, where it is there. Flags and the environment win over it."`
+
+	Build   buildCmd   `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
+	Serve   serveCmd   `cmd:"" help:"Run the server: the API, the builds and their previews."`
+	Watch   watchCmd   `cmd:"" help:"Watch a build until it is over."`
+	List    listCmd    `cmd:"" help:"List builds, the newest first."`
+	Status  statusCmd  `cmd:"" help:"Say where a build stands."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel a build."`
+	Delete  deleteCmd  `cmd:"" help:"Delete a finished build with its log and preview."`
+	Emit    emitCmd    `cmd:"" help:"Report one event of a build."`
+	Exec    execCmd    `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// session is one run of the command line.
+type session struct {
+	ctx                   context.Context
+	stdin, stdout, stderr *os.File
+}
+
+// exitError ends the run with a code of its own; a nil err is said already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// Run runs one command line and gives the process's exit code.
+func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {
+	s := &session{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	helped := false
+	parser, err := kong.New(new(commands), options(s, func(int) { helped = true })...)
+	if err != nil {
+		return s.fail(err)
+	}
+	parsed, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
+	if err != nil {
+		return s.fail(usage(err))
+	}
+	return s.fail(parsed.Run(s))
+}
+
+func options(s *session, exit func(int)) []kong.Option {
+	return []kong.Option{
+		kong.Name("buildcast"),
+		kong.Description("buildcast shows people what a long build is doing, while it does it.\n\n" +
+			"Begin with: buildcast build examples/hello-site/plan.yaml"),
+		kong.Writers(s.stdout, s.stderr),
+		kong.Exit(exit),
+		kong.DefaultEnvars("BUILDCAST"),
+		kong.PostBuild(hideSettings),
+		kong.Vars{"config_default": config.DefaultFile},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ValueFormatter(describe),
+	}
+}
+
+// describe adds a flag's default and its variable to its help.
+func describe(v *kong.Value) string {
+	text := v.Help
+	if v.HasDefault && v.Default != "" && !v.IsBool() {
+		text += " Default: " + v.Default + "."
+	}
+	if len(v.Tag.Envs) > 0 {
+		text += " $" + v.Tag.Envs[0]
+	}
+	return text
+}
+
+// usage is a parse error as people should read it.
+func usage(err error) error {
+	hint := "buildcast --help"
+	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Selected() != nil {
+		hint = "buildcast " + p.Context.Selected().Name + " --help"
+	}
+	if e, ok := errors.AsType[*buildcast.Error](err); ok {
+		return &exitError{exitUsage, e}
+	}
+	return &exitError{exitUsage, fmt.Errorf("%w; see `%s`", err, hint)}
+}
+
+// fail says what went wrong, once, and gives the exit code.
+func (s *session) fail(err error) int {
+	if err == nil {
+		return 0
+	}
+	code, said := exitFailed, false
+	if e, ok := errors.AsType[*exitError](err); ok {
+		code, said = e.code, e.err == nil
+	}
+	if !said {
+		fmt.Fprintf(s.stderr, "buildcast: %s\n", explain(err))
+	}
+	return code
+}
+
+// explain turns an error into a sentence with the fix, where one is known.
+func explain(err error) string {
+	if u, ok := errors.AsType[*url.Error](err); ok && buildcast.CodeOf(err) == buildcast.Internal {
+		server := u.URL
+		if p, err := url.Parse(u.URL); err == nil {
+			server = p.Scheme + "://" + p.Host
+		}
+		cause := u.Err
+		if errno, ok := errors.AsType[syscall.Errno](err); ok {
+			cause = errno
+		}
+		return fmt.Sprintf("cannot reach the server at %s: %v; check that it runs there (`buildcast serve`), or name another with --server", server, cause)
+	}
+	text := strings.ReplaceAll(err.Error(), "\n\t", " ") // drivers list their attempts in lines
+	if buildcast.CodeOf(err) == buildcast.Unauthenticated {
+		text += "; here: set BUILDCAST_API_KEY to it"
+	}
+	return text
+}
+
+// note is a message that is not the result.
+func (s *session) note(format string, args ...any) { fmt.Fprintf(s.stderr, format+"\n", args...) }
+
+// untilInterrupted gives a context that ends at the first Ctrl-C or SIGTERM. The
+// second one kills the process as if it had no handler.
+func (s *session) untilInterrupted() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// configFile is the path of the file with settings.
+type configFile string
+
+// BeforeResolve reads the file, so that flags which nobody set take its values.
+func (*commands) BeforeResolve(ctx *kong.Context) error {
+	path := ""
+	for _, flag := range ctx.Model.Flags {
+		if flag.Name == "config" {
+			c, _ := ctx.FlagValue(flag).(configFile)
+			path = string(c)
+		}
+	}
+	if path == "" {
+		if _, err := os.Stat(config.DefaultFile); err != nil {
+			return nil
+		}
+		path = config.DefaultFile
+	}
+	file, err := config.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := file.Validate(ctx.Model); err != nil {
+		return err
+	}
+	ctx.AddResolver(file)
+	return nil
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(s *session) error {
+	fmt.Fprintln(s.stdout, "buildcast", version())
+	return nil
+}
+
+// version is what the build of this binary recorded: a release's tag, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "dev"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return strings.TrimPrefix(v, "v")
+	}
+	v := "dev"
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
+			v += "-" + setting.Value[:12]
+		}
+	}
+	return v
+}

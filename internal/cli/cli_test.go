@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/buildcast/buildcast/internal/server"
+)
+
+// The scripts run the command line as processes of their own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"buildcast": func() {
+			os.Exit(Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) //nolint:forbidigo // this is a main
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			// Nothing of the machine's own settings or servers: port 0 is where none is found.
+			env.Setenv("BUILDCAST_LISTEN", "127.0.0.1:0")
+			env.Setenv("BUILDCAST_PREVIEW_LISTEN", "127.0.0.1:0")
+			env.Setenv("NO_COLOR", "1")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each process takes a second to end
+			examples, err := filepath.Abs("../../examples")
+			env.Setenv("EXAMPLES", examples)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ready":   ready,
+			"waitfor": waitFor,
+			"signal":  signalPID,
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// poll repeats the check until it holds: another process gives no signal.
+func poll(ts *testscript.TestScript, what string, ok func() bool) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("waited a minute for %s", what)
+		}
+	}
+}
+
+// ready DIR [NAME]: waits until the server of the data directory is ready, and
+// sets NAME (default URL), NAME_PREVIEW and NAME_PID.
+func ready(ts *testscript.TestScript, _ bool, args []string) {
+	name := "URL"
+	if len(args) > 1 {
+		name = args[1]
+	}
+	var info server.Info
+	poll(ts, "a server in "+args[0], func() (ok bool) {
+		var err error
+		info, err = server.ReadInfo(ts.MkAbs(args[0]))
+		return err == nil && isBuildcast(context.Background(), info.URL)
+	})
+	ts.Setenv(name, info.URL)
+	ts.Setenv(name+"_PREVIEW", info.PreviewURL)
+	ts.Setenv(name+"_PID", strconv.Itoa(info.PID))
+}
+
+// waitfor FILE TEXT: waits until the file contains the text.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	poll(ts, args[1]+" in "+args[0], func() bool {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && strings.Contains(string(b), args[1])
+	})
+}
+
+// signal SIG PID: sends the signal to the process; PID may be a file that holds it.
+func signalPID(ts *testscript.TestScript, _ bool, args []string) {
+	sig := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[0]]
+	pid, err := strconv.Atoi(args[1])
+	if err != nil {
+		pid, err = strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+	}
+	ts.Check(err)
+	if sig == 0 || pid <= 1 {
+		ts.Fatalf("signal %s to process %d", args[0], pid)
+	}
+	ts.Check(syscall.Kill(pid, sig))
+}

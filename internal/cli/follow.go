@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+)
+
+// redraw is how often a terminal's frame is drawn anew, at most.
+const redraw = 100 * time.Millisecond
+
+// display shows a build's events as they come.
+type display interface {
+	event(e buildcast.Event, s *progress.State, rows []progress.Line) error
+	// tick is called now and then: after events, and every redraw.
+	tick(s *progress.State) error
+	// end is called last: s is what the build came to, or was when watching ended.
+	end(s *progress.State) error
+}
+
+// follower shows one build.
+type follower struct {
+	show   display
+	asJSON bool
+	link   *link
+}
+
+// follower gives the display that fits stdout. Its options are for the client
+// that follow is given.
+func (s *session) follower(asJSON bool) *follower {
+	f := &follower{asJSON: asJSON, link: &link{changed: func(lost bool) {
+		if lost {
+			s.note("The server does not answer; trying again.")
+		} else {
+			s.note("The server answers again.")
+		}
+	}}}
+	switch {
+	case asJSON:
+		f.show = &jsonDisplay{out: bufio.NewWriter(s.stdout)}
+	case isTerminal(s.stdout):
+		f.link.changed = nil // the display says so itself
+		f.show = &screenDisplay{out: s.stdout, screen: progress.NewScreen(s.stdout), link: f.link}
+	default:
+		f.show = &plainDisplay{out: bufio.NewWriter(s.stdout)}
+	}
+	return f
+}
+
+func (f *follower) option() client.Option { return client.Logger(f.link.logger()) }
+
+// follow shows the build's events after an id until the build is over or ctx
+// ends, and gives what they came to.
+func (f *follower) follow(ctx context.Context, c *client.Client, id string, after int64) (*progress.State, error) {
+	from := int64(0)
+	if f.asJSON {
+		from = after // only people need to know what came before
+	}
+	state := new(progress.State)
+	events := make(chan buildcast.Event)
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(events)
+		for e, err := range c.Follow(gctx, id, from) {
+			if err != nil {
+				return err
+			}
+			select {
+			case events <- e:
+			case <-gctx.Done():
+				return context.Cause(gctx)
+			}
+		}
+		return nil
+	})
+	group.Go(func() error {
+		return draw(f.show, state, events, after)
+	})
+	err := group.Wait()
+	if endErr := f.show.end(state); err == nil {
+		err = endErr
+	}
+	if err != nil {
+		return state, err
+	}
+	if !state.Status.Phase.Terminal() { // it was over before the first event that was asked for
+		state.Status, err = c.Status(ctx, id)
+	}
+	return state, err
+}
+
+// draw is the one goroutine that draws.
+func draw(show display, state *progress.State, events <-chan buildcast.Event, after int64) error {
+	clock := time.NewTicker(redraw)
+	defer clock.Stop()
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return nil
+			}
+			rows := state.Apply(e)
+			if e.ID <= after {
+				continue
+			}
+			if err := show.event(e, state, rows); err != nil {
+				return err
+			}
+		case <-clock.C:
+			if err := show.tick(state); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// isTerminal reports whether the file is a terminal that can move its cursor.
+func isTerminal(f *os.File) bool {
+	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// look is what the terminal can show now: its window may have changed.
+func look(f *os.File) progress.Look {
+	k := progress.Look{Width: 80, Color: isTerminal(f) && os.Getenv("NO_COLOR") == "", ASCII: !utf8Locale()}
+	if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+		k.Width, k.Height = w, h
+	}
+	return k
+}
+
+// utf8Locale reports whether the terminal shows UTF-8. Without any locale it is
+// taken to: containers have none, and the terminal outside of them does.
+func utf8Locale() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if v := strings.ToLower(os.Getenv(name)); v != "" {
+			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
+		}
+	}
+	return true
+}
+
+// jsonDisplay prints each event as one line of JSON, and nothing else.
+type jsonDisplay struct{ out *bufio.Writer }
+
+func (d *jsonDisplay) event(e buildcast.Event, _ *progress.State, _ []progress.Line) error {
+	if _, err := d.out.Write(append(e.AppendJSON(nil), '\n')); err != nil {
+		return err
+	}
+	return d.out.Flush()
+}
+
+func (d *jsonDisplay) tick(*progress.State) error { return nil }
+func (d *jsonDisplay) end(*progress.State) error  { return d.out.Flush() }
+
+// plainDisplay prints lines for a pipe or a log.
+type plainDisplay struct{ out *bufio.Writer }
+
+func (d *plainDisplay) event(e buildcast.Event, s *progress.State, _ []progress.Line) error {
+	for _, line := range s.Lines(e) {
+		if _, err := d.out.WriteString(line + "\n"); err != nil {
+			return err
+		}
+	}
+	return d.out.Flush()
+}
+
+func (d *plainDisplay) tick(*progress.State) error { return nil }
+
+func (d *plainDisplay) end(s *progress.State) error {
+	for _, row := range s.Result() {
+		if _, err := d.out.WriteString(progress.Look{}.Whole(row) + "\n"); err != nil {
+			return err
+		}
+	}
+	return d.out.Flush()
+}
+
+// screenDisplay is the live display of a terminal.
+type screenDisplay struct {
+	out    *os.File
+	screen *progress.Screen
+	link   *link
+	rows   []progress.Line // that wait for the next draw
+}
+
+func (d *screenDisplay) event(_ buildcast.Event, _ *progress.State, rows []progress.Line) error {
+	d.rows = append(d.rows, rows...)
+	return nil
+}
+
+func (d *screenDisplay) tick(s *progress.State) error {
+	k := look(d.out)
+	s.Notice = ""
+	if d.link.lost.Load() {
+		s.Notice = "The server does not answer; trying again"
+	}
+	return d.screen.Draw(d.take(k), s.Frame(k, time.Now()), k.Width)
+}
+
+func (d *screenDisplay) end(s *progress.State) error {
+	k := look(d.out)
+	rows := d.take(k)
+	if result := s.Result(); len(result) > 0 {
+		rows = append(rows, "")
+		for _, row := range result {
+			rows = append(rows, k.Whole(row))
+		}
+	}
+	return d.screen.Close(rows, k.Width)
+}
+
+func (d *screenDisplay) take(k progress.Look) []string {
+	out := make([]string, len(d.rows))
+	for i, row := range d.rows {
+		out[i] = k.Render(row)
+	}
+	d.rows = nil
+	return out
+}

@@ -1,0 +1,69 @@
+package progress
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Lines gives the event as lines for a pipe or a log file: since the build's
+// start, its progress, and what happened in words. The event must be the one
+// that was applied last.
+func (s *State) Lines(e buildcast.Event) []string {
+	d := read(&e)
+	since := time.Duration(0)
+	if s.Status.StartedAt != nil {
+		since = e.Timestamp.Std().Sub(s.Status.StartedAt.Std())
+	}
+	prefix := fmt.Sprintf("[%6s %3d%%] ", Duration(since), e.Progress)
+	if e.Type == buildcast.BuildLog {
+		return logLines(prefix, d)
+	}
+	return []string{prefix + sentence(e.Type, d)}
+}
+
+func logLines(prefix string, d data) []string {
+	if of := d.TaskName + d.Stage; of != "" {
+		prefix += of + " "
+	}
+	var out []string
+	for _, line := range d.lines() {
+		out = append(out, prefix+"| "+line)
+	}
+	return out
+}
+
+// sentence says what an event means: the type's words, then what it is about.
+func sentence(typ string, d data) string {
+	words := strings.NewReplacer("_", " ", ".", " ").Replace(typ)
+	switch {
+	case typ == buildcast.PlanGenerated && d.TaskCount > 0:
+		return words + ": " + count(d.TaskCount, "task")
+	case d.TaskName != "":
+		words += ": " + d.TaskName
+	}
+	var more []string
+	if d.Attempt > 1 {
+		more = append(more, fmt.Sprintf("attempt %d", d.Attempt))
+	}
+	if d.DurationMS > 0 {
+		more = append(more, Duration(time.Duration(d.DurationMS*float64(time.Millisecond))))
+	}
+	if len(more) > 0 {
+		words += " (" + strings.Join(more, ", ") + ")"
+	}
+	switch url := oneLine(d.PreviewURL); {
+	case d.Error != "":
+		words += ": " + d.Error
+	case url != "":
+		words += ": " + url
+	case d.Message != "" && d.TaskName == "": // a task's message says its name again
+		words += ": " + d.Message
+	}
+	if d.WillRetry {
+		words += ", trying again"
+	}
+	return words
+}

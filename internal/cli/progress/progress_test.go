@@ -1,0 +1,160 @@
+package progress
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buildcast/buildcast"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var start = time.Date(2026, 11, 23, 7, 13, 50, 0, time.UTC)
+
+// step is an event at a time since the start, in milliseconds.
+type step struct {
+	at   int
+	typ  string
+	data string
+}
+
+var reference = []step{
+	{0, "plan_started", `{"message":"Analyzing requirements..."}`},
+	{300, "plan_generated", `{"taskCount":3}`},
+	{310, "task_started", `{"taskName":"Create HTML Test Page"}`},
+	{320, "task_started", `{"taskName":"Create CSS Styles"}`},
+	{330, "task_started", `{"taskName":"Create JavaScript File"}`},
+	{400, "build_log", `{"taskName":"Create CSS Styles","lines":["compiling theme.scss","\u001b[31mwriting\u001b[0m\tsite/style.css"]}`},
+	{1410, "task_completed", `{"taskName":"Create HTML Test Page","filesCreated":1}`},
+	{2020, "task_completed", `{"taskName":"Create CSS Styles","filesCreated":1}`},
+	{2030, "task_completed", `{"taskName":"Create JavaScript File","filesCreated":1}`},
+	{2100, "deploy_started", `{}`},
+	{2110, "build_started", `{"message":"npm run build"}`},
+	{2200, "build_log", `{"stage":"build","lines":["bundled"],"dropped":7}`},
+	{3100, "deploy_progress", `{"message":"Uploading..."}`},
+	{3400, "deploy_completed", `{"previewUrl":"http://build-27.localhost:8081/"}`},
+}
+
+var failing = []step{
+	{0, "plan_generated", `{"taskCount":2}`},
+	{10, "task_started", `{"taskName":"Fetch"}`},
+	{20, "task_started", `{"taskName":"Check"}`},
+	{500, "task_failed", `{"taskName":"Fetch","error":"exit status 7","willRetry":true}`},
+	{1000, "task_started", `{"taskName":"Fetch","attempt":2}`},
+	{1100, "build_log", `{"taskName":"Fetch","lines":["connecting to mirror","curl: (7) could not connect\nto host"]}`},
+	{61500, "task_failed", `{"taskName":"Fetch","error":"exit status 7","attempt":2,"willRetry":false}`},
+}
+
+func (s step) event(id int) buildcast.Event {
+	return buildcast.Event{
+		ID: int64(id), BuildID: "27", Type: s.typ, Data: json.RawMessage(s.data),
+		Timestamp: buildcast.TimeOf(start.Add(time.Duration(s.at) * time.Millisecond)),
+	}
+}
+
+// film is all that a terminal shows of the steps: after each, the rows that
+// stay, and the frame as it is 950 ms later.
+func film(steps []step, k Look) string {
+	var s State
+	var b strings.Builder
+	draw := func(at time.Time) {
+		for _, row := range s.Frame(k, at) {
+			fmt.Fprintf(&b, "%s\n", row)
+		}
+	}
+	draw(start)
+	for i, step := range steps {
+		fmt.Fprintf(&b, "== %s\n", step.typ)
+		for _, row := range s.Apply(step.event(i + 1)) {
+			fmt.Fprintf(&b, "^%s\n", k.Render(row))
+		}
+		draw(start.Add(time.Duration(step.at)*time.Millisecond + 950*time.Millisecond))
+	}
+	b.WriteString("== result\n")
+	for _, row := range s.Result() {
+		fmt.Fprintf(&b, "%s\n", k.Whole(row))
+	}
+	return strings.ReplaceAll(b.String(), "\x1b", "ESC")
+}
+
+// still is the frame a second after the last step, while the server is away.
+func still(steps []step, k Look) string {
+	s := State{Notice: "The server does not answer; trying again"}
+	for i, step := range steps {
+		s.Apply(step.event(i + 1))
+	}
+	return strings.Join(s.Frame(k, start.Add(time.Second)), "\n") + "\n"
+}
+
+func TestFrames(t *testing.T) {
+	cases := map[string]string{
+		"reference":       film(reference, Look{Width: 80, Height: 24}),
+		"reference-color": film(reference, Look{Width: 60, Height: 24, Color: true}),
+		"reference-ascii": film(reference, Look{Width: 60, Height: 24, ASCII: true}),
+		"narrow":          film(reference, Look{Width: 24, Height: 24}),
+		"tiny":            film(reference, Look{Width: 1, Height: 1}),
+		"wide":            film(reference[:5], Look{Width: 200, Height: 24}),
+		"failing":         film(failing, Look{Width: 80, Height: 24}),
+		"cancelled":       film(append(failing[:3:3], step{9000, "build_cancelled", `{}`}), Look{Width: 80, Height: 24}),
+		"low":             still(many(12), Look{Width: 60, Height: 9}),
+		"low-with-notes":  still(many(3), Look{Width: 60, Height: 9}),
+		"low-without":     still(many(4), Look{Width: 60, Height: 9}),
+		"external":        film([]step{{0, "crawl.page", `{"progress":42,"message":"page 3 of 7"}`}, {100, "build_failed", `{"error":"out of pages","output":"a\nb\n"}`}}, Look{Width: 60}),
+		"hostile":         film([]step{{0, "task_started", `{"taskName":"\u001b[2J\u001b]0;title\u0007evil\r\nname \u202egpj"}`}, {9, "build_log", `{"lines":["10%\r50%\r\u001b[1A90%"],"taskName":"x"}`}}, Look{Width: 60}),
+	}
+	for name, got := range cases {
+		t.Run(name, func(t *testing.T) { golden(t, name, got) })
+	}
+}
+
+func TestPlainLines(t *testing.T) {
+	for name, steps := range map[string][]step{"reference": reference, "failing": failing} {
+		t.Run(name, func(t *testing.T) {
+			var s State
+			var b strings.Builder
+			for i, step := range steps {
+				e := step.event(i + 1)
+				s.Apply(e)
+				e.Progress = s.Status.Progress
+				for _, line := range s.Lines(e) {
+					fmt.Fprintln(&b, line)
+				}
+			}
+			golden(t, "plain-"+name, b.String())
+		})
+	}
+}
+
+func many(n int) []step {
+	steps := []step{{0, "plan_generated", fmt.Sprintf(`{"taskCount":%d}`, n)}}
+	for i := range n {
+		steps = append(steps, step{i, "task_started", fmt.Sprintf(`{"taskName":"Task %d"}`, i)},
+			step{i, "build_log", fmt.Sprintf(`{"taskName":"Task %d","lines":["working on %d"]}`, i, i)})
+	}
+	return steps
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; go test -update writes it anew):\n%s", path, diff)
+	}
+}

@@ -1,0 +1,301 @@
+// Package progress turns a build's events into what a person sees of it: rows
+// and frames for a terminal, lines for a pipe.
+//
+// [State] is a fold like the build's status: events in, rows out, no clock and
+// no output of its own, so that what a terminal shows can be tested as text.
+// [Screen] is the only part that writes.
+package progress
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// tailLines bounds the output that is kept of each running task.
+const tailLines = 20
+
+// State is what a build's events say so far. The zero value is a build without events.
+type State struct {
+	Status buildcast.Status
+	// Notice, where set, is shown above the bar: what watching itself suffers from.
+	Notice  string
+	running []*work // in the order they started
+	output  []string
+	failed  *work
+}
+
+// work is a task, or the build or deploy step after the tasks.
+type work struct {
+	name    string
+	started time.Time
+	note    string   // the last message or output line
+	attempt int      // 0 or 1: the first
+	output  []string // the last lines
+	err     string
+}
+
+// The steps after the tasks, as people see them.
+const (
+	stepBuild  = "Build"
+	stepDeploy = "Deploy"
+)
+
+// data is what is read of an event's data.
+type data struct {
+	Message    string  `json:"message"`
+	TaskName   string  `json:"taskName"`
+	TaskCount  int     `json:"taskCount"`
+	Attempt    int     `json:"attempt"`
+	WillRetry  bool    `json:"willRetry"`
+	Error      string  `json:"error"`
+	Output     string  `json:"output"`
+	PreviewURL string  `json:"previewUrl"`
+	DurationMS float64 `json:"durationMs"`
+	// of build_log
+	Stage   string   `json:"stage"`
+	Lines   []string `json:"lines"`
+	Dropped int      `json:"dropped"` // lines that are left out
+}
+
+func read(e *buildcast.Event) (d data) {
+	_ = json.Unmarshal(e.Data, &d) // data of another shape counts as absent
+	d.Message, d.TaskName, d.Error, d.Stage = oneLine(d.Message), oneLine(d.TaskName), oneLine(d.Error), oneLine(d.Stage)
+	return d
+}
+
+func (d *data) lines() []string {
+	text := strings.Join(append(slices.Clone(d.Lines), d.Output), "\n")
+	var lines []string
+	for line := range strings.Lines(text) {
+		// A carriage return begins the line anew: what a progress meter drew last counts.
+		line = strings.TrimRight(line, "\r\n")
+		line = Clean(line[strings.LastIndexByte(line, '\r')+1:])
+		if strings.TrimSpace(line) != "" {
+			lines = append(lines, line)
+		}
+	}
+	if d.Dropped > 0 {
+		lines = append(lines, "… "+count(d.Dropped, "line")+" left out")
+	}
+	return lines
+}
+
+// Apply folds the event in and gives the rows that it adds for good: they stay
+// above the frame, in the terminal's history.
+func (s *State) Apply(e buildcast.Event) []Line {
+	if s.Status.Phase == "" {
+		s.Status = buildcast.NewStatus(e.BuildID, "", e.Timestamp)
+	}
+	if s.Status.Phase.Terminal() {
+		return nil
+	}
+	s.Status.Apply(&e)
+	d, at := read(&e), e.Timestamp.Std()
+	switch e.Type {
+	case buildcast.TaskStarted:
+		s.start(name(d), at).attempt = d.Attempt
+	case buildcast.TaskCompleted:
+		return s.end(s.find(name(d)), at, d)
+	case buildcast.TaskFailed:
+		return s.fail(s.find(name(d)), at, d)
+	case buildcast.BuildLog:
+		s.log(d)
+	case buildcast.DeployStarted:
+		s.step(stepDeploy, at, d)
+	case buildcast.BuildStarted, buildcast.BuildProgress:
+		s.step(stepBuild, at, d)
+	case buildcast.DeployProgress:
+		rows := s.end(s.find(stepBuild), at, data{})
+		s.step(stepDeploy, at, d)
+		return rows
+	case buildcast.DeployCompleted, buildcast.BuildCompleted:
+		return s.endSteps(at, d)
+	case buildcast.BuildFailed, buildcast.DeployFailed:
+		return s.failStep(e.Type, at, d)
+	case buildcast.BuildCancelled:
+		s.running = nil
+	}
+	return nil
+}
+
+func (s *State) start(name string, at time.Time) *work {
+	w := s.find(name)
+	if w == nil {
+		w = &work{name: name}
+		s.running = append(s.running, w)
+	}
+	w.started = at
+	return w
+}
+
+func (s *State) step(name string, at time.Time, d data) {
+	w := s.find(name)
+	if w == nil {
+		w = s.start(name, at)
+	}
+	if d.Message != "" {
+		w.note = d.Message
+	}
+}
+
+func (s *State) find(name string) *work {
+	i := slices.IndexFunc(s.running, func(w *work) bool { return w.name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.running[i]
+}
+
+func (s *State) remove(w *work) {
+	s.running = slices.DeleteFunc(s.running, func(v *work) bool { return v == w })
+}
+
+func (s *State) end(w *work, at time.Time, d data) []Line {
+	if w == nil {
+		if d.TaskName == "" {
+			return nil
+		}
+		w = &work{name: d.TaskName, started: at.Add(-time.Duration(d.DurationMS * float64(time.Millisecond)))}
+	}
+	s.remove(w)
+	return []Line{{
+		Left:  []Span{{Good, " ✓ "}, {Plain, w.name}},
+		Right: []Span{{Dim, Duration(at.Sub(w.started))}},
+	}}
+}
+
+func (s *State) endSteps(at time.Time, d data) []Line {
+	rows := s.end(s.find(stepBuild), at, data{})
+	rows = append(rows, s.end(s.find(stepDeploy), at, data{})...)
+	s.running = nil
+	return rows
+}
+
+func (s *State) fail(w *work, at time.Time, d data) []Line {
+	if w == nil {
+		w = &work{name: name(d), started: at}
+	}
+	s.remove(w)
+	w.err = d.Error
+	if w.err == "" {
+		w.err = d.Message
+	}
+	if lines := d.lines(); len(lines) > 0 {
+		w.output = lines
+	}
+	note := "  " + w.err
+	if d.WillRetry {
+		note += ", trying again"
+	} else if s.failed == nil {
+		s.failed = w
+	}
+	return []Line{{
+		Left:  []Span{{Bad, " ✗ "}, {Plain, w.name}, {Bad, note}},
+		Right: []Span{{Dim, Duration(at.Sub(w.started))}},
+	}}
+}
+
+// failStep ends the step that the failure is about, or the innermost that runs.
+func (s *State) failStep(typ string, at time.Time, d data) []Line {
+	name, w := stepDeploy, s.find(stepDeploy)
+	if b := s.find(stepBuild); b != nil && typ == buildcast.BuildFailed {
+		name, w = stepBuild, b
+	}
+	if w == nil {
+		w = &work{name: name, started: at, output: s.output}
+	}
+	return s.fail(w, at, data{Error: d.Error, Message: d.Message, Output: d.Output, Lines: d.Lines, TaskName: name})
+}
+
+// log keeps the last lines of output for the frame and for a failure's report.
+func (s *State) log(d data) {
+	lines := d.lines()
+	if len(lines) == 0 {
+		return
+	}
+	w := s.find(d.TaskName)
+	if w == nil && d.TaskName == "" {
+		w = s.find(stepBuild)
+	}
+	if w == nil {
+		s.output = tail(append(s.output, lines...))
+		return
+	}
+	w.output = tail(append(w.output, lines...))
+	w.note = lines[len(lines)-1]
+}
+
+func tail(lines []string) []string { return lines[max(0, len(lines)-tailLines):] }
+
+// Result is what is said when the build is over; nothing while it runs.
+func (s *State) Result() []Line {
+	st := &s.Status
+	took := ""
+	if st.FinishedAt != nil && st.StartedAt != nil {
+		took = " in " + Duration(st.FinishedAt.Std().Sub(st.StartedAt.Std()))
+	}
+	switch st.Phase {
+	case buildcast.Completed:
+		what := "Completed"
+		if n := st.Tasks.Completed; n > 0 {
+			what = fmt.Sprintf("Completed %s", count(n, "task"))
+		}
+		rows := []Line{{Left: []Span{{Good, " ✓ "}, {Bold, what + took}}}}
+		if st.PreviewURL != "" {
+			rows = append(rows, Line{Left: []Span{{Plain, "   "}, {Accent, Clean(st.PreviewURL)}}})
+		}
+		return rows
+	case buildcast.Cancelled:
+		return []Line{{Left: []Span{{Bad, " ⊘ "}, {Bold, "Cancelled"}, {Plain, took}}}}
+	case buildcast.Failed:
+		return s.failure(took)
+	}
+	return nil
+}
+
+func (s *State) failure(took string) []Line {
+	w := s.failed
+	if w == nil {
+		w = &work{err: oneLine(s.Status.Error), output: s.output}
+	}
+	head := Line{Left: []Span{{Bad, " ✗ "}, {Bold, "Failed" + took}}}
+	if w.name != "" {
+		head.Left = append(head.Left, Span{Plain, ": " + w.name})
+	}
+	rows := []Line{head}
+	if w.err != "" {
+		rows = append(rows, Line{Left: []Span{{Plain, "   "}, {Bad, w.err}}})
+	}
+	for _, line := range tail(w.output) {
+		rows = append(rows, Line{Left: []Span{{Dim, "   │ "}, {Plain, line}}})
+	}
+	return rows
+}
+
+func name(d data) string {
+	if d.TaskName != "" {
+		return d.TaskName
+	}
+	return "task"
+}
+
+func oneLine(s string) string {
+	return Clean(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " "))
+}
+
+func count(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return itoa(n) + " " + noun
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func pad(n int) string { return fmt.Sprintf("%02d", n) }

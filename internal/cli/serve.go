@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/server"
+)
+
+type serveCmd struct {
+	config.Config `embed:""`
+}
+
+// Help is shown below the summary.
+func (serveCmd) Help() string {
+	return `
+Each setting is a flag, a BUILDCAST_ variable, or a line of the configuration
+file under the flag's name; the flag wins, then the variable, then the file.
+
+    buildcast serve
+    BUILDCAST_API_KEYS=@keys buildcast serve --listen :8080
+    BUILDCAST_DATABASE=postgres://user:password@db/buildcast buildcast serve
+
+SIGTERM and Ctrl-C drain: no more requests are taken, running builds stop and go
+on at the next start, what was acknowledged is stored. A second signal ends it at once.`
+}
+
+func (c *serveCmd) Run(s *session) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	ctx, stop := s.untilInterrupted()
+	defer stop()
+	logger := newLogger(s.stderr, c.LogFormat, c.LogLevel)
+	srv, err := server.New(ctx, c.Config, version(), logger)
+	if err != nil {
+		return err
+	}
+	if c.LogFormat == "json" {
+		logger.Info("ready", "url", srv.URL(), "preview_url", srv.PreviewURL(), "store", c.Store())
+	} else {
+		s.welcome(srv, &c.Config)
+	}
+	if err := srv.Run(ctx); err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+func (s *session) welcome(srv *server.Server, c *config.Config) {
+	s.note("buildcast %s is ready", version())
+	s.note("  API       %s   (described at %s/docs)", srv.URL(), srv.URL())
+	s.note("  previews  %s", srv.PreviewURL())
+	s.note("  data      %s", c.Store())
+	if c.Insecure && !config.Loopback(c.Listen) && len(c.APIKeys) == 0 {
+		s.note("  WARNING   --insecure: whoever reaches %s can run commands on this machine", c.Listen)
+	}
+}
+
+// newLogger makes the log; level and format have been checked.
+func newLogger(w io.Writer, format, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		panic(fmt.Sprintf("log level %q was not checked", level))
+	}
+	o := &slog.HandlerOptions{Level: l}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,203 @@
+// Package config holds the server's settings: one struct, filled from flags,
+// the environment, a file and the defaults, in that order of precedence.
+//
+// The struct's tags are what the command line is made of (github.com/alecthomas/kong):
+// a field's flag, its BUILDCAST_ variable and its name in the file are the same
+// word. [Config.Check] comes after: it reads the secrets that are kept in files,
+// and refuses what would be unsafe or could not work.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// The addresses that the CLI looks at, and tries to listen on, where none is named.
+const (
+	DefaultListen        = "127.0.0.1:8080"
+	DefaultPreviewListen = "127.0.0.1:8081"
+	DefaultDataDir       = ".buildcast"
+)
+
+// Config is the settings of one buildcast server.
+type Config struct {
+	// Listen is where the API is served, as host:port. Port 0 takes a free one.
+	Listen string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the API. Port 0 takes a free port. Beyond loopback it needs --api-keys (or --insecure)."`
+	// PreviewListen is where previews are served: an origin of its own, because
+	// previews are other people's HTML. Port 0 takes a free one.
+	PreviewListen string `default:"127.0.0.1:8081" placeholder:"ADDR" help:"Address of the preview server, which serves what builds deploy. Port 0 takes a free port."`
+	// PreviewHost is the host, and port if it is not 80, in the previews' addresses.
+	// Empty: localhost and the port of PreviewListen.
+	PreviewHost string `placeholder:"HOST" help:"Host and port that browsers reach the preview server under; a build's preview is at build-ID.HOST. Default: localhost and the port of --preview-listen."`
+	// DataDir holds the SQLite database, workspaces, previews and the lock that
+	// keeps it to one process.
+	DataDir string `default:".buildcast" placeholder:"DIR" help:"Directory for the database, workspaces and previews. One server at a time uses it; it is made where it is missing."`
+	// Database is postgres://… or empty for SQLite in DataDir. It may hold a
+	// password: print [Config.Store] instead.
+	Database string `placeholder:"URL" help:"postgres://user:password@host/name. Empty: SQLite in the data directory. @FILE reads it from a file. Flags are visible in process lists: keep passwords in the environment or a file."`
+	// APIKeys open all writes. Empty: no key is asked for, which only loopback allows.
+	APIKeys []string `name:"api-keys" placeholder:"KEY" help:"Keys of at least 16 characters; each opens all writes. @FILE reads them from a file, one a line. Flags are visible in process lists: use the environment or a file."`
+	// Insecure allows listening beyond loopback without keys.
+	Insecure bool `help:"Allow listening beyond loopback without API keys: whoever reaches the address can run commands on this machine."`
+	// AllowOrigins are sites such as https://app.example.com.
+	AllowOrigins []string `placeholder:"ORIGIN" help:"Sites whose pages may call the API from a browser, such as https://app.example.com. * lets all pages read."`
+
+	// Builds is how many builds run at once; the rest queue in order. 1 to 1000.
+	Builds int `default:"4" placeholder:"N" help:"Builds that run at once, 1 to 1000. The rest wait in order."`
+	// Tasks is how many tasks of one build run at once. 1 to 1000.
+	Tasks int `default:"4" placeholder:"N" help:"Tasks of one build that run at once, 1 to 1000."`
+	// PreviewKeep is how long a preview stays after its deploy; at least a minute.
+	PreviewKeep time.Duration `default:"168h" placeholder:"DURATION" help:"How long a preview is kept after its deploy, such as 168h; at least 1m."`
+	// DrainTimeout bounds each step of an orderly stop.
+	DrainTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long a stop waits for requests and for running commands to end, each, such as 10s."`
+
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged on stderr: debug, info, warn or error."`
+	LogFormat string `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log: text or json."`
+}
+
+// Check reads the secrets that are kept in files (@FILE) and validates the rest.
+// Errors are *buildcast.Error; they name the flag and never hold a secret.
+func (c *Config) Check() error {
+	if err := c.readSecrets(); err != nil {
+		return err
+	}
+	for _, check := range []func() error{c.checkAddresses, c.checkLimits, c.checkDatabase} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) readSecrets() (err error) {
+	if c.Database, err = Secret("--database", c.Database); err != nil {
+		return err
+	}
+	var keys []string
+	for _, k := range c.APIKeys {
+		text, err := Secret("--api-keys", k)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, keysIn(text)...)
+	}
+	if len(keys) == 0 && len(c.APIKeys) > 0 {
+		return invalid("--api-keys", "it is set, but holds no key: give at least one, or leave it out")
+	}
+	c.APIKeys = keys
+	return nil
+}
+
+// keysIn splits a file's text: one key a line, # begins a comment.
+func keysIn(text string) (keys []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			keys = append(keys, line)
+		}
+	}
+	return keys
+}
+
+// Secret is the value itself, or for @FILE what the file holds, trimmed.
+func Secret(flag, value string) (string, error) {
+	file, ok := strings.CutPrefix(value, "@")
+	if !ok {
+		return value, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", invalid(flag, "cannot read %s: check the path after the @", file).Because(err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func (c *Config) checkAddresses() error {
+	for flag, addr := range map[string]string{"--listen": c.Listen, "--preview-listen": c.PreviewListen} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return invalid(flag, "%q is not an address: use host:port, such as %s", addr, DefaultListen)
+		}
+	}
+	if !Loopback(c.Listen) && len(c.APIKeys) == 0 && !c.Insecure {
+		return invalid("--listen", "%s can be reached from other machines, and whoever reaches it could run commands here: "+
+			"set BUILDCAST_API_KEYS to a secret of 16 characters or more, or listen on %s, or accept the risk with --insecure", c.Listen, DefaultListen)
+	}
+	return nil
+}
+
+func (c *Config) checkLimits() error {
+	for flag, n := range map[string]int{"--builds": c.Builds, "--tasks": c.Tasks} {
+		if n < 1 || n > 1000 {
+			return invalid(flag, "it is %d: use 1 to 1000", n)
+		}
+	}
+	if c.PreviewKeep < time.Minute {
+		return invalid("--preview-keep", "it is %v: use 1m or more", c.PreviewKeep)
+	}
+	if c.DrainTimeout <= 0 {
+		return invalid("--drain-timeout", "it is %v: use more than 0, such as 10s", c.DrainTimeout)
+	}
+	if strings.TrimSpace(c.DataDir) == "" {
+		return invalid("--data-dir", "it is empty: name a directory, such as %s", DefaultDataDir)
+	}
+	return nil
+}
+
+func (c *Config) checkDatabase() error {
+	if c.Database == "" || strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://") {
+		return nil
+	}
+	// The value is not shown: it may be a URL with a password in another form.
+	return invalid("--database", "it is not a postgres:// URL: use postgres://user:password@host/name, or leave it empty for SQLite")
+}
+
+// Store names the database for people, without its password.
+func (c *Config) Store() string {
+	if c.Database == "" {
+		return "SQLite in " + c.DataDir
+	}
+	u, err := url.Parse(c.Database)
+	if err != nil {
+		return "Postgres"
+	}
+	return "Postgres at " + u.Host + u.Path
+}
+
+// LogValue is the settings as they may be logged: without secrets.
+func (c *Config) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("listen", c.Listen), slog.String("preview_listen", c.PreviewListen), slog.String("data_dir", c.DataDir),
+		slog.String("store", c.Store()), slog.Int("api_keys", len(c.APIKeys)), slog.Bool("insecure", c.Insecure),
+		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
+	)
+}
+
+// File is the path of a file in the data directory.
+func (c *Config) File(name ...string) string {
+	return filepath.Join(append([]string{c.DataDir}, name...)...)
+}
+
+// Loopback reports whether only this machine can reach the address. A host name
+// other than localhost counts as reachable: what it means can change.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func invalid(flag, format string, args ...any) *buildcast.Error {
+	return buildcast.Errorf(buildcast.InvalidArgument, flag+": "+format, args...).At(flag)
+}

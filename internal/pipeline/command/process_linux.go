@@ -1,0 +1,120 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// processAttr makes a group of its own, and has the kernel kill the shell when
+// buildcast dies: a server that was killed cannot do it itself.
+func processAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// awaitExit returns when the command has exited, and gives what reaps it. Until
+// then its pid, which names its group, cannot become another's.
+func awaitExit(cmd *exec.Cmd) (reap func() error) {
+	for {
+		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return cmd.Wait
+		}
+	}
+}
+
+const (
+	// killPasses bounds how often new children of what was killed are looked for.
+	killPasses = 20
+	// goneWithin bounds the wait for one killed process.
+	goneWithin = 2 * time.Second
+)
+
+// KillMarked kills every process whose environment has all the given KEY=value
+// entries, and returns when they are gone. It finds what a killed server left
+// behind and what left its group; not a process that cleared its environment,
+// nor those of other users.
+func KillMarked(entries ...string) (killed int, err error) {
+	for range killPasses {
+		pids, err := markedProcesses(entries)
+		if err != nil || len(pids) == 0 {
+			return killed, err
+		}
+		for _, pid := range pids {
+			if err := kill(pid, entries); err != nil {
+				return killed, fmt.Errorf("process %d of an earlier run cannot be ended: %w", pid, err)
+			}
+			killed++
+		}
+	}
+	return killed, fmt.Errorf("processes of an earlier run go on starting new ones")
+}
+
+func markedProcesses(entries []string) (pids []int, err error) {
+	proc, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range proc {
+		if pid, err := strconv.Atoi(d.Name()); err == nil && pid != os.Getpid() && marked(pid, entries) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+func marked(pid int, entries []string) bool {
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil || len(environ) == 0 {
+		return false // gone, a zombie, or another user's
+	}
+	environ = append([]byte{0}, environ...)
+	for _, entry := range entries {
+		if !bytes.Contains(environ, []byte("\x00"+entry+"\x00")) {
+			return false
+		}
+	}
+	return true
+}
+
+// kill ends the process through a descriptor of it. The mark is read again
+// once that is open, so a pid that was given away in between is left alone.
+func kill(pid int, entries []string) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	if !marked(pid, entries) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return awaitGone(fd)
+}
+
+// awaitGone returns when the process is gone: its descriptor is then readable.
+func awaitGone(fd int) error {
+	deadline := time.Now().Add(goneWithin)
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fmt.Errorf("it is still there %v after SIGKILL", goneWithin)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

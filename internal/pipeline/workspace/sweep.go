@@ -1,0 +1,75 @@
+package workspace
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// removed marks what is being removed; a crash leaves it to the next List.
+const removed = ".removed-"
+
+// Entry is a directory below the base.
+type Entry struct {
+	Name string
+	// Owner is the zero value where nothing says whose it is.
+	Owner Owner
+	// Changed is when something was last made in it.
+	Changed time.Time
+}
+
+// List gives what is below base: none if it is not there.
+func List(base string) ([]Entry, error) {
+	dirs, err := os.ReadDir(base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, d := range dirs {
+		e := Entry{Name: d.Name()}
+		if info, err := d.Info(); err == nil {
+			e.Changed = info.ModTime()
+		}
+		if m, err := readMeta(filepath.Join(base, e.Name)); err == nil {
+			e.Owner = m.Owner
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Discard takes the directory out of use at once, and gives what removes it,
+// which may take long. Nothing is there: remove does nothing.
+func Discard(base, name string) (remove func() error, err error) {
+	if strings.HasPrefix(name, removed) {
+		return func() error { return removeAll(filepath.Join(base, name)) }, nil
+	}
+	to := filepath.Join(base, removed+rand.Text())
+	err = os.Rename(filepath.Join(base, name), to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil
+	}
+	return func() error { return removeAll(to) }, err
+}
+
+// removeAll removes the directory even where commands have made directories
+// read-only, as Go's module cache is.
+func removeAll(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700) //nolint:gosec // a directory needs x; it is about to be removed
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}

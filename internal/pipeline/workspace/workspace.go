@@ -1,0 +1,259 @@
+// Package workspace keeps the directories that builds work in.
+//
+// Below the base directory each build has
+//
+//	{name}/build.json   whose it is
+//	{name}/work/        the workspace: files are written and commands run there
+//	{name}/home/        HOME of its commands
+//	{name}/tmp/         TMPDIR of its commands
+//
+// A workspace is kept when its build is taken up again, so that completed tasks
+// need not run again. It is started over where it cannot be relied on: where
+// it belongs to another build, or where the machine was started since, for
+// nothing says what commands wrote had reached the disk by then.
+package workspace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Names below a build's directory.
+const (
+	workDir  = "work"
+	homeDir  = "home"
+	tempDir  = "tmp"
+	metaFile = "build.json"
+)
+
+// Owner says whose a workspace is. A build that was deleted and made again
+// under its id differs in when it was created.
+type Owner struct {
+	BuildID string         `json:"buildId"`
+	Created buildcast.Time `json:"created"`
+}
+
+type meta struct {
+	Owner
+	Boot string `json:"boot"` // of the machine; empty where the system has no name for it
+}
+
+// Workspace is the directory of one build. Close it.
+type Workspace struct {
+	// Kept reports whether it has what earlier runs of the build left; else it is empty.
+	Kept bool
+
+	dir  string // absolute, without links
+	root *os.Root
+}
+
+// Open gives the owner's workspace in base/name, and makes it, or starts it
+// over, where it must.
+func Open(base, name string, owner Owner) (*Workspace, error) {
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return nil, err
+	}
+	// Commands run in it, and are told of it: its name must hold wherever they are.
+	base, err := filepath.Abs(base)
+	if err != nil {
+		return nil, err
+	}
+	if base, err = filepath.EvalSymlinks(base); err != nil {
+		return nil, err
+	}
+	w := &Workspace{dir: filepath.Join(base, name)}
+	mine := meta{owner, bootID()}
+	if m, err := readMeta(w.dir); err == nil && m.BuildID == owner.BuildID && m.Created.Equal(owner.Created) && m.Boot == mine.Boot {
+		if w.root, err = openWork(w.dir); err == nil {
+			w.Kept = true
+			return w, nil
+		}
+	}
+	if err := removeAll(w.dir); err != nil {
+		return nil, err
+	}
+	if err := makeDirs(w.dir, mine); err != nil {
+		return nil, err
+	}
+	w.root, err = openWork(w.dir)
+	return w, err
+}
+
+// makeDirs makes an empty workspace. Its meta file is the last: without it a
+// workspace is started over.
+func makeDirs(dir string, m meta) error {
+	for _, d := range []string{workDir, homeDir, tempDir} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, metaFile+".new")
+	if err := os.WriteFile(temp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, metaFile))
+}
+
+func readMeta(dir string) (m meta, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(b, &m)
+}
+
+// openWork opens the workspace itself. A command may have put a link in its
+// place: it must not lead out of the build's directory.
+func openWork(dir string) (*os.Root, error) {
+	parent, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	info, err := parent.Lstat(workDir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", workDir)
+	}
+	return parent.OpenRoot(workDir)
+}
+
+// Path is the workspace itself; Home and Temp are its commands' HOME and TMPDIR.
+func (w *Workspace) Path() string { return filepath.Join(w.dir, workDir) }
+
+// Home is a directory for what commands keep for their user.
+func (w *Workspace) Home() string { return filepath.Join(w.dir, homeDir) }
+
+// Temp is a directory for temporary files.
+func (w *Workspace) Temp() string { return filepath.Join(w.dir, tempDir) }
+
+// Close lets go of the directory.
+func (w *Workspace) Close() error { return w.root.Close() }
+
+// WriteFiles writes the files of the task with this number, and answers when
+// they are on the disk. A reader finds a file whole or as it was before. No file
+// is written outside the workspace, whatever links commands have made in it.
+func (w *Workspace) WriteFiles(ctx context.Context, task int, files map[string]buildcast.File) error {
+	names := make([]string, 0, len(files))
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names) // the same order each time, for the temporary names' sake
+	dirs := map[string]struct{}{}
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := w.writeFile(task, name, files[name].Content); err != nil {
+			return fmt.Errorf("file %q cannot be written: %w", name, explain(err))
+		}
+		for d := path.Dir(name); ; d = path.Dir(d) { // new directories are entries of those above
+			dirs[d] = struct{}{}
+			if d == "." {
+				break
+			}
+		}
+	}
+	for d := range dirs {
+		if err := w.sync(d); err != nil {
+			return fmt.Errorf("directory %q cannot be written: %w", d, explain(err))
+		}
+	}
+	return nil
+}
+
+func (w *Workspace) writeFile(task int, name string, content []byte) error {
+	if !filepath.IsLocal(name) || name == "." {
+		return errOutside
+	}
+	dir := path.Dir(name)
+	if err := w.root.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// One name for all files of a task in a directory: what a run that was cut
+	// off left behind is taken up by the next.
+	temp := path.Join(dir, fmt.Sprintf(".buildcast-task-%d", task))
+	if err := w.root.RemoveAll(temp); err != nil {
+		return err
+	}
+	// O_EXCL: a link is not followed.
+	f, err := w.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = w.root.Rename(temp, name)
+	}
+	if err != nil {
+		return errors.Join(err, w.root.Remove(temp))
+	}
+	return nil
+}
+
+func (w *Workspace) sync(dir string) error {
+	f, err := w.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// Output is the absolute path of a directory of the workspace, with its links
+// followed. InvalidArgument where it is not there or leads outside.
+func (w *Workspace) Output(name string) (string, error) {
+	if name == "" {
+		name = "."
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(w.Path(), filepath.FromSlash(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", refuse("output directory %q does not exist: let the build make it, or name another in the plan's output", name)
+	}
+	if err != nil {
+		return "", refuse("output directory %q cannot be read: %v", name, explain(err))
+	}
+	if real != w.Path() && !strings.HasPrefix(real, w.Path()+string(filepath.Separator)) {
+		return "", refuse("output %q leads outside the workspace: let it be a directory of the workspace itself", name)
+	}
+	return real, nil
+}
+
+func refuse(format string, args ...any) error {
+	return buildcast.Errorf(buildcast.InvalidArgument, format, args...).At("output")
+}
+
+var errOutside = errors.New("it leads outside the workspace")
+
+// explain leaves out the server's own paths.
+func explain(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	if err.Error() == "path escapes from parent" { // os.Root has no name for it
+		return errOutside
+	}
+	return err
+}

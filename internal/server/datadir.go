@@ -1,0 +1,134 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Files of the data directory that belong to this package.
+const (
+	lockFile  = "lock"
+	ownerFile = "owner"
+	infoFile  = "server.json"
+)
+
+// dataDir is a data directory that this process has locked.
+type dataDir struct {
+	path string
+	// owner names this directory as the owner of leases. It stays the same over
+	// restarts, so that a server takes its own builds up again at once.
+	owner string
+	lock  *os.File
+}
+
+// openDataDir makes the directory where it is missing and locks it. The lock is
+// the kernel's: it goes with the process, so a crash leaves none behind.
+func openDataDir(path string) (*dataDir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, dirError(path, "cannot be found", err)
+	}
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return nil, dirError(path, "cannot be made", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(abs, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, dirError(path, "cannot be written", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, inUse(path, err)
+	}
+	d := &dataDir{path: abs, lock: lock}
+	if d.owner, err = readOwner(filepath.Join(abs, ownerFile)); err != nil {
+		d.close()
+		return nil, dirError(path, "cannot be written", err)
+	}
+	return d, nil
+}
+
+func inUse(path string, cause error) error {
+	if !errors.Is(cause, unix.EWOULDBLOCK) {
+		return dirError(path, "cannot be locked", cause)
+	}
+	who := "another buildcast"
+	if info, err := ReadInfo(path); err == nil {
+		who = fmt.Sprintf("the server at %s (pid %d)", info.URL, info.PID)
+	}
+	return buildcast.Errorf(buildcast.Conflict, "the data directory %s is in use by %s: use that server, stop it, or name another directory with --data-dir", path, who)
+}
+
+func dirError(path, what string, cause error) error {
+	if pe, ok := errors.AsType[*fs.PathError](cause); ok {
+		cause = pe.Err // the message names the path already
+	}
+	return buildcast.Errorf(buildcast.InvalidArgument, "the data directory %s %s (%v): make it writable for this user, or name another one with --data-dir", path, what, cause).At("--data-dir")
+}
+
+// readOwner gives the directory's owner id, made once.
+func readOwner(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if owner := strings.TrimSpace(string(b)); err == nil && owner != "" {
+		return owner, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	owner := ulid.Make().String()
+	return owner, writeFile(path, []byte(owner+"\n"))
+}
+
+// writeFile replaces the file as a whole, so that nobody reads half of it.
+func writeFile(path string, content []byte) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func (d *dataDir) close() { d.lock.Close() }
+
+// Info is what a running server leaves in its data directory for the CLI.
+type Info struct {
+	URL        string `json:"url"`
+	PreviewURL string `json:"previewUrl"`
+	PID        int    `json:"pid"`
+}
+
+// ReadInfo gives what the server of the data directory wrote. After a crash it
+// may be left over: ask the URL before trusting it.
+func ReadInfo(dataDir string) (Info, error) {
+	var info Info
+	b, err := os.ReadFile(filepath.Join(dataDir, infoFile))
+	if err != nil {
+		return info, err
+	}
+	return info, json.Unmarshal(b, &info)
+}
+
+func (d *dataDir) writeInfo(info Info) error {
+	b, err := json.Marshal(info)
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(d.path, infoFile), append(b, '\n'))
+}
+
+func (d *dataDir) removeInfo() error {
+	err := os.Remove(filepath.Join(d.path, infoFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,17 @@
+package server
+
+import (
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/pipeline"
+)
+
+func (s *Server) newPipeline() *pipeline.Pipeline {
+	return pipeline.New(pipeline.Config{
+		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
+		Log: s.log, Builds: s.store, Leases: s.store,
+		Watch:     func(id string, after int64) pipeline.Cursor { return s.hub.Watch(id, after) },
+		Targets:   map[string]pipeline.Target{buildcast.DeployLocal: s.previews},
+		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, Logger: s.logger,
+	})
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Run serves until ctx ends and then drains; it returns nil after a drain that
+// went well. A part that ends by itself makes it drain too, and is the error.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	parts, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	core := s.newStage(parts, "the log")
+	core.run("the log", s.log.Run)
+	core.run("the hub", s.hub.Run)
+	core.run("the previews", s.previews.Run)
+	work := s.newStage(parts, "the builds")
+	work.run("the pipeline", s.pipeline.Run)
+	intake := s.newStage(parts, "requests")
+	intake.run("the API", s.api.run(s.config.DrainTimeout))
+	intake.run("the preview server", s.preview.run(s.config.DrainTimeout))
+
+	infoErr := s.dir.writeInfo(s.info())
+	if infoErr == nil {
+		s.logger.Debug("settings", "config", &s.config)
+		select {
+		case <-ctx.Done():
+		case <-failed.Done():
+		}
+	}
+	s.logger.Debug("stopping")
+	s.stop()
+	if err := s.dir.removeInfo(); err != nil {
+		s.logger.Warn("server.json is left over", "error", err)
+	}
+	for _, st := range []*stage{intake, work, core} {
+		if err := st.end(); err != nil {
+			return err // a part hangs: waiting for the group would hang too
+		}
+	}
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	if infoErr != nil {
+		return dirError(s.config.DataDir, "cannot be written", infoErr)
+	}
+	return nil
+}
+
+// stage is a set of parts that are stopped together, after those that depend on
+// them: the log goes on while builds write how they were stopped.
+type stage struct {
+	name     string
+	ctx      context.Context
+	cancel   context.CancelFunc
+	group    *errgroup.Group
+	parts    sync.WaitGroup
+	patience time.Duration
+}
+
+func (s *Server) newStage(group *errgroup.Group, name string) *stage {
+	// Not the server's own context: that ends for all stages at once.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.stopping))
+	// Twice the timeout: a part spends one on its own waiting.
+	return &stage{name: name, ctx: ctx, cancel: cancel, group: group, patience: 2*s.config.DrainTimeout + time.Second}
+}
+
+func (st *stage) run(name string, run func(context.Context) error) {
+	st.parts.Add(1)
+	st.group.Go(func() error {
+		defer st.parts.Done()
+		err := run(st.ctx)
+		switch {
+		case st.ctx.Err() != nil:
+			return nil // it was told to end
+		case err == nil:
+			return fmt.Errorf("%s ended by itself", name)
+		}
+		return fmt.Errorf("%s: %w", name, err)
+	})
+}
+
+// end stops the stage's parts and waits until they have ended.
+func (st *stage) end() error {
+	st.cancel()
+	ended := make(chan struct{})
+	go func() { // ends with the parts; where they hang, the process is about to exit
+		st.parts.Wait()
+		close(ended)
+	}()
+	patience := time.NewTimer(st.patience)
+	defer patience.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-patience.C:
+		return fmt.Errorf("%s did not stop within %v; what was acknowledged is stored, the rest goes on at the next start", st.name, st.patience)
+	}
+}
+
+// httpServer is a server and the listener it was given.
+type httpServer struct {
+	*http.Server
+	listener net.Listener
+}
+
+// run serves until ctx ends, then gives requests under way the time to end.
+func (h *httpServer) run(patience time.Duration) func(context.Context) error {
+	return func(ctx context.Context) error {
+		served := make(chan error, 1)
+		go func() { served <- h.Serve(h.listener) }()
+		select {
+		case err := <-served:
+			return err
+		case <-ctx.Done():
+		}
+		soft, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		if h.Shutdown(soft) != nil {
+			h.Server.Close() // the rest is cut off; clients go on from their cursor
+		}
+		<-served
+		return nil
+	}
+}

@@ -1,0 +1,246 @@
+// Package server wires buildcast's parts and runs them. It is the only package
+// that knows them all.
+//
+// [New] takes what the server needs from the machine (the data directory's lock,
+// the database, both addresses) and fails with a sentence that says what to do.
+// [Server.Run] serves until its context ends, and then drains: it reports not
+// ready, takes no more requests and ends waiting ones, stops the builds that
+// run (their log says where to go on), flushes the log, and closes the store.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/auth"
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/httpapi"
+	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/store/postgres"
+	"github.com/buildcast/buildcast/internal/store/sqlite"
+)
+
+// openTimeout bounds connecting to the database and bringing its tables up to date.
+const openTimeout = 30 * time.Second
+
+// Limits of HTTP connections. Bodies have deadlines of their own in httpapi:
+// a ReadTimeout would end long polls.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 32 << 10
+)
+
+// The flags that errors about addresses name.
+const (
+	flagListen  = "--listen"
+	flagPreview = "--preview-listen"
+)
+
+// Server is one buildcast server that holds its data directory, its database
+// and its addresses. Run it once, or Close it.
+type Server struct {
+	config config.Config
+	logger *slog.Logger
+	dir    *dataDir
+	store  store.Store
+
+	log      *eventlog.Log
+	hub      *live.Hub
+	previews *local.Target
+	pipeline *pipeline.Pipeline
+
+	api, preview httpServer
+	// stopping ends when the drain begins.
+	stopping context.Context
+	stop     context.CancelFunc
+}
+
+// New makes a server that is listening, but does not answer before Run. The
+// config must have been checked. Errors are *buildcast.Error.
+func New(ctx context.Context, cfg config.Config, version string, logger *slog.Logger) (_ *Server, err error) {
+	s := &Server{config: cfg, logger: logger}
+	s.stopping, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	guard, err := newGuard(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.dir, err = openDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if s.api.listener, err = listen(ctx, flagListen, cfg.Listen); err != nil {
+		return nil, err
+	}
+	if s.preview.listener, err = listen(ctx, flagPreview, cfg.PreviewListen); err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(ctx, cfg); err != nil {
+		return nil, err
+	}
+	s.wire(guard, version)
+	return s, nil
+}
+
+// wire makes the parts. None of them does anything before Run.
+func (s *Server) wire(guard *auth.Guard, version string) {
+	s.hub = live.NewHub(s.store)
+	s.log = eventlog.New(s.store, s.hub.Wake, s.logger)
+	s.previews = local.New(local.Config{
+		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
+	})
+	s.pipeline = pipeline.New(pipeline.Config{
+		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
+		Log: s.log, Builds: s.store, Leases: s.store,
+		Watch:     func(id string, after int64) pipeline.Cursor { return s.hub.Watch(id, after) },
+		Targets:   map[string]pipeline.Target{buildcast.DeployLocal: s.previews},
+		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, Logger: s.logger,
+	})
+	handler := httpapi.New(httpapi.Config{
+		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
+		Watch:    func(id string, after int64) httpapi.Cursor { return s.hub.Watch(id, after) },
+		Ready:    func() error { return s.stopping.Err() },
+		Stopping: s.stopping,
+		Created:  func(string) { s.pipeline.Kick() },
+		Deleted:  s.deleted,
+		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
+	})
+	s.api.Server = s.newHTTP(handler)
+	s.preview.Server = s.newHTTP(s.previews.Handler())
+}
+
+// deleted removes what a deleted build left on this machine's disk.
+func (s *Server) deleted(id string) {
+	if err := errors.Join(s.pipeline.Remove(id), s.previews.Remove(id)); err != nil {
+		s.logger.Warn("a deleted build's files are still there", "build", id, "error", err)
+	}
+}
+
+func (s *Server) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func newGuard(cfg config.Config) (*auth.Guard, error) {
+	// "*" opens reading to all pages; no page is trusted to write because of it.
+	origins := slices.DeleteFunc(slices.Clone(cfg.AllowOrigins), func(o string) bool { return o == "*" })
+	return auth.New(auth.Config{Keys: cfg.APIKeys, TrustedOrigins: origins, AnyHost: cfg.Insecure && !config.Loopback(cfg.Listen)})
+}
+
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, buildcast.Errorf(buildcast.Conflict, "%s: %s is in use by another program: stop that one, or choose another address (port 0 takes a free one)", flag, addr).At(flag)
+	case errors.Is(err, syscall.EACCES):
+		return nil, buildcast.Errorf(buildcast.InvalidArgument, "%s: listening on %s is not allowed for this user: choose a port above 1023", flag, addr).At(flag)
+	}
+	return nil, buildcast.Errorf(buildcast.InvalidArgument, "%s: cannot listen on %s (%v): use an address of this machine, such as %s", flag, addr, cause(err), config.DefaultListen).At(flag)
+}
+
+// cause is the system's own word for what failed, where there is one.
+func cause(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return err
+}
+
+// AddressTaken reports whether New failed because another program has an address.
+func AddressTaken(err error) bool {
+	e, ok := errors.AsType[*buildcast.Error](err)
+	return ok && e.Code == buildcast.Conflict && (e.Field == flagListen || e.Field == flagPreview)
+}
+
+func openStore(ctx context.Context, cfg config.Config) (store.Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	// Each in its own branch: a nil *Store in the interface would not be nil.
+	if cfg.Database == "" {
+		db, err := sqlite.Open(ctx, cfg.File("buildcast.db"))
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
+	}
+	db, err := postgres.Open(ctx, cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// URL is where the API is served.
+func (s *Server) URL() string { return URLOf(s.api.listener.Addr().String()) }
+
+// PreviewURL is where the preview server is.
+func (s *Server) PreviewURL() string { return URLOf(s.preview.listener.Addr().String()) }
+
+func (s *Server) previewHost() string {
+	if s.config.PreviewHost != "" {
+		return s.config.PreviewHost
+	}
+	_, port, _ := net.SplitHostPort(s.preview.listener.Addr().String())
+	return net.JoinHostPort("localhost", port)
+}
+
+// URLOf is how this machine reaches what listens on the address: all interfaces
+// are reached on loopback.
+func URLOf(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "http://" + listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+func (s *Server) file(name string) string {
+	return strings.TrimSuffix(s.dir.path, "/") + "/" + name
+}
+
+// Close gives back what New took. Run does so itself.
+func (s *Server) Close() {
+	s.stop()
+	for _, h := range []*httpServer{&s.api, &s.preview} {
+		if h.listener != nil {
+			h.listener.Close()
+		}
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.logger.Warn("closing the store", "error", err)
+		}
+		s.store = nil
+	}
+	if s.dir != nil {
+		s.dir.close()
+		s.dir = nil
+	}
+}
+
+func (s *Server) info() Info { return Info{URL: s.URL(), PreviewURL: s.PreviewURL(), PID: os.Getpid()} }
