@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -61,15 +60,11 @@ func (b *buildCmd) Run(s *session) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	if err := b.Check(); err != nil {
-		return err
-	}
 	ctx, stop := s.untilInterrupted()
 	defer stop()
-
 	at := b.Server
 	if at == "" {
-		at = running(ctx, b.DataDir, b.Config.Listen)
+		at = running(ctx, b.DataDir, b.Listen)
 	}
 	if at != "" {
 		return b.onServer(ctx, s, at, plan)
@@ -112,11 +107,19 @@ func (b *buildCmd) onServer(ctx context.Context, s *session, at string, plan *bu
 
 // onOwnServer runs the build in this process.
 func (b *buildCmd) onOwnServer(ctx context.Context, s *session, plan *buildcast.Plan) error {
+	if err := b.Check(); err != nil {
+		return err
+	}
 	own, err := startOwn(ctx, b.Config)
 	if err != nil {
 		return err
 	}
-	return errors.Join(b.onOwn(ctx, s, own, plan), own.stop())
+	err = b.onOwn(ctx, s, own, plan)
+	if stopErr := own.stop(); stopErr != nil {
+		code := max(s.fail(err), exitFailed) // what the build came to is said first
+		return &exitError{code, stopErr}
+	}
+	return err
 }
 
 func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *buildcast.Plan) error {
@@ -134,16 +137,25 @@ func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *
 	defer stop()
 	state, err := s.follower(b.JSON).follow(watch, c, build.ID, 0)
 	if ctx.Err() != nil {
-		return s.cancelOwn(c, build.ID)
+		return s.cancelOwn(context.WithoutCancel(ctx), c, build.ID)
 	}
 	if err := verdict(state, err); err != nil {
 		return err
 	}
-	if state.Status.PreviewURL == "" || b.Exit {
+	switch {
+	case state.Status.PreviewURL == "":
+		return nil
+	case b.Exit:
+		if own.lasting {
+			s.note("\nThe preview is served again by: buildcast serve")
+		}
 		return nil
 	}
 	s.note("\nThe preview is served until Ctrl-C.")
 	<-watch.Done()
+	if isTerminal(s.stderr) {
+		s.note("") // the prompt should not stand behind ^C
+	}
 	return nil
 }
 
@@ -151,8 +163,8 @@ func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *
 const cancelTimeout = 5 * time.Second
 
 // cancelOwn cancels the build because nobody would run it on.
-func (s *session) cancelOwn(c *client.Client, id string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cancelTimeout)
+func (s *session) cancelOwn(ctx context.Context, c *client.Client, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	if _, err := c.Cancel(ctx, id); err != nil {
 		s.note("build %s could not be cancelled (%v); the next server on this data directory goes on with it", id, err)

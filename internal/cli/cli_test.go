@@ -2,6 +2,10 @@ package cli
 
 import (
 	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,6 +45,10 @@ func TestScripts(t *testing.T) {
 			"ready":   ready,
 			"waitfor": waitFor,
 			"signal":  signalPID,
+			"fetch":   fetch,
+			"gone":    gone,
+			"hang":    hang,
+			"setenv":  setEnv,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -87,6 +95,26 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// gone FILE: waits until the file is not there.
+func gone(ts *testscript.TestScript, _ bool, args []string) {
+	poll(ts, "the end of "+args[0], func() bool {
+		_, err := os.Stat(ts.MkAbs(args[0]))
+		return os.IsNotExist(err)
+	})
+}
+
+// hang URL: begins a request that does not end before the script does.
+func hang(ts *testscript.TestScript, _ bool, args []string) {
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", strings.TrimPrefix(args[0], "http://"))
+	ts.Check(err)
+	ts.Defer(func() { conn.Close() })
+	_, err = io.WriteString(conn, "POST /api/builds/hang/events HTTP/1.1\r\nHost: localhost\r\n"+
+		"Content-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
+	ts.Check(err)
+	_, err = io.ReadFull(conn, make([]byte, 1)) // the handler asks for the body: it runs
+	ts.Check(err)
+}
+
 // signal SIG PID: sends the signal to the process; PID may be a file that holds it.
 func signalPID(ts *testscript.TestScript, _ bool, args []string) {
 	sig := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[args[0]]
@@ -99,4 +127,28 @@ func signalPID(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("signal %s to process %d", args[0], pid)
 	}
 	ts.Check(syscall.Kill(pid, sig))
+}
+
+// fetch URL TEXT: the page at the URL contains the text. The host name is not
+// looked up: not every system knows that *.localhost is this machine.
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	u, err := url.Parse(strings.TrimSpace(args[0]))
+	ts.Check(err)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://127.0.0.1:"+u.Port()+u.Path, http.NoBody)
+	ts.Check(err)
+	req.Host = u.Host
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if strings.Contains(string(body), args[1]) == neg {
+		ts.Fatalf("%s: %s\n%s", args[0], resp.Status, body)
+	}
+}
+
+// setenv NAME FILE: sets the variable to the file's last word.
+func setEnv(ts *testscript.TestScript, _ bool, args []string) {
+	words := strings.Fields(ts.ReadFile(args[1]))
+	ts.Setenv(args[0], words[len(words)-1])
 }

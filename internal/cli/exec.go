@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -70,9 +71,11 @@ func (c *execCmd) Run(s *session) error {
 			id = ulid.Make().String()
 		}
 	}
-	r := startReporter(s.ctx, c, id, own)
+	var found atomic.Bool
+	found.Store(c.Server != "") // one that is named is worth waiting for
+	r := newReporter(s.ctx, c.taskName(), own, c.sender(id, &found))
 	code := c.run(s, r)
-	r.finish(s)
+	r.finish(s, found.Load())
 	if code == 0 {
 		return nil
 	}
@@ -184,10 +187,10 @@ func outcome(state *os.ProcessState, err error) (code int, why string) {
 		return exitFailed, err.Error()
 	}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return exitSignal + int(ws.Signal()), "ended by signal: " + ws.Signal().String()
+		return exitSignal + int(ws.Signal()), fmt.Sprintf("the command was ended by signal %d (%v)", int(ws.Signal()), ws.Signal())
 	}
 	if code = state.ExitCode(); code != 0 {
-		return code, fmt.Sprintf("exit status %d", code)
+		return code, fmt.Sprintf("the command ended with exit code %d", code)
 	}
 	return 0, ""
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/buildcast/buildcast/internal/config"
@@ -12,6 +13,7 @@ import (
 // ownServer is a server inside this process.
 type ownServer struct {
 	url, key string
+	lasting  bool // the next server on the data directory has the same preview address
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when it has ended, with err
 	err      error
@@ -31,7 +33,8 @@ func startOwn(ctx context.Context, cfg config.Config) (*ownServer, error) {
 	}
 	logger := newLogger(log, "text", "warn")
 	srv, err := server.New(ctx, cfg, version(), logger)
-	if server.AddressTaken(err) && cfg.Listen == config.DefaultListen && cfg.PreviewListen == config.DefaultPreviewListen {
+	usual := cfg.Listen == config.DefaultListen && cfg.PreviewListen == config.DefaultPreviewListen
+	if usual && server.AddressTaken(err) {
 		cfg.Listen, cfg.PreviewListen = "127.0.0.1:0", "127.0.0.1:0"
 		srv, err = server.New(ctx, cfg, version(), logger)
 	}
@@ -42,6 +45,7 @@ func startOwn(ctx context.Context, cfg config.Config) (*ownServer, error) {
 	// Not ended by ctx: after Ctrl-C it must still take the build's cancellation.
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	o := &ownServer{url: srv.URL(), cancel: cancel, ended: make(chan struct{}), log: log}
+	o.lasting = server.URLOf(cfg.PreviewListen) == srv.PreviewURL()
 	if len(cfg.APIKeys) > 0 {
 		o.key = cfg.APIKeys[0]
 	}
@@ -54,28 +58,35 @@ func startOwn(ctx context.Context, cfg config.Config) (*ownServer, error) {
 
 func openOwnLog(cfg *config.Config) (*os.File, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, err
+		return nil, unusable(cfg, err)
 	}
 	path := cfg.File("buildcast.log")
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
 	if info, err := os.Stat(path); err == nil && info.Size() > maxOwnLog {
 		flags |= os.O_TRUNC
 	}
-	return os.OpenFile(path, flags, 0o600)
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, unusable(cfg, err)
+	}
+	return f, nil
+}
+
+func unusable(cfg *config.Config, err error) error {
+	return fmt.Errorf("the data directory %s cannot be used: make it writable for this user, or name another one with --data-dir: %w", cfg.DataDir, err)
 }
 
 // whileRunning gives a context that ends with ctx, or when the server ends by itself.
 func (o *ownServer) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(ctx, func() {})
-	go func() {
+	go func() { // ends with ctx
 		select {
 		case <-o.ended:
 			cancel(errors.New("the server in this process has ended"))
 		case <-ctx.Done():
 		}
 	}()
-	return ctx, func() { stop(); cancel(nil) }
+	return ctx, func() { cancel(nil) }
 }
 
 // stop drains the server and waits for it.

@@ -36,7 +36,6 @@ type reporter struct {
 	emit *emit.Emitter
 	at   time.Time // when the command started
 
-	found atomic.Bool // a server was found
 	stop  context.CancelFunc
 	parts sync.WaitGroup
 
@@ -49,34 +48,36 @@ type reporter struct {
 
 type logLine struct{ stream, text string }
 
-func startReporter(ctx context.Context, c *execCmd, id string, own bool) *reporter {
-	r := &reporter{task: c.taskName(), own: own, at: time.Now()}
+// newReporter starts a reporter; finish ends it. own: the build is the command's own.
+func newReporter(ctx context.Context, task string, own bool, send emit.Append) *reporter {
+	r := &reporter{task: task, own: own, at: time.Now()}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.emit = emit.New(r.sender(c, id), emit.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second})
+	r.emit = emit.New(send, emit.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second})
 	r.parts.Go(func() { _ = r.emit.Run(ctx) }) // Flush gives its error
 	r.parts.Go(func() { r.pump(ctx) })
 	return r
 }
 
-// sender looks for the server with the first event, not before the command.
-func (r *reporter) sender(c *execCmd, id string) emit.Append {
+// sender appends to the build. It looks for the server with the first event, not
+// before the command; found is set when there is one.
+func (c *execCmd) sender(id string, found *atomic.Bool) emit.Append {
 	var to *client.Client
 	return func(ctx context.Context, events []buildcast.NewEvent) error {
 		if to == nil {
-			found, _, err := c.find(ctx, c.local)
+			server, _, err := c.find(ctx, c.local)
 			if buildcast.CodeOf(err) == buildcast.NotFound {
 				return emitLater(err) // one may be started while the command runs
 			}
 			if err != nil {
 				return err
 			}
+			found.Store(true)
 			if c.Project != "" {
-				if _, err := found.CreateBuild(ctx, client.CreateBuild{ID: id, Project: c.Project}); err != nil {
+				if _, err := server.CreateBuild(ctx, client.CreateBuild{ID: id, Project: c.Project}); err != nil {
 					return err
 				}
 			}
-			to = found
-			r.found.Store(true)
+			to = server
 		}
 		_, err := to.Append(ctx, id, events...)
 		return err
@@ -123,9 +124,9 @@ func encode(data map[string]any) json.RawMessage {
 }
 
 // finish waits a little for what is unsent, and says once what could not be sent.
-func (r *reporter) finish(s *session) {
+func (r *reporter) finish(s *session, found bool) {
 	patience := absentTime
-	if r.found.Load() {
+	if found {
 		patience = flushTime
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), patience)
@@ -134,7 +135,7 @@ func (r *reporter) finish(s *session) {
 	r.stop()
 	r.parts.Wait()
 	switch {
-	case err != nil && !r.found.Load():
+	case err != nil && !found:
 		s.note("buildcast: the command was not reported: no server answered")
 	case err != nil:
 		s.note("buildcast: the command was not reported in full: %v", err)

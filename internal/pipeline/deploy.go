@@ -3,71 +3,84 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/command"
 )
 
-// deploy runs the install and build commands and brings the output to its target.
-func (r *run) deploy(ctx context.Context) {
-	target := cmp.Or(r.build.Deploy, r.plan.Deploy, buildcast.DeployLocal)
-	if target != buildcast.DeployNone {
-		r.report.say(buildcast.DeployStarted, buildcast.DeployStarted, data{"target": target, "message": "Preparing the deploy"})
+// stage is install or build: a command after the tasks. began and ended are the
+// percent of the deploying phase at its two ends.
+type stage struct {
+	name, doing, done string
+	script            string
+	began, ended      int
+}
+
+func stagesOf(p *buildcast.Plan) []stage {
+	return []stage{
+		{"install", "Installing", "Installed", p.Install, 0, 40},
+		{"build", "Building", "Built", p.Build, 40, 80},
 	}
-	r.report.say(buildcast.BuildStarted, buildcast.BuildStarted, data{"message": "Building"})
-	for _, stage := range []struct{ name, command string }{{"install", r.plan.Install}, {"build", r.plan.Build}} {
-		if stage.command != "" && !r.stage(ctx, stage.name, stage.command) {
-			return
+}
+
+// runDeploy does what comes after the tasks. See work for what it gives.
+func (r *run) runDeploy(ctx context.Context) error {
+	target := cmp.Or(r.build.Deploy, r.build.Plan.Deploy, buildcast.DeployLocal)
+	if target != buildcast.DeployNone {
+		r.journal.say(buildcast.DeployStarted, deployStarted{target})
+	}
+	r.journal.say(buildcast.BuildStarted, nothing{})
+	for _, s := range stagesOf(r.build.Plan) {
+		if err := r.runStage(ctx, s); err != nil {
+			return err
 		}
 	}
 	if target == buildcast.DeployNone {
-		r.report.say(buildcast.BuildCompleted, buildcast.BuildCompleted, data{"message": "Completed"})
-		return
+		return r.end(buildcast.BuildCompleted, nothing{})
 	}
-	url, err := r.publish(ctx, target)
+	url, err := r.deployTo(ctx, target)
 	switch {
-	case ctx.Err() != nil: // interrupted: it is deployed again, or not wanted
-	case err != nil:
-		d := explain(data{"target": target}, err)
-		d["message"] = fmt.Sprintf("The deploy failed: %v", d["error"])
-		r.fail(buildcast.DeployFailed, d)
-	default:
-		r.report.say(buildcast.DeployCompleted, buildcast.DeployCompleted, data{"previewUrl": url, "target": target, "message": "Deployed"})
-	}
-}
-
-// stage runs one of the plan's own commands and reports whether the build goes on.
-func (r *run) stage(ctx context.Context, name, text string) bool {
-	say := func(what string) {
-		r.report.say("build_progress/"+name+"/"+what, buildcast.BuildProgress, data{"stage": name, "message": fmt.Sprintf("%s %s", name, what)})
-	}
-	say("started")
-	err := r.command(ctx, text, r.plan.Timeout, name, data{"stage": name})
-	switch {
+	case err == nil:
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, url})
 	case ctx.Err() != nil:
-		return false
-	case err != nil:
-		d := explain(data{"stage": name}, err)
-		d["message"] = fmt.Sprintf("The %s command failed: %v", name, d["error"])
-		r.fail(buildcast.BuildFailed, d)
-		return false
+		return context.Cause(ctx)
 	}
-	say("completed")
-	return true
+	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
 
-func (r *run) publish(ctx context.Context, name string) (string, error) {
-	target, ok := r.Targets[name]
-	if !ok {
-		return "", buildcast.Errorf(buildcast.InvalidArgument, "this server has no deploy target %s", name).At("deploy")
+// runStage runs the stage's command, unless it has been done in this workspace.
+func (r *run) runStage(ctx context.Context, s stage) error {
+	done := buildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
+	if s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, done) {
+		return nil
 	}
-	dir, err := r.space.output(r.plan.Output)
+	r.journal.say(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.doing, Percent: s.began})
+	began := time.Now()
+	c := r.command(s.script, s.name, source{Stage: s.name})
+	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
+	err := c.Run(ctx)
+	switch {
+	case err == nil:
+		done.DurationMS = time.Since(began).Milliseconds()
+		r.journal.say(buildcast.BuildProgress, done)
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name + " command")})
+}
+
+func (r *run) deployTo(ctx context.Context, name string) (url string, err error) {
+	target, ok := r.pipeline.config.Targets[name]
+	if !ok {
+		return "", buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use local or none", name).At("deploy")
+	}
+	dir, err := r.space.Output(r.build.Plan.Output)
 	if err != nil {
 		return "", err
 	}
-	n := 0
 	return target.Deploy(ctx, r.build.ID, dir, func(message string) {
-		n++
-		r.report.say(fmt.Sprintf("deploy_progress/%d", n), buildcast.DeployProgress, data{"message": message, "target": name})
+		r.journal.say(buildcast.DeployProgress, deployProgress{command.Clean(message)})
 	})
 }

@@ -1,256 +1,272 @@
-// Package pipeline runs the builds that have a plan: tasks as their needs allow,
-// then install and build, then the deploy.
+// Package pipeline runs the builds that have a plan: it claims a lease, works
+// through the tasks as their needs allow, runs install and build, and deploys.
 //
-// A build is run by whoever holds its lease. All it reports goes through
-// internal/emit to the log, fenced by the lease's generation, so reporting never
-// waits for the store and an owner that was replaced can say nothing more.
+// A build's log is all that is known of it. What a run says is an event whose
+// key is made from what it says, so a run that begins again says nothing twice:
+// it reads the log, passes over the tasks that are completed, and goes on. The
+// lease's generation fences the run that came before.
 //
-// A build that was cut off is a build whose log is not at its end: whoever claims
-// it next folds the log and goes on (state.go). Events have keys made of what
-// they say, so what is said again is stored once. A task whose completion is in
-// the log is not run again; one that had only started is run from its start.
-// Commands are therefore run at least once, and exactly once where no crash or
-// outage fell between a task's end and the commit of its event.
+// Events go through an emitter that never blocks: while the store is away the
+// work goes on and its events wait, in order. A build holds its place among
+// those that run until the log has taken all of them.
+//
+// A run ends early in one of three ways, and says nothing more in any of them:
+// the lease was lost, the build was ended by somebody else (a cancel), or
+// this node drains. Processes are gone within a second.
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-const (
-	claimEvery   = time.Second      // the backstop for lost kicks, and when the leases of dead owners are noticed
-	drainTimeout = 5 * time.Second  // for the events of a build that is stopped with the server
-	keepWork     = 24 * time.Hour   // a finished build's workspace, for a look at it
-	sweepEvery   = time.Hour        // of workspaces
-	retryEvery   = time.Second / 2  // of a store that is away
-	readEvents   = 1000             // of a log at once
-	storeTimeout = 10 * time.Second // of one call
-)
-
-// Log is the builds' logs; see eventlog.Log.
+// Log is where a build's events are appended and read; see eventlog.Log.
 type Log interface {
 	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
 }
 
-// Builds finds a build; see store.Builds.
+// Builds gives a build and its plan, or NotFound.
 type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 }
 
-// Cursor is a watch of one build; see live.Cursor.
+// Cursor waits for the events of one build; see live.Cursor.
 type Cursor interface {
 	Next(ctx context.Context) ([]buildcast.Event, error)
 	Close()
 }
 
-// Target is where a build's output goes. Deploying the same build again, after a
-// crash, must give the same URL. progress may be called with what it is doing.
+// Target is where a build's output goes. Doing it again for the same build must
+// be safe. An *buildcast.Error is told to people as it is.
 type Target interface {
 	Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (previewURL string, err error)
 }
 
-// Config is what a pipeline needs. Fields without a default are required.
+// Config is what a Pipeline is made of. The first seven are required.
 type Config struct {
-	Owner string // of the leases: the same for each start on one data directory
-	Dir   string // of the workspaces
-	// Label makes a build's id the name of its workspace; two builds never share one.
-	Label func(buildID string) string
-
+	Owner   string // of the leases: the same at each start on one data directory
+	Dir     string // of the workspaces
 	Log     Log
 	Builds  Builds
 	Leases  store.Leases
 	Watch   func(buildID string, after int64) Cursor
-	Targets map[string]Target // by name; buildcast.DeployNone needs none
+	Targets map[string]Target // by name; "none" needs none
 
-	MaxBuilds int           // at once; default 4
-	MaxTasks  int           // at once in one build; default 4
-	LeaseTTL  time.Duration // default 30s; a build of a dead owner is taken over after it
-	Logger    *slog.Logger  // default: slog.Default()
+	// Label makes a build id a directory name. Nil: the id itself, which is
+	// enough only where names of files know upper and lower case.
+	Label         func(buildID string) string
+	MaxBuilds     int           // at once; 0: 4
+	MaxTasks      int           // of one build at once; 0: 4
+	LeaseTTL      time.Duration // how long a dead node's builds wait for another; 0: 30s
+	DrainTimeout  time.Duration // for events that wait when Run is told to end; 0: 5s
+	KeepWorkspace time.Duration // after a build's end; 0: 24h
+	Logger        *slog.Logger  // nil: slog's default
 }
 
-// Pipeline claims builds and runs them.
+func (c Config) withDefaults() Config {
+	if c.Label == nil {
+		c.Label = func(id string) string { return id }
+	}
+	c.MaxBuilds = cmp.Or(c.MaxBuilds, 4)
+	c.MaxTasks = cmp.Or(c.MaxTasks, 4)
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 30*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
+	c.KeepWorkspace = cmp.Or(c.KeepWorkspace, 24*time.Hour)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	return c
+}
+
+const (
+	// claimEvery is how often builds are looked for without a kick: those whose
+	// lease ran out, and those that another node queued.
+	claimEvery = time.Second
+	// storeTimeout bounds one call, so that a store that hangs is asked again.
+	storeTimeout = 10 * time.Second
+)
+
+// Pipeline runs builds. Kick and Remove may be called from many goroutines, at any time.
 type Pipeline struct {
-	Config
-	kick chan struct{} // capacity 1
+	config Config
+	log    *slog.Logger
+	kick   chan struct{} // capacity 1
+	retry  backoff       // of failed tasks
+
+	sick bool // the store failed at the last call; belongs to Run's goroutine
 
 	mu      sync.Mutex
-	running map[string]context.CancelCauseFunc // by build id
+	running map[string]*run // by build id
 }
 
-// New makes a pipeline. Nothing happens before Run.
-func New(c Config) *Pipeline {
-	if c.MaxBuilds <= 0 {
-		c.MaxBuilds = 4
+// New makes a pipeline. It does nothing before Run.
+func New(cfg Config) *Pipeline {
+	cfg = cfg.withDefaults()
+	return &Pipeline{
+		config: cfg, log: cfg.Logger, kick: make(chan struct{}, 1),
+		retry: backoff{first: time.Second, most: 30 * time.Second}, running: make(map[string]*run),
 	}
-	if c.MaxTasks <= 0 {
-		c.MaxTasks = 4
-	}
-	if c.LeaseTTL <= 0 {
-		c.LeaseTTL = 30 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return &Pipeline{Config: c, kick: make(chan struct{}, 1), running: make(map[string]context.CancelCauseFunc)}
 }
 
-// Kick is the hint that there may be a build to run. It never blocks.
+// Kick says that a build may be waiting. It is a hint and never blocks.
 func (p *Pipeline) Kick() {
 	select {
 	case p.kick <- struct{}{}:
-	default:
+	default: // one waits already
 	}
 }
 
-// Why a build's context ended.
-var (
-	errDraining  = errors.New("the server is stopping")
-	errCancelled = errors.New("the build was cancelled")
-	errDeleted   = errors.New("the build was deleted")
-)
-
-// Run claims and runs builds, the oldest first, until ctx ends. Then it stops
-// the commands that run, without a word in the log: the next start, here or on
-// another node, goes on with those builds.
+// Run runs builds until ctx ends. Then it claims no more, stops the commands
+// that run, waits up to DrainTimeout until the log has taken what they said, and
+// gives the leases back. It is called once, and returns nil.
 func (p *Pipeline) Run(ctx context.Context) error {
-	if !p.retry(ctx, "releasing the leases of the last run", func(ctx context.Context) error {
-		return p.Leases.ReleaseLeases(ctx, p.Owner)
-	}) {
-		return nil
-	}
-	var builds sync.WaitGroup
-	tick, sweep := time.NewTicker(claimEvery), time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	defer sweep.Stop()
-	p.sweep()
-	for ctx.Err() == nil {
-		p.claim(ctx, &builds)
-		select {
-		case <-p.kick:
-		case <-tick.C:
-		case <-sweep.C:
-			p.sweep()
-		case <-ctx.Done():
-		}
-	}
-	builds.Wait()
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if err := p.Leases.ReleaseLeases(ending, p.Owner); err != nil {
-		p.Logger.Warn("leases stay until they run out", "error", err)
-	}
+	// ctx says take no more; abandon says leave what is not done.
+	abandon, giveUp := lasting(ctx, p.config.DrainTimeout)
+	defer giveUp()
+	var parts sync.WaitGroup
+	parts.Go(func() { p.sweepWorkspaces(ctx) })
+	p.claimBuilds(ctx, abandon, &parts)
+	parts.Wait()
+	p.release(context.WithoutCancel(ctx), time.Second)
 	return nil
 }
 
-// claim starts as many builds as there is room for.
-func (p *Pipeline) claim(ctx context.Context, builds *sync.WaitGroup) {
-	running := p.runningIDs()
-	free := p.MaxBuilds - len(running)
-	if free <= 0 {
-		return
-	}
-	ctxClaim, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	leases, err := p.Leases.ClaimBuilds(ctxClaim, p.Owner, p.LeaseTTL, free, running)
-	if err != nil {
-		if ctx.Err() == nil {
-			p.Logger.Warn("no builds can be claimed", "error", err)
-		}
-		return
-	}
-	for _, l := range leases {
-		buildCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		stop := context.AfterFunc(ctx, func() { cancel(errDraining) })
-		p.mu.Lock()
-		p.running[l.BuildID] = cancel
-		p.mu.Unlock()
-		builds.Go(func() {
-			defer p.Kick() // there is room again
-			defer func() {
-				stop()
-				cancel(nil)
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				delete(p.running, l.BuildID)
-			}()
-			p.runBuild(buildCtx, l)
-		})
-	}
-}
-
-func (p *Pipeline) runningIDs() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ids := make([]string, 0, len(p.running))
-	for id := range p.running {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
-// Remove removes what a deleted build left on the disk.
-func (p *Pipeline) Remove(buildID string) error {
-	p.mu.Lock()
-	cancel := p.running[buildID]
-	p.mu.Unlock()
-	if cancel != nil {
-		cancel(errDeleted) // it is ending: the sweep finds what it still writes
-	}
-	return os.RemoveAll(p.workspaceDir(buildID))
-}
-
-func (p *Pipeline) workspaceDir(buildID string) string {
-	return filepath.Join(p.Dir, p.Label(buildID))
-}
-
-func (p *Pipeline) sweep() {
-	keep := make(map[string]bool)
-	for _, id := range p.runningIDs() {
-		keep[p.Label(id)] = true
-	}
-	if err := sweepWorkspaces(p.Dir, time.Now().Add(-keepWork), keep); err != nil {
-		p.Logger.Warn("old workspaces are still there", "error", err)
-	}
-}
-
-// retry makes the call until it succeeds, fails for good, or ctx ends; it
-// reports whether it succeeded.
-func (p *Pipeline) retry(ctx context.Context, what string, call func(context.Context) error) bool {
-	for said := false; ; said = true {
-		limited, cancel := context.WithTimeout(ctx, storeTimeout)
-		err := call(limited)
+// lasting gives a context that ends d after ctx has.
+func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		wait(late, d)
 		cancel()
-		switch {
-		case err == nil:
-			return true
-		case ctx.Err() != nil:
-			return false
-		case !said:
-			p.Logger.Warn("the store does not answer; trying again", "what", what, "error", err)
-		}
-		if c := buildcast.CodeOf(err); c == buildcast.NotFound || c == buildcast.Fenced {
-			return false
-		}
-		pause(ctx, retryEvery)
-	}
+	})
+	return late, func() { stop(); cancel() }
 }
 
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+// wait waits for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
 	select {
-	case <-timer.C:
+	case <-t.C:
 	case <-ctx.Done():
 	}
 }
+
+// claimBuilds starts builds until ctx ends.
+func (p *Pipeline) claimBuilds(ctx, abandon context.Context, parts *sync.WaitGroup) {
+	tick := time.NewTicker(claimEvery)
+	defer tick.Stop()
+	// Leases of before a restart are given back first: their builds go on at once.
+	for released := false; ctx.Err() == nil; {
+		if released = released || p.release(ctx, storeTimeout); released {
+			for _, lease := range p.claim(ctx) {
+				r, life := p.begin(abandon, lease)
+				parts.Go(func() {
+					r.run(life, ctx)
+					p.end(r)
+				})
+			}
+		}
+		select {
+		case <-p.kick:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// claim takes leases for the free places.
+func (p *Pipeline) claim(ctx context.Context) []store.Lease {
+	p.mu.Lock()
+	free := p.config.MaxBuilds - len(p.running)
+	except := make([]string, 0, len(p.running))
+	for id := range p.running {
+		except = append(except, id)
+	}
+	p.mu.Unlock()
+	if free <= 0 {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	leases, err := p.config.Leases.ClaimBuilds(limited, p.config.Owner, p.config.LeaseTTL, free, except)
+	if p.note(ctx, "builds wait: none can be claimed", err); err != nil {
+		return nil
+	}
+	return leases
+}
+
+// release gives all leases back.
+func (p *Pipeline) release(ctx context.Context, timeout time.Duration) bool {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := p.config.Leases.ReleaseLeases(limited, p.config.Owner)
+	p.note(ctx, "leases are not given back: their builds wait until they run out", err)
+	return err == nil
+}
+
+// note logs the first of a row of failures of the store.
+func (p *Pipeline) note(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil && !p.sick {
+		p.log.Warn(what, "error", err)
+	}
+	p.sick = err != nil
+}
+
+// begin gives a run its place, and the context that its stop ends.
+func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, context.Context) {
+	life, stop := context.WithCancelCause(abandon)
+	r := &run{pipeline: p, lease: lease, log: p.log.With("build", lease.BuildID), stop: stop}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running[lease.BuildID] = r
+	return r, life
+}
+
+// end frees the build's place.
+func (p *Pipeline) end(r *run) {
+	p.mu.Lock()
+	delete(p.running, r.lease.BuildID)
+	remove := r.remove
+	p.mu.Unlock()
+	if remove {
+		if err := p.Remove(r.lease.BuildID); err != nil {
+			r.log.Warn("the workspace of a deleted build is still there", "error", err)
+		}
+	}
+	p.Kick()
+}
+
+// Remove removes the workspace of a build that was deleted. One that is still
+// being stopped goes when it has.
+func (p *Pipeline) Remove(buildID string) error {
+	if err := buildcast.ValidateBuildID(buildID); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	if r := p.running[buildID]; r != nil {
+		r.remove = true
+		p.mu.Unlock()
+		r.stop(errOver)
+		return nil
+	}
+	// Under the lock: a build that begins now makes its workspace afterwards.
+	remove, err := workspace.Discard(p.config.Dir, p.config.Label(buildID))
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return remove()
+}
+
+// Why a run ends early.
+var (
+	errOver     = errors.New("the build is over")
+	errDraining = errors.New("this node is stopping")
+)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -123,9 +124,11 @@ func (h *httpServer) run(patience time.Duration) func(context.Context) error {
 		soft, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		if h.Shutdown(soft) != nil {
-			h.Server.Close() // the rest is cut off; clients go on from their cursor
+			h.Close() // the rest is cut off; clients go on from their cursor
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
 		return nil
 	}
 }

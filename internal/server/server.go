@@ -106,13 +106,7 @@ func (s *Server) wire(guard *auth.Guard, version string) {
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
 	})
-	s.pipeline = pipeline.New(pipeline.Config{
-		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
-		Log: s.log, Builds: s.store, Leases: s.store,
-		Watch:     func(id string, after int64) pipeline.Cursor { return s.hub.Watch(id, after) },
-		Targets:   map[string]pipeline.Target{buildcast.DeployLocal: s.previews},
-		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, Logger: s.logger,
-	})
+	s.pipeline = s.newPipeline()
 	handler := httpapi.New(httpapi.Config{
 		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
 		Watch:    func(id string, after int64) httpapi.Cursor { return s.hub.Watch(id, after) },

@@ -31,17 +31,19 @@ type Appended struct {
 	Events []buildcast.Event
 	// Status is the build's after the append.
 	Status buildcast.Status
-	// Err refuses this append alone: Fenced. The others of the call are stored.
+	// Err is that of this append alone, such as Fenced: it is not known to be
+	// stored, and others of the call are.
 	Err error
 }
 
 // Events is the log.
 type Events interface {
-	// AppendEvents stores all appends in one transaction, and answers after its
-	// commit: it locks the builds' rows in id order, gives the ids, folds, and
-	// inserts. A build that is not there is created as an external one. Several
-	// appends of one call may be for the same build; they are taken in order.
-	// An error means that nothing of the call is known to be stored.
+	// AppendEvents stores the appends in few transactions, those of one build in
+	// one, and answers after the commit: it makes sure of the builds' rows, gives
+	// the ids, folds, and inserts. A build that is not there is created as an
+	// external one. Several appends of one call may be for the same build; they
+	// are taken in order. An error means that nothing of the call is known to be
+	// stored.
 	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
 
 	// ReadEvents gives the events with an id greater than after, in order, at

@@ -21,12 +21,12 @@ type terminal struct {
 func (v *terminal) Write(b []byte) (int, error) {
 	v.writes++
 	for s := string(b); s != ""; {
-		switch {
-		case s[0] == '\r':
+		switch s[0] {
+		case '\r':
 			v.x, s = 0, s[1:]
-		case s[0] == '\n':
+		case '\n':
 			v.y, s = v.y+1, s[1:]
-		case s[0] == 0x1b:
+		case 0x1b:
 			n := escapeLength(s)
 			v.escape(s[1:n])
 			s = s[n:]

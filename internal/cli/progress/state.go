@@ -33,6 +33,7 @@ type State struct {
 // work is a task, or the build or deploy step after the tasks.
 type work struct {
 	name    string
+	step    bool // a task may have the same name
 	started time.Time
 	note    string   // the last message or output line
 	attempt int      // 0 or 1: the first
@@ -99,11 +100,11 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	d, at := read(&e), e.Timestamp.Std()
 	switch e.Type {
 	case buildcast.TaskStarted:
-		s.start(name(d), at).attempt = d.Attempt
+		s.start(name(d), false, at).attempt = d.Attempt
 	case buildcast.TaskCompleted:
-		return s.end(s.find(name(d)), at, d)
+		return s.end(s.task(d), at, d)
 	case buildcast.TaskFailed:
-		return s.fail(s.find(name(d)), at, d)
+		return s.fail(s.task(d), at, d)
 	case buildcast.BuildLog:
 		s.log(d)
 	case buildcast.DeployStarted:
@@ -111,7 +112,7 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	case buildcast.BuildStarted, buildcast.BuildProgress:
 		s.step(stepBuild, at, d)
 	case buildcast.DeployProgress:
-		rows := s.end(s.find(stepBuild), at, data{})
+		rows := s.end(s.find(stepBuild, true), at, data{})
 		s.step(stepDeploy, at, d)
 		return rows
 	case buildcast.DeployCompleted, buildcast.BuildCompleted:
@@ -124,10 +125,10 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	return nil
 }
 
-func (s *State) start(name string, at time.Time) *work {
-	w := s.find(name)
+func (s *State) start(name string, step bool, at time.Time) *work {
+	w := s.find(name, step)
 	if w == nil {
-		w = &work{name: name}
+		w = &work{name: name, step: step}
 		s.running = append(s.running, w)
 	}
 	w.started = at
@@ -135,17 +136,19 @@ func (s *State) start(name string, at time.Time) *work {
 }
 
 func (s *State) step(name string, at time.Time, d data) {
-	w := s.find(name)
+	w := s.find(name, true)
 	if w == nil {
-		w = s.start(name, at)
+		w = s.start(name, true, at)
 	}
 	if d.Message != "" {
 		w.note = d.Message
 	}
 }
 
-func (s *State) find(name string) *work {
-	i := slices.IndexFunc(s.running, func(w *work) bool { return w.name == name })
+func (s *State) task(d data) *work { return s.find(name(d), false) }
+
+func (s *State) find(name string, step bool) *work {
+	i := slices.IndexFunc(s.running, func(w *work) bool { return w.name == name && w.step == step })
 	if i < 0 {
 		return nil
 	}
@@ -171,8 +174,8 @@ func (s *State) end(w *work, at time.Time, d data) []Line {
 }
 
 func (s *State) endSteps(at time.Time, d data) []Line {
-	rows := s.end(s.find(stepBuild), at, data{})
-	rows = append(rows, s.end(s.find(stepDeploy), at, data{})...)
+	rows := s.end(s.find(stepBuild, true), at, data{})
+	rows = append(rows, s.end(s.find(stepDeploy, true), at, data{})...)
 	s.running = nil
 	return rows
 }
@@ -203,8 +206,8 @@ func (s *State) fail(w *work, at time.Time, d data) []Line {
 
 // failStep ends the step that the failure is about, or the innermost that runs.
 func (s *State) failStep(typ string, at time.Time, d data) []Line {
-	name, w := stepDeploy, s.find(stepDeploy)
-	if b := s.find(stepBuild); b != nil && typ == buildcast.BuildFailed {
+	name, w := stepDeploy, s.find(stepDeploy, true)
+	if b := s.find(stepBuild, true); b != nil && typ == buildcast.BuildFailed {
 		name, w = stepBuild, b
 	}
 	if w == nil {
@@ -219,9 +222,9 @@ func (s *State) log(d data) {
 	if len(lines) == 0 {
 		return
 	}
-	w := s.find(d.TaskName)
+	w := s.find(d.TaskName, false)
 	if w == nil && d.TaskName == "" {
-		w = s.find(stepBuild)
+		w = s.find(stepBuild, true)
 	}
 	if w == nil {
 		s.output = tail(append(s.output, lines...))

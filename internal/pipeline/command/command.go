@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -72,6 +73,8 @@ func (c Command) Run(ctx context.Context) error {
 	out := newOutput(c.Output)
 	stopped, err := c.run(limited, out)
 	switch {
+	case err == nil && !stopped:
+		return nil // even where ctx ended just now: what is done is not done again
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case stopped:
@@ -79,10 +82,8 @@ func (c Command) Run(ctx context.Context) error {
 			Reason: fmt.Sprintf("the command ran longer than %v and was stopped: set a longer %s, %v at most", timeout, c.TimeoutOf, buildcast.MaxTimeout),
 			Tail:   out.tail(),
 		}
-	case err != nil:
-		return failure(err, out.tail())
 	}
-	return nil
+	return failure(err, out.tail())
 }
 
 // run starts the command and waits until it and its group are gone. stopped
@@ -94,7 +95,7 @@ func (c Command) run(limited context.Context, out *Output) (stopped bool, err er
 	}
 	defer r.Close()
 	// Not bound to the context: it would kill the shell alone, and leave its children.
-	cmd := exec.CommandContext(context.WithoutCancel(limited), "/bin/sh", "-c", c.Script)
+	cmd := exec.CommandContext(context.WithoutCancel(limited), "/bin/sh", "-c", c.Script) //nolint:gosec // running the plan's commands is what it is for
 	cmd.Dir, cmd.Env = c.Dir, c.Env
 	cmd.Stdout, cmd.Stderr = w, w // one pipe, so that the order of the lines is kept
 	cmd.SysProcAttr = processAttr()
@@ -146,6 +147,9 @@ func failure(err error, tail string) *Failure {
 	f := &Failure{Tail: tail}
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pe.Err // without the server's own path
+		}
 		f.Reason = fmt.Sprintf("the command cannot be started: %v", err)
 		return f
 	}

@@ -94,7 +94,7 @@ func kill(pid int, entries []string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer unix.Close(fd)
 	if !marked(pid, entries) {
 		return nil
 	}

@@ -85,8 +85,10 @@ func Open(base, name string, owner Owner) (*Workspace, error) {
 	if err := makeDirs(w.dir, mine); err != nil {
 		return nil, err
 	}
-	w.root, err = openWork(w.dir)
-	return w, err
+	if w.root, err = openWork(w.dir); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // makeDirs makes an empty workspace. Its meta file is the last: without it a
@@ -161,7 +163,7 @@ func (w *Workspace) WriteFiles(ctx context.Context, task int, files map[string]b
 			return context.Cause(ctx)
 		}
 		if err := w.writeFile(task, name, files[name].Content); err != nil {
-			return fmt.Errorf("file %q cannot be written: %w", name, explain(err))
+			return unwritable("file", name, err)
 		}
 		for d := path.Dir(name); ; d = path.Dir(d) { // new directories are entries of those above
 			dirs[d] = struct{}{}
@@ -172,7 +174,7 @@ func (w *Workspace) WriteFiles(ctx context.Context, task int, files map[string]b
 	}
 	for d := range dirs {
 		if err := w.sync(d); err != nil {
-			return fmt.Errorf("directory %q cannot be written: %w", d, explain(err))
+			return unwritable("directory", d, err)
 		}
 	}
 	return nil
@@ -242,15 +244,22 @@ func refuse(format string, args ...any) error {
 	return buildcast.Errorf(buildcast.InvalidArgument, format, args...).At("output")
 }
 
+func unwritable(what, name string, err error) error {
+	return buildcast.Errorf(buildcast.InvalidArgument, "%s %q cannot be written: %v", what, name, explain(err)).At("files").Because(err)
+}
+
 var errOutside = errors.New("it leads outside the workspace")
 
 // explain leaves out the server's own paths.
 func explain(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
-	if e, ok := errors.AsType[*os.LinkError](err); ok {
-		err = e.Err
+	for { // one may hold another
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+			err = e.Err
+		} else {
+			break
+		}
 	}
 	if err.Error() == "path escapes from parent" { // os.Root has no name for it
 		return errOutside

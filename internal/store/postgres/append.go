@@ -42,13 +42,35 @@ const (
 
 // AppendEvents implements store.Events.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
-	if appended, ok, err := s.appendKnown(ctx, appends); ok || err != nil {
+	appended := make([]store.Appended, len(appends))
+	left, err := s.appendKnown(ctx, appends, appended)
+	if err != nil || len(left) == 0 {
 		return appended, unavailable(err)
 	}
+	rest := make([]store.Append, len(left))
+	for j, i := range left {
+		rest[j] = appends[i]
+	}
+	answers, err := s.appendLocked(ctx, rest)
+	if err != nil && len(left) == len(appends) {
+		return nil, unavailable(err)
+	}
+	for j, i := range left {
+		if err != nil { // the others are stored and must hear of it
+			appended[i].Err = unavailable(err)
+		} else {
+			appended[i] = answers[j]
+		}
+	}
+	return appended, nil
+}
+
+// appendLocked appends in a transaction that locks the rows first.
+func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
 	for n := 1; ; n++ {
 		appended, err := s.appendOnce(ctx, appends)
 		if err == nil || n == attempts || !again(err) {
-			return appended, unavailable(err)
+			return appended, err
 		}
 	}
 }
@@ -79,9 +101,7 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, err
 	}
-	for id, row := range rows {
-		s.known.put(id, *row)
-	}
+	s.known.put(rows)
 	return a.Appended, nil
 }
 

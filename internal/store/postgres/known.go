@@ -4,101 +4,186 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// knownSQL appends to one build whose row is known from the append before, in
-// one statement and so in one round trip. It does nothing where the row has
-// changed meanwhile (last_event_id), the lease has moved on (lease_generation)
-// or the build was deleted and made again (created_at).
+// knownSQL appends to builds whose rows are known from the append before: one
+// statement, one round trip, and each row is written once instead of locked and
+// then written. It passes over a build whose row has changed meanwhile
+// (last_event_id), whose lease has moved on (lease_generation) or that was
+// deleted and made again (created_at), and returns the others.
 const knownSQL = `
 	WITH b AS (
-		UPDATE builds SET last_event_id = $2, status = $3::text::jsonb, updated_at = $4, finished_at = $5
-		WHERE id = $1 AND last_event_id = $6 AND lease_generation = $7 AND created_at = $8
-		RETURNING id)
-	INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
-	SELECT b.id, e.id, e.event_type, e.event_data::jsonb, e.key, e.progress, e.created_at
-	FROM b, unnest($9::bigint[], $10::text[], $11::text[], $12::text[], $13::smallint[], $14::timestamptz[])
-		AS e (id, event_type, event_data, key, progress, created_at)`
+		UPDATE builds SET last_event_id = n.last_event_id, status = n.status::jsonb, updated_at = $1, finished_at = n.finished_at
+		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[])
+			AS n (id, expected, generation, created_at, last_event_id, status, finished_at)
+		WHERE builds.id = n.id AND builds.last_event_id = n.expected
+			AND builds.lease_generation = n.generation AND builds.created_at = n.created_at
+		RETURNING builds.id),
+	e AS (
+		INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
+		SELECT b.id, e.id, e.event_type, e.event_data::jsonb, e.key, e.progress, e.created_at
+		FROM unnest($9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::smallint[], $15::timestamptz[])
+			AS e (build_id, id, event_type, event_data, key, progress, created_at)
+		JOIN b ON b.id = e.build_id)
+	SELECT id FROM b`
 
-// maxKnown bounds how many builds' rows are remembered, about 1 KB each.
-const maxKnown = 2048
+const (
+	// maxKnown bounds how many builds' rows are remembered, about 1 KB each.
+	maxKnown = 4096
 
-// knownRows are rows as this process left them. They may be out of date: that is
-// found out by the database, in knownSQL.
+	// sharedFor is how long a build is left to the other path once another
+	// process has been seen to append to it. That path locks rows in id order;
+	// an UPDATE in any order, by two processes on the same builds, would deadlock.
+	sharedFor = 10 * time.Second
+)
+
+// knownRows are rows as this process left them. They may be out of date: the
+// database finds that out, in knownSQL.
 type knownRows struct {
 	mu   sync.Mutex
-	rows map[string]store.Row
+	rows map[string]knownRow
 }
 
-func (k *knownRows) get(id string) (store.Row, bool) {
+type knownRow struct {
+	store.Row
+	sharedUntil time.Time // not to be guessed at before
+}
+
+// take gives the rows of the builds that are known, and forgets them until it is
+// certain what they hold.
+func (k *knownRows) take(appends []store.Append) map[string]*store.Row {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	row, ok := k.rows[id]
-	return row, ok
+	rows := make(map[string]*store.Row, len(appends))
+	for i := range appends {
+		id := appends[i].BuildID
+		known, ok := k.rows[id]
+		if ok && known.sharedUntil.IsZero() {
+			rows[id] = &known.Row
+			delete(k.rows, id)
+		}
+	}
+	return rows
 }
 
-func (k *knownRows) put(id string, row store.Row) {
+// put remembers rows that are certain.
+func (k *knownRows) put(rows map[string]*store.Row) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.rows == nil {
-		k.rows = make(map[string]store.Row)
+		k.rows = make(map[string]knownRow)
 	}
-	for other := range k.rows {
-		if len(k.rows) < maxKnown {
+	now := time.Now()
+	for id, row := range rows {
+		known := k.rows[id]
+		if known.Row = *row; known.sharedUntil.Before(now) {
+			known.sharedUntil = time.Time{}
+		}
+		k.rows[id] = known
+	}
+	for id := range k.rows {
+		if len(k.rows) <= maxKnown {
 			break
 		}
-		delete(k.rows, other) // any one
+		delete(k.rows, id) // any one
 	}
-	k.rows[id] = row
 }
 
-func (k *knownRows) forget(id string) {
+// shared notes that another process appends to the build.
+func (k *knownRows) shared(id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.rows, id)
+	if k.rows == nil {
+		k.rows = make(map[string]knownRow)
+	}
+	k.rows[id] = knownRow{sharedUntil: time.Now().Add(sharedFor)}
 }
 
-// appendKnown is the append of one round trip. ok is false where it does not
-// apply, and then nothing has been stored: an append to several builds, to one
-// that is not known or has changed, a key that is stored already. A wrong guess
-// costs the round trip that the right ones save.
-func (s *Store) appendKnown(ctx context.Context, appends []store.Append) (appended []store.Appended, ok bool, err error) {
-	id := appends[0].BuildID
-	for _, a := range appends {
-		if a.BuildID != id {
-			return nil, false, nil
+// appendKnown appends what goes to builds whose rows are known and answers it in
+// appended; the rest is left to be appended in another way, and nothing of it has
+// been stored. left holds indexes of appends.
+func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appended []store.Appended) (left []int, err error) {
+	rows := s.known.take(appends)
+	var known []store.Append
+	var at []int
+	for i := range appends {
+		if rows[appends[i].BuildID] != nil {
+			known, at = append(known, appends[i]), append(at, i)
+		} else {
+			left = append(left, i)
 		}
 	}
-	row, ok := s.known.get(id)
-	if !ok {
-		return nil, false, nil
+	if len(known) == 0 {
+		return left, nil
 	}
-	before, now := row, buildcast.Now()
-	a := store.Assign(appends, map[string]*store.Row{id: &row}, map[store.EventKey]buildcast.Event{}, now)
-	if len(a.Insert) == 0 || a.Appended[0].Err != nil {
-		return nil, false, nil
-	}
-	status, err := json.Marshal(row.Status)
+	now := buildcast.Now()
+	n := newGuesses(rows)
+	a := store.Assign(known, rows, map[store.EventKey]buildcast.Event{}, now)
+	args, err := n.args(a, rows, now)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	args := append([]any{
-		id, row.Status.LastEventID, string(status), now.Std(), stdTime(row.Status.FinishedAt),
-		before.Status.LastEventID, before.Generation, before.Status.CreatedAt.Std(),
-	}, insertArgs(a.Insert)[1:]...)
-	s.known.forget(id) // until it is certain what the row holds
-	tag, err := s.pool.Exec(ctx, knownSQL, args...)
-	switch {
-	case err != nil && again(err):
-		return nil, false, nil
-	case err != nil:
-		return nil, false, err
-	case tag.RowsAffected() == 0:
-		return nil, false, nil
+	stored := map[string]*store.Row{}
+	found, err := s.pool.Query(ctx, knownSQL, args...)
+	if err == nil {
+		var id string
+		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
+			stored[id] = rows[id]
+			return nil
+		})
 	}
-	s.known.put(id, row)
-	return a.Appended, true, nil
+	if err != nil && !again(err) { // a key that is stored already is for the other path too
+		return nil, err
+	}
+	s.known.put(stored)
+	for j, i := range at {
+		switch id := known[j].BuildID; {
+		case stored[id] != nil && a.Appended[j].Err == nil:
+			appended[i] = a.Appended[j]
+		default:
+			if err == nil && stored[id] == nil {
+				s.known.shared(id)
+			}
+			left = append(left, i)
+		}
+	}
+	return left, nil
+}
+
+// guesses are what the rows are thought to hold.
+type guesses struct {
+	expected, generation map[string]int64
+}
+
+func newGuesses(rows map[string]*store.Row) guesses {
+	g := guesses{make(map[string]int64, len(rows)), make(map[string]int64, len(rows))}
+	for id, row := range rows {
+		g.expected[id], g.generation[id] = row.Status.LastEventID, row.Generation
+	}
+	return g
+}
+
+// args are those of knownSQL.
+func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcast.Time) ([]any, error) {
+	n := len(a.Update)
+	ids, texts := make([]string, n), make([]string, n)
+	expected, generation, last := make([]int64, n), make([]int64, n), make([]int64, n)
+	created, finished := make([]time.Time, n), make([]*time.Time, n)
+	for i := range a.Update {
+		st := &a.Update[i]
+		text, err := json.Marshal(st)
+		if err != nil {
+			return nil, err
+		}
+		ids[i], texts[i], last[i] = st.BuildID, string(text), st.LastEventID
+		expected[i], generation[i] = g.expected[st.BuildID], g.generation[st.BuildID]
+		created[i], finished[i] = st.CreatedAt.Std(), stdTime(st.FinishedAt)
+	}
+	return append([]any{now.Std(), ids, expected, generation, created, last, texts, finished}, insertArgs(a.Insert)...), nil
 }

@@ -2,8 +2,8 @@
 // may share one database.
 //
 // An append takes two round trips: the first locks the builds' rows and looks
-// up the keys, the second inserts, updates and commits. An append to one build
-// whose row this process wrote last takes one (known.go).
+// up the keys, the second inserts, updates and commits. An append to builds
+// whose rows this process wrote last takes one (known.go).
 package postgres
 
 import (

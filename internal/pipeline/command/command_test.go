@@ -1,0 +1,308 @@
+package command
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// sh is a command whose lines are kept.
+func sh(t *testing.T, script string) (Command, func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var lines []string
+	c := Command{Script: script, Dir: t.TempDir(), Env: []string{"PATH=" + os.Getenv("PATH")}, TimeoutOf: "timeout in the plan"}
+	c.Output = func(l []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, l...)
+	}
+	return c, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return lines
+	}
+}
+
+func asFailure(t *testing.T, err error) *Failure {
+	t.Helper()
+	f, ok := errors.AsType[*Failure](err)
+	if !ok {
+		t.Fatalf("got %v, want a failure", err)
+	}
+	return f
+}
+
+func TestOutputOfBothStreams(t *testing.T) {
+	c, lines := sh(t, `echo one; echo two >&2; echo three; pwd`)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(lines(), " "); got != "one two three "+c.Dir {
+		t.Error(got)
+	}
+}
+
+func TestStdinIsEmpty(t *testing.T) {
+	c, lines := sh(t, `wc -c`)
+	if err := c.Run(t.Context()); err != nil || strings.TrimSpace(strings.Join(lines(), "")) != "0" {
+		t.Error(err, lines())
+	}
+}
+
+func TestEnvironmentIsOnlyWhatIsGiven(t *testing.T) {
+	t.Setenv("BUILDCAST_API_KEYS", "a-secret-of-the-server")
+	c, lines := sh(t, `env`)
+	c.Env = append(c.Env, "ONE=1")
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(lines(), "\n")
+	if strings.Contains(all, "a-secret") || !strings.Contains(all, "ONE=1") {
+		t.Error(all)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	for script, want := range map[string]struct {
+		code   int
+		reason string
+	}{
+		`echo why >&2; exit 3`:          {3, "the command ended with exit code 3"},
+		`echo why; kill -9 $$`:          {137, "the command was ended by signal 9 (killed)"},
+		`echo why; kill -SEGV $$`:       {139, "the command was ended by signal 11 (segmentation fault)"},
+		`echo why; no-such-command-abc`: {127, "the command ended with exit code 127"},
+	} {
+		c, _ := sh(t, script)
+		f := asFailure(t, c.Run(t.Context()))
+		if f.ExitCode == nil || *f.ExitCode != want.code || f.Reason != want.reason || !strings.HasPrefix(f.Tail, "why") {
+			t.Errorf("%s: %+v, exit code %v", script, f, f.ExitCode)
+		}
+	}
+}
+
+func TestNotStarted(t *testing.T) {
+	c, _ := sh(t, `true`)
+	c.Dir = filepath.Join(c.Dir, "gone")
+	f := asFailure(t, c.Run(t.Context()))
+	if f.ExitCode != nil || !strings.Contains(f.Reason, "cannot be started") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestTimeoutNamesItself(t *testing.T) {
+	c, _ := sh(t, `echo begun; sleep 60`)
+	c.Timeout, c.TimeoutOf = 200*time.Millisecond, `timeout of task "x" in the plan`
+	f := asFailure(t, c.Run(t.Context()))
+	want := `the command ran longer than 200ms and was stopped: set a longer timeout of task "x" in the plan, 24h0m0s at most`
+	if f.Reason != want || f.ExitCode != nil || f.Tail != "begun" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A command that takes SIGTERM for its end and exits with 0 was stopped all the same.
+func TestStoppedIsNotCompleted(t *testing.T) {
+	why := errors.New("cancelled")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c, _ := sh(t, `trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done`)
+	c.Output = func([]string) { cancel(why) }
+	if err := c.Run(ctx); !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+	c, _ = sh(t, `trap 'exit 0' TERM; while :; do sleep 0.02; done`)
+	c.Timeout = 100 * time.Millisecond
+	if f := asFailure(t, c.Run(t.Context())); f.ExitCode != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+// alive reports whether the process is there and not a zombie.
+func alive(pid string) bool {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err == nil && !strings.Contains(string(b), ") Z ")
+}
+
+// waitGone waits until the processes are gone: a signal takes a moment.
+func waitGone(t *testing.T, pids ...string) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for _, pid := range pids {
+		for alive(pid) {
+			select {
+			case <-deadline:
+				t.Fatalf("process %s is still there", pid)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}
+
+// A cancelled command is gone as a whole: its shell, children and grandchildren,
+// also those that ignore SIGTERM.
+func TestCancelKillsTheGroup(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c, lines := sh(t, `trap '' TERM
+		echo $$
+		sh -c 'echo $$; sh -c "echo \$\$; sleep 60" & wait' &
+		while :; do sleep 0.05; done`)
+	seen := 0
+	output := c.Output
+	c.Output = func(l []string) {
+		output(l)
+		if seen += len(l); seen == 3 {
+			cancel()
+		}
+	}
+	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if len(lines()) != 3 {
+		t.Fatal(lines())
+	}
+	waitGone(t, lines()...)
+}
+
+// What a command leaves in the background neither holds its end up nor outlives it.
+func TestBackgroundIsKilledAtTheEnd(t *testing.T) {
+	c, lines := sh(t, `sleep 60 & echo $!`)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitGone(t, lines()...)
+}
+
+// A process that left the group holds the output's pipe: the command ends anyway,
+// and KillMarked finds it by its environment.
+func TestEscapedProcess(t *testing.T) {
+	mark := "BUILDCAST_WORKSPACE=" + t.TempDir()
+	c, lines := sh(t, `setsid sh -c 'echo $$; exec sleep 60' & while [ ! -e go ]; do sleep 0.01; done`)
+	c.Env = append(c.Env, mark, "BUILDCAST_BUILD_ID=b1")
+	c.Output = func(output func([]string)) func([]string) {
+		return func(l []string) {
+			output(l)
+			_ = os.WriteFile(filepath.Join(c.Dir, "go"), nil, 0o600)
+		}
+	}(c.Output)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pid := lines()[0]
+	if !alive(pid) {
+		t.Fatal("it did not escape: the test does not test")
+	}
+	if n, err := KillMarked(mark, "BUILDCAST_BUILD_ID=b2"); n != 0 || err != nil {
+		t.Errorf("another build's: %d, %v", n, err)
+	}
+	if n, err := KillMarked(mark, "BUILDCAST_BUILD_ID=b1"); n != 1 || err != nil {
+		t.Errorf("killed %d, %v", n, err)
+	}
+	waitGone(t, pid)
+	if n, err := KillMarked(mark); n != 0 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+}
+
+// The mark must be a whole entry: /w/1 is not /w/10.
+func TestMarkIsAWholeEntry(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	base := t.TempDir()
+	c, _ := sh(t, `echo ready; exec sleep 60`)
+	c.Env = append(c.Env, "BUILDCAST_WORKSPACE="+base+"/10")
+	c.Output = func([]string) {
+		if n, err := KillMarked("BUILDCAST_WORKSPACE=" + base + "/1"); n != 0 || err != nil {
+			t.Errorf("killed %d, %v", n, err)
+		}
+		cancel()
+	}
+	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// The shell dies with a server that is killed: the kernel sees to it.
+func TestShellDiesWithTheServer(t *testing.T) {
+	if dir := os.Getenv("BUILDCAST_TEST_SERVER"); dir != "" {
+		c := Command{
+			Script: `echo $$ > ` + dir + `/pid.new; mv ` + dir + `/pid.new ` + dir + `/pid; while :; do sleep 0.05; done`,
+			Dir:    dir, Env: []string{"PATH=" + os.Getenv("PATH")},
+			Output: func([]string) {},
+		}
+		_ = c.Run(t.Context())
+		return
+	}
+	dir := t.TempDir()
+	server := startSelf(t, "^TestShellDiesWithTheServer$", "BUILDCAST_TEST_SERVER="+dir)
+	var pid string
+	deadline := time.After(30 * time.Second)
+	for pid == "" {
+		b, _ := os.ReadFile(filepath.Join(dir, "pid"))
+		pid = strings.TrimSpace(string(b))
+		select {
+		case <-deadline:
+			t.Fatal("the command did not start")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if err := server.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = server.Wait()
+	waitGone(t, pid)
+}
+
+func startSelf(t *testing.T, test, env string) *os.Process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	p, err := os.StartProcess(self, []string{self, "-test.run=" + test}, &os.ProcAttr{Env: append(os.Environ(), env), Files: []*os.File{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestManyCommandsAtOnce(t *testing.T) {
+	var all sync.WaitGroup
+	for i := range 32 {
+		all.Go(func() {
+			c, lines := sh(t, fmt.Sprintf(`for i in 1 2 3 4 5 6 7 8 9 10; do echo %d $i; done; exit %d`, i, i%2))
+			err := c.Run(t.Context())
+			if (err != nil) != (i%2 == 1) || len(lines()) != 10 {
+				t.Errorf("%d: %v, %d lines", i, err, len(lines()))
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestLongOutputThroughThePipe(t *testing.T) {
+	c, lines := sh(t, `i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done`)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewScanner(strings.NewReader(strings.Join(lines(), "\n")))
+	n := 0
+	for ; r.Scan(); n++ {
+		if r.Text() != fmt.Sprintf("line %d", n) {
+			t.Fatalf("line %d is %q", n, r.Text())
+		}
+	}
+	if n != 20000 {
+		t.Errorf("%d lines", n)
+	}
+}

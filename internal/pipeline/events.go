@@ -1,0 +1,161 @@
+package pipeline
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/buildcast/buildcast"
+)
+
+// The data of the events that a run says. plan_started, build_started and
+// build_completed have none.
+
+// planGenerated. Tasks has as many names as fit; TaskCount counts all.
+type planGenerated struct {
+	TaskCount int      `json:"taskCount"`
+	Tasks     []string `json:"tasks"`
+}
+
+// task is in the data of each event about a task; of task_started it is all.
+type task struct {
+	TaskName string `json:"taskName"`
+	Index    int    `json:"index"`   // in the plan, from 1
+	Attempt  int    `json:"attempt"` // from 1
+}
+
+type taskCompleted struct {
+	task
+	FilesCreated int   `json:"filesCreated"`
+	DurationMS   int64 `json:"durationMs"` // of the last attempt
+}
+
+type taskFailed struct {
+	task
+	failure
+	WillRetry bool `json:"willRetry"`
+}
+
+// failure says what went wrong. Message, where it is the build's last event,
+// says of what: the build's status shows it.
+type failure struct {
+	Message  string `json:"message,omitempty"`
+	Error    string `json:"error"`
+	ExitCode *int   `json:"exitCode,omitempty"`
+	Output   string `json:"output,omitempty"` // the last 4 KiB
+}
+
+// of gives the failure with its Message.
+func (f failure) of(what string) failure {
+	f.Message = what + " failed: " + f.Error
+	return f
+}
+
+type deployStarted struct {
+	Target string `json:"target"`
+}
+
+// buildProgress is said when a stage begins and, with Done, when it has ended.
+type buildProgress struct {
+	Stage      string `json:"stage"` // install or build
+	Message    string `json:"message"`
+	Percent    int    `json:"percent"` // of the deploying phase, 0-100
+	Done       bool   `json:"done,omitempty"`
+	DurationMS int64  `json:"durationMs,omitempty"`
+}
+
+type buildFailed struct {
+	Stage string `json:"stage,omitempty"`
+	failure
+}
+
+type deployProgress struct {
+	Message string `json:"message"`
+}
+
+type deployCompleted struct {
+	Target     string `json:"target"`
+	PreviewURL string `json:"previewUrl"`
+}
+
+type deployFailed struct {
+	Target string `json:"target"`
+	failure
+}
+
+// source says whose output a build_log has.
+type source struct {
+	TaskName string `json:"taskName,omitempty"`
+	Stage    string `json:"stage,omitempty"`
+}
+
+// buildLog. Dropped counts lines that were left out before these: they did not
+// fit among what waited while the store was away.
+type buildLog struct {
+	source
+	Lines   []string `json:"lines"`
+	Dropped int      `json:"dropped,omitempty"`
+}
+
+// nothing is the data of an event that has none.
+type nothing struct{}
+
+// maxNames bounds the names in plan_generated, in bytes as JSON.
+const maxNames = 48 << 10
+
+// namesOf gives the tasks' names that fit.
+func namesOf(tasks []buildcast.Task) []string {
+	names := []string{}
+	bytes := 0
+	for _, t := range tasks {
+		if bytes += 3*len(t.Name) + 3; bytes > maxNames { // 3: a byte may be escaped
+			break
+		}
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// encode gives data as the log stores it. Text keeps its < and >: the limits of
+// output count on it.
+func encode(data any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(data)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// keyOf makes an event's key from what it says; "" where an event of this type
+// may be said more than once. The log's events have no keys: the same words
+// give the same key again.
+func keyOf(typ string, data json.RawMessage) string {
+	w := readWords(data)
+	switch typ {
+	case buildcast.TaskStarted, buildcast.TaskFailed:
+		// The number comes first: a task may be called 2:x.
+		return key(typ, strconv.Itoa(max(w.Attempt, 1)), w.TaskName)
+	case buildcast.TaskCompleted:
+		return key(typ, w.TaskName)
+	case buildcast.BuildProgress:
+		return key(typ, w.Stage, strconv.FormatBool(w.Done))
+	case buildcast.DeployProgress:
+		return key(typ, w.Message)
+	case buildcast.PlanStarted, buildcast.PlanGenerated, buildcast.DeployStarted, buildcast.BuildStarted,
+		buildcast.DeployCompleted, buildcast.DeployFailed, buildcast.BuildCompleted, buildcast.BuildFailed:
+		return typ
+	}
+	return ""
+}
+
+func key(typ string, parts ...string) string {
+	k := typ + ":" + strings.Join(parts, ":")
+	if len(k) <= buildcast.MaxEventKey {
+		return k
+	}
+	sum := sha256.Sum256([]byte(k))
+	return typ + ":sha256:" + hex.EncodeToString(sum[:])
+}

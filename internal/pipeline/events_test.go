@@ -1,0 +1,124 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/emit"
+)
+
+// Different words never have the same key, and every key is one that the log takes.
+func TestKeysTellEventsApart(t *testing.T) {
+	long := strings.Repeat("n", 200)
+	seen := map[string]string{}
+	for _, e := range []struct {
+		typ  string
+		data any
+	}{
+		{buildcast.PlanStarted, nothing{}},
+		{buildcast.TaskStarted, task{TaskName: "a", Attempt: 1}},
+		{buildcast.TaskStarted, task{TaskName: "a", Attempt: 2}},
+		{buildcast.TaskStarted, task{TaskName: "2:a", Attempt: 1}},
+		{buildcast.TaskStarted, task{TaskName: "1:a", Attempt: 1}},
+		{buildcast.TaskStarted, task{TaskName: long, Attempt: 1}},
+		{buildcast.TaskStarted, task{TaskName: long, Attempt: 2}},
+		{buildcast.TaskStarted, task{TaskName: long[1:] + "m", Attempt: 1}},
+		{buildcast.TaskFailed, taskFailed{task: task{TaskName: "a", Attempt: 1}}},
+		{buildcast.TaskCompleted, taskCompleted{task: task{TaskName: "a", Attempt: 1}}},
+		{buildcast.TaskCompleted, taskCompleted{task: task{TaskName: long, Attempt: 1}}},
+		{buildcast.BuildProgress, buildProgress{Stage: "install"}},
+		{buildcast.BuildProgress, buildProgress{Stage: "install", Done: true}},
+		{buildcast.BuildProgress, buildProgress{Stage: "build"}},
+		{buildcast.DeployProgress, deployProgress{"one"}},
+		{buildcast.DeployProgress, deployProgress{"two"}},
+		{buildcast.DeployProgress, deployProgress{strings.Repeat("é", 5000)}},
+	} {
+		data, err := encode(e.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := keyOf(e.typ, data)
+		ev := buildcast.NewEvent{Type: e.typ, Data: data, Key: key}
+		if err := ev.Validate(); err != nil || key == "" {
+			t.Errorf("%s %s: key %q: %v", e.typ, data, key, err)
+		}
+		what := fmt.Sprintf("%s %s", e.typ, data)
+		if other, ok := seen[key]; ok {
+			t.Errorf("%s and %s have the key %s", what, other, key)
+		}
+		seen[key] = what
+	}
+	if key := keyOf(buildcast.BuildLog, json.RawMessage(`{"lines":[]}`)); key != "" {
+		t.Errorf("output has the key %q: the same line could not come twice", key)
+	}
+}
+
+// The largest plan there can be gives a plan_generated that the log takes.
+func TestPlanOfManyLongNamesFits(t *testing.T) {
+	tasks := make([]buildcast.Task, buildcast.MaxTasks)
+	for i := range tasks {
+		tasks[i].Name = fmt.Sprintf("%04d%s", i, strings.Repeat(`"`, 196))
+	}
+	data, err := encode(planGenerated{len(tasks), namesOf(tasks)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := buildcast.NewEvent{Type: buildcast.PlanGenerated, Data: data}
+	if err := e.Validate(); err != nil {
+		t.Error(err)
+	}
+	if got := read[planGenerated](&buildcast.Event{Data: data}); got.TaskCount != 1000 || len(got.Tasks) < 50 {
+		t.Errorf("%d names of %d", len(got.Tasks), got.TaskCount)
+	}
+}
+
+// Output that does not fit is counted, and told with the next that does, or
+// before the last event; steps of the build are taken even then.
+func TestDroppedOutputIsTold(t *testing.T) {
+	var stored []buildcast.NewEvent
+	e := emit.New(func(_ context.Context, events []buildcast.NewEvent) error {
+		stored = append(stored, events...)
+		return nil
+	}, emit.Options{MaxEvents: 2, Logger: quiet})
+	j := newJournal(e, map[string]bool{}, quiet)
+	j.say(buildcast.PlanStarted, nothing{})
+	j.output(source{Stage: "build"}, []string{"fits"})
+	j.output(source{Stage: "build"}, []string{"a", "b"})
+	j.output(source{Stage: "build"}, []string{"c"})
+	j.say(buildcast.PlanGenerated, planGenerated{})
+	j.end(buildcast.BuildCompleted, nothing{})
+	j.output(source{Stage: "build"}, []string{"after the end"})
+	j.say(buildcast.BuildStarted, nothing{})
+
+	sendAll(t, e)
+	var types []string
+	for _, ev := range stored {
+		types = append(types, ev.Type)
+	}
+	want := "plan_started build_log plan_generated build_log build_completed"
+	if got := strings.Join(types, " "); got != want {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	if log := read[buildLog](&buildcast.Event{Data: stored[3].Data}); log.Dropped != 3 {
+		t.Errorf("%+v", log)
+	}
+}
+
+// sendAll has the emitter send what waits.
+func sendAll(t *testing.T, e *emit.Emitter) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	if err := e.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,166 @@
+package pipeline
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buildcast/buildcast"
+)
+
+func cancelBuild(r *rig, id string) {
+	r.t.Helper()
+	if _, err := r.log.Append(r.t.Context(), id, 0, buildcast.NewEvent{Type: buildcast.BuildCancelled, Key: buildcast.BuildCancelled}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// A cancelled build's processes are ended, those that ignore SIGTERM and those
+// that left their group too, and nothing is said after the cancel.
+func TestCancelEndsProcesses(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{
+		shell("polite", `trap 'echo bye; exit 0' TERM; echo $$; echo polite; sleep 1000 & echo $!; wait`),
+		shell("stubborn", `trap '' TERM; echo $$; echo stubborn; while :; do sleep 1; done`),
+		shell("escaped", `setsid sh -c 'echo $$; echo escaped; exec sleep 1000' & wait`),
+	}})
+	r.start(r.pipeline("node"))
+	for _, line := range []string{"polite", "stubborn", "escaped"} {
+		r.output("b", line)
+	}
+	cancelBuild(r, "b")
+	checkGone(t, r.events("b"))
+	events := r.events("b")
+	if last := events[len(events)-1]; last.Type != buildcast.BuildCancelled || strings.Contains(lines(events), "bye") {
+		t.Errorf("%s", lines(events))
+	}
+	// The place is free again.
+	r.build("next", &buildcast.Plan{Deploy: "none", Build: "true"})
+	r.end("next")
+}
+
+func TestCancelledWhileQueued(t *testing.T) {
+	r := newRig(t)
+	rec := r.record()
+	r.build("first", &buildcast.Plan{Deploy: "none", Build: "echo ready; while [ ! -e go ]; do sleep 0.01; done"})
+	r.build("second", &buildcast.Plan{Build: rec.note("second")})
+	r.build("third", &buildcast.Plan{Deploy: "none", Build: rec.note("third")})
+	p := r.pipeline("node", func(c *Config) { c.MaxBuilds = 1 })
+	r.start(p)
+	r.output("first", "ready")
+	cancelBuild(r, "second")
+	if err := os.WriteFile(filepath.Join(p.config.Dir, "first", "work", "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.end("third")
+	if d := cmp.Diff([]string{"third"}, rec.lines(t)); d != "" {
+		t.Errorf("ran (-want +got):\n%s", d)
+	}
+	if n := len(r.events("second")); n != 1 {
+		t.Errorf("%s", lines(r.events("second")))
+	}
+}
+
+// An owner whose lease was taken over stops its processes and can say nothing.
+func TestFencedOwnerStops(t *testing.T) {
+	r := newRig(t)
+	rec := r.record()
+	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{
+		shell("t", rec.note("run")+`; [ "$(wc -l < '`+string(rec)+`')" -gt 1 ] && exit 0; echo $$; echo ready; sleep 1000`),
+	}})
+	short := func(c *Config) { c.LeaseTTL = 300 * time.Millisecond }
+	r.start(r.pipeline("old", short))
+	r.output("b", "ready")
+	r.store.noRenewal.Store(true) // the old owner cannot keep its lease
+	r.start(r.pipeline("new", func(c *Config) { c.LeaseTTL = time.Hour }))
+	eventually(t, "the task is run a second time", func() bool { return len(rec.lines(t)) == 2 })
+	r.store.noRenewal.Store(false)
+	r.end("b")
+	events := r.events("b")
+	checkGone(t, events)
+	got := keys(events)
+	slices.Sort(got)
+	if c := slices.Compact(slices.Clone(got)); len(c) != len(got) || len(of(events, buildcast.TaskFailed)) > 0 {
+		t.Errorf("%s", lines(events))
+	}
+}
+
+// While the store is away the build goes on; afterwards all that it said is
+// there, in order.
+func TestStoreAwayLosesNothing(t *testing.T) {
+	r := newRig(t)
+	rec := r.record()
+	r.build("b", &buildcast.Plan{Deploy: "none", Tasks: []buildcast.Task{
+		shell("one", "echo ready; while [ ! -e go ]; do sleep 0.01; done; echo 1; "+rec.note("one")),
+		shell("two", "echo 2; "+rec.note("two"), "one"), shell("three", "echo 3; "+rec.note("three"), "two"),
+	}, Build: "echo built; " + rec.note("build")})
+	p := r.pipeline("node", func(c *Config) { c.LeaseTTL = 60 * time.Millisecond })
+	r.start(p)
+	r.output("b", "ready")
+	r.store.away.Store(true)
+	if err := os.WriteFile(filepath.Join(p.config.Dir, "b", "work", "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the build goes on to its end", func() bool { return len(rec.lines(t)) == 4 })
+	eventually(t, "the store is asked in vain", func() bool { return r.store.refused.Load() > 10 })
+	if !p.runs("b") {
+		t.Error("the build has given its place up before the log has its events")
+	}
+	r.store.away.Store(false)
+	r.end("b")
+	events := r.events("b")
+	want := []string{
+		"plan_started", "plan_generated", "task_started:1:one", "task_completed:one", "task_started:1:two", "task_completed:two",
+		"task_started:1:three", "task_completed:three", "build_started", "build_progress:build:false", "build_progress:build:true", "build_completed",
+	}
+	if d := cmp.Diff(want, keys(events)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	var output []string
+	for i := range events {
+		output = append(output, read[buildLog](&events[i]).Lines...)
+		if i > 0 && events[i].Timestamp.Std().Before(events[i-1].Timestamp.Std()) {
+			t.Errorf("event %d is older than the one before", i+1)
+		}
+	}
+	if d := cmp.Diff([]string{"ready", "1", "2", "3", "built"}, output); d != "" {
+		t.Errorf("output (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]string{"one", "two", "three", "build"}, rec.lines(t)); d != "" {
+		t.Errorf("ran (-want +got):\n%s", d)
+	}
+}
+
+// runs reports whether the build holds a place.
+func (p *Pipeline) runs(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running[id] != nil
+}
+
+func TestStoreAwayAtTheStart(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: "true"})
+	r.store.away.Store(true)
+	r.start(r.pipeline("node"))
+	eventually(t, "the pipeline asks for the store", func() bool { return r.store.refused.Load() > 0 })
+	r.store.away.Store(false)
+	r.end("b")
+}
+
+// A drain does not wait for a store that is away for good.
+func TestDrainWithoutTheStore(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo $$; echo ready; sleep 1000"})
+	stop := r.start(r.pipeline("node", func(c *Config) { c.DrainTimeout = 50 * time.Millisecond }))
+	r.output("b", "ready")
+	r.store.away.Store(true)
+	stop()
+	r.store.away.Store(false)
+	checkGone(t, r.events("b"))
+}

@@ -1,0 +1,104 @@
+package pipeline
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/emit"
+)
+
+// journal is what a run writes to its build's log. What was said already, by
+// this run or one before, is not said again. Its methods never block, and may
+// be called from many goroutines.
+type journal struct {
+	emitter *emit.Emitter
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	said    map[string]bool
+	dropped int  // lines of output that did not fit since the last that did
+	ended   bool // the last event was said
+}
+
+func newJournal(e *emit.Emitter, said map[string]bool, log *slog.Logger) *journal {
+	return &journal{emitter: e, said: said, log: log}
+}
+
+// has reports whether the event was said.
+func (j *journal) has(typ string, data any) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b, err := encode(data)
+	return err == nil && j.said[keyOf(typ, b)]
+}
+
+// say says a step of the build.
+func (j *journal) say(typ string, data any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keep(typ, data)
+}
+
+// end says the last step.
+func (j *journal) end(typ string, data any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.dropped > 0 {
+		j.keep(buildcast.BuildLog, buildLog{Lines: []string{}, Dropped: j.dropped})
+	}
+	j.keep(typ, data)
+	j.ended = true
+}
+
+// output says what a command wrote. Where the log has been away so long that
+// it does not fit, it is left out and counted.
+func (j *journal) output(from source, lines []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ended {
+		return
+	}
+	data, err := encode(buildLog{source: from, Lines: lines, Dropped: j.dropped})
+	if err == nil {
+		err = j.emitter.Emit(buildcast.NewEvent{Type: buildcast.BuildLog, Data: data})
+	}
+	switch {
+	case err == nil:
+		j.dropped = 0
+	case buildcast.CodeOf(err) == buildcast.Overloaded:
+		j.dropped += len(lines)
+	default:
+		j.complain(buildcast.BuildLog, err)
+	}
+}
+
+// keep emits the event whatever waits already. The caller holds mu.
+func (j *journal) keep(typ string, data any) {
+	if j.ended {
+		return
+	}
+	b, err := encode(data)
+	key := keyOf(typ, b)
+	if key != "" && j.said[key] {
+		return
+	}
+	if err == nil {
+		err = j.emitter.Keep(buildcast.NewEvent{Type: typ, Data: b, Key: key})
+	}
+	if err != nil {
+		j.complain(typ, err)
+		return
+	}
+	if key != "" {
+		j.said[key] = true
+	}
+}
+
+// complain reports an event that cannot be emitted: a defect, unless the
+// emitter has ended, as it does when the lease is lost.
+func (j *journal) complain(typ string, err error) {
+	if c := buildcast.CodeOf(err); c == buildcast.InvalidArgument || c == buildcast.TooLarge {
+		j.log.Error("an event of the build is not valid", "type", typ, "error", err)
+	}
+}

@@ -1,0 +1,275 @@
+package pipeline
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/workspace"
+)
+
+// resumable is a plan with everything in it, whose commands note that they ran.
+func resumable(rec record) *buildcast.Plan {
+	flaky := shell("flaky", rec.note("flaky")+"; [ -e tried ] || { touch tried; exit 1; }", "files")
+	flaky.Retries = 1
+	return &buildcast.Plan{
+		Name: "resumable",
+		Tasks: []buildcast.Task{
+			{Name: "files", Files: map[string]buildcast.File{"out/index.html": {Content: []byte("page")}}},
+			shell("one", rec.note("one")), flaky, shell("two", rec.note("two"), "one", "flaky"),
+		},
+		Install: rec.note("install"), Build: rec.note("build"), Output: "out",
+	}
+}
+
+// reference runs the plan without interruption and gives its log.
+func reference(t *testing.T) []buildcast.Event {
+	r := newRig(t)
+	events := r.run("b", resumable(r.record()))
+	if last := events[len(events)-1]; last.Type != buildcast.DeployCompleted {
+		t.Fatalf("%s", lines(events))
+	}
+	return events
+}
+
+// cutOff makes a build whose log is the first n events of another.
+func cutOff(r *rig, plan *buildcast.Plan, log []buildcast.Event) {
+	r.build("b", plan)
+	for _, e := range log {
+		in := buildcast.NewEvent{Type: e.Type, Data: e.Data, Key: keyOf(e.Type, e.Data), Timestamp: e.Timestamp}
+		if _, err := r.log.Append(r.t.Context(), "b", 0, in); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// checkResumed checks that the log goes on where it was cut and says all once.
+func checkResumed(t *testing.T, whole, cut, got []buildcast.Event) {
+	t.Helper()
+	for i := range cut {
+		if got[i].Type != cut[i].Type || string(got[i].Data) != string(cut[i].Data) {
+			t.Errorf("event %d has changed: %s", i+1, lines(got[i:i+1]))
+		}
+	}
+	want, have := keys(whole), keys(got)
+	slices.Sort(want)
+	slices.Sort(have)
+	if d := cmp.Diff(want, have); d != "" {
+		t.Errorf("what is said (-whole +resumed):\n%s", d)
+	}
+	if last := got[len(got)-1]; last.Type != buildcast.DeployCompleted {
+		t.Errorf("the last event is %s", lines(got[len(got)-1:]))
+	}
+}
+
+// A build goes on from each point of its log: each thing is said once, and what
+// is completed is not run again.
+func TestResumeFromEachPrefix(t *testing.T) {
+	whole := reference(t)
+	for n := range len(whole) {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			r := newRig(t)
+			rec := r.record()
+			cutOff(r, resumable(rec), whole[:n])
+			p := r.pipeline("node")
+			done := leaveWorkspace(r, p, whole[:n])
+			r.start(p)
+			r.end("b")
+
+			checkResumed(t, whole, whole[:n], r.events("b"))
+			ran := rec.lines(t)
+			for _, name := range []string{"one", "flaky", "two", "install", "build"} {
+				if done[name] == slices.Contains(ran, name) {
+					t.Errorf("%s: completed before is %v, and what ran now is %v", name, done[name], ran)
+				}
+			}
+			if d := cmp.Diff([]string{"index.html"}, r.target.files["b"]); d != "" {
+				t.Errorf("deployed (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// leaveWorkspace makes the workspace as the cut-off run left it, and gives what
+// had been completed.
+func leaveWorkspace(r *rig, p *Pipeline, log []buildcast.Event) map[string]bool {
+	r.t.Helper()
+	b, err := r.store.GetBuild(r.t.Context(), "b")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	w, err := workspace.Open(p.config.Dir, "b", workspace.Owner{BuildID: "b", Created: b.CreatedAt})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer w.Close()
+	done := map[string]bool{}
+	for i := range log {
+		d := readWords(log[i].Data)
+		switch {
+		case log[i].Type == buildcast.TaskCompleted:
+			done[d.TaskName] = true
+		case log[i].Type == buildcast.BuildProgress && d.Done:
+			done[d.Stage] = true
+		case log[i].Type == buildcast.TaskFailed:
+			if err := os.WriteFile(filepath.Join(w.Path(), "tried"), nil, 0o600); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+	if done["files"] {
+		if err := w.WriteFiles(r.t.Context(), 1, b.Plan.Tasks[0].Files); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return done
+}
+
+// Where the workspace is lost, what is completed is done again, in silence.
+func TestResumeWithoutTheWorkspace(t *testing.T) {
+	whole := reference(t)
+	at := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.DeployProgress })
+	r := newRig(t)
+	rec := r.record()
+	plan := resumable(rec)
+	plan.Tasks[2].Run = rec.note("flaky") // what made it fail is not in the new workspace either
+	cutOff(r, plan, whole[:at])
+	r.start(r.pipeline("other"))
+	r.end("b")
+
+	checkResumed(t, whole, whole[:at], r.events("b"))
+	ran := rec.lines(t)
+	slices.Sort(ran)
+	if d := cmp.Diff([]string{"build", "flaky", "install", "one", "two"}, ran); d != "" {
+		t.Errorf("ran (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]string{"index.html"}, r.target.files["b"]); d != "" {
+		t.Errorf("deployed (-want +got):\n%s", d)
+	}
+}
+
+// A task that is done again in silence and fails now still ends the build.
+func TestResumeWithoutTheWorkspaceFails(t *testing.T) {
+	r := newRig(t)
+	once := filepath.Join(t.TempDir(), "once")
+	plan := &buildcast.Plan{Tasks: []buildcast.Task{shell("once", fmt.Sprintf("mkdir '%s'", once)), shell("then", "true", "once")}}
+	whole := r.run("first", plan)
+	completed := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.TaskCompleted })
+	cutOff(r, plan, whole[:completed+1])
+	r.start(r.pipeline("other"))
+	if last := r.end("b"); last.Type != buildcast.TaskFailed || read[taskFailed](&last).WillRetry {
+		t.Errorf("%s", lines(r.events("b")))
+	}
+}
+
+// A drained build says nothing of it, and goes on at the next start at once:
+// its lease is given back, however long it is.
+func TestDrainAndGoOn(t *testing.T) {
+	r := newRig(t)
+	rec := r.record()
+	long := func(c *Config) { c.LeaseTTL = time.Hour }
+	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{
+		shell("before", rec.note("before")),
+		shell("cut", rec.note("cut")+`; [ -e second ] && exit 0; touch second; echo $$; echo ready; sleep 1000`, "before"),
+		shell("after", rec.note("after"), "cut"),
+	}})
+	stop := r.start(r.pipeline("node", long))
+	r.output("b", "ready")
+	stop()
+	drained := r.events("b")
+	checkGone(t, drained)
+	for _, e := range drained {
+		if e.Type == buildcast.TaskFailed || e.Type == buildcast.BuildFailed {
+			t.Errorf("%s", lines([]buildcast.Event{e}))
+		}
+	}
+	stop = r.start(r.pipeline("node", long))
+	r.end("b")
+	stop()
+	if d := cmp.Diff([]string{"before", "cut", "cut", "after"}, rec.lines(t)); d != "" {
+		t.Errorf("ran (-want +got):\n%s", d)
+	}
+	got := keys(r.events("b"))
+	slices.Sort(got)
+	if c := slices.Compact(slices.Clone(got)); len(c) != len(got) {
+		t.Errorf("something is said twice: %v", got)
+	}
+}
+
+// checkGone checks that the processes whose ids are lines of output are gone.
+func checkGone(t *testing.T, events []buildcast.Event) {
+	t.Helper()
+	found := 0
+	for i := range events {
+		for _, line := range read[buildLog](&events[i]).Lines {
+			if pid, err := strconv.Atoi(line); err == nil {
+				found++
+				eventually(t, "process "+line+" is gone", func() bool { return gone(pid) })
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no process has said its id")
+	}
+}
+
+// gone reports whether the process has ended; whoever adopted it may not have
+// reaped it yet.
+func gone(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return true
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
+}
+
+// What a killed server left running is ended before its build goes on.
+func TestLeftoversOfAKilledServerAreEnded(t *testing.T) {
+	r := newRig(t)
+	p := r.pipeline("node")
+	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{shell("t", "true")}})
+	leaveWorkspace(r, p, nil)
+	dir, err := filepath.EvalSymlinks(p.config.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := leftover(t, "BUILDCAST_BUILD_ID=b", "BUILDCAST_WORKSPACE="+filepath.Join(dir, "b", "work"))
+	other := leftover(t, "BUILDCAST_BUILD_ID=b", "BUILDCAST_WORKSPACE="+filepath.Join(dir, "b2", "work"))
+	r.start(p)
+	r.end("b")
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Error("the leftover process goes on")
+	}
+	select {
+	case <-other:
+		t.Error("another build's process was ended")
+	default:
+	}
+}
+
+// leftover starts a process with that environment; the channel is closed when it has ended.
+func leftover(t *testing.T, env ...string) <-chan struct{} {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sleep", "1000")
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
+	return ended
+}

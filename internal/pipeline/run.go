@@ -1,0 +1,182 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/pipeline/workspace"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// Bounds of the events of one build that wait while the store is away.
+// Life-cycle events, which are few, are taken beyond them.
+const (
+	waitEvents = 10_000
+	waitBytes  = 8 << 20
+)
+
+// run is one build while this node runs it.
+type run struct {
+	pipeline *Pipeline
+	lease    store.Lease
+	log      *slog.Logger
+	// stop ends the run with nothing more to say: the lease is lost, or the
+	// build is over.
+	stop context.CancelCauseFunc
+
+	remove bool // its workspace, when it has ended; guarded by Pipeline.mu
+
+	build   buildcast.Build
+	past    *history
+	journal *journal
+	space   *workspace.Workspace
+}
+
+// run runs the build until it is over, its lease is lost, or draining ends. It
+// returns when its processes are gone and the log has taken what it said, or
+// life has ended.
+func (r *run) run(life, draining context.Context) {
+	work, halt := context.WithCancelCause(life)
+	defer context.AfterFunc(draining, func() { halt(errDraining) })()
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer r.stop(errOver)
+	helpers.Go(func() { r.renew(life) })
+
+	if err := r.load(work); err != nil {
+		r.log.Info("the build cannot be run now", "error", err)
+		return
+	}
+	if r.past.status.Phase.Terminal() {
+		return // it was cancelled while it was queued
+	}
+	r.log.Info("build runs", "after", r.past.status.LastEventID)
+	emitter := emit.New(r.append, emit.Options{MaxEvents: waitEvents, MaxBytes: waitBytes, Logger: r.log})
+	r.journal = newJournal(emitter, r.past.said, r.log)
+	helpers.Go(func() {
+		if err := emitter.Run(life); err != nil {
+			r.stop(err) // fenced
+		}
+	})
+	helpers.Go(func() { r.watch(life) })
+
+	err := r.guard(func() error { return r.work(work) })
+	r.killStrays()
+	if flushErr := emitter.Flush(life); flushErr != nil && !errors.Is(context.Cause(life), errOver) {
+		err = errors.Join(err, flushErr)
+	}
+	r.log.Info("build ends here", "because", err)
+	if r.space != nil {
+		r.space.Close()
+	}
+}
+
+// guard makes a panic a failure of the build.
+func (r *run) guard(work func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			stack := debug.Stack()
+			if p, ok := v.(*panicked); ok {
+				stack = p.stack
+			}
+			r.log.Error("panic in a build", "panic", v, "stack", string(stack))
+			err = r.end(buildcast.BuildFailed, buildFailed{failure: failure{
+				Error: "a defect of buildcast ended the build; the server's log says more, please report it",
+			}})
+		}
+	}()
+	return work()
+}
+
+// end says the last event. Nothing is said after it.
+func (r *run) end(typ string, data any) error {
+	r.journal.end(typ, data)
+	return errOver
+}
+
+func (r *run) append(ctx context.Context, events []buildcast.NewEvent) error {
+	_, err := r.pipeline.config.Log.Append(ctx, r.lease.BuildID, r.lease.Generation, events...)
+	return err
+}
+
+// load reads the build and its log. It waits for a store that is away.
+func (r *run) load(ctx context.Context) error {
+	return insist(ctx, func(ctx context.Context) (err error) {
+		if r.build, err = r.pipeline.config.Builds.GetBuild(ctx, r.lease.BuildID); err != nil {
+			return err
+		}
+		r.past, err = readHistory(ctx, r.pipeline.config.Log, r.build)
+		return err
+	})
+}
+
+// insist repeats the call while the store is away.
+func insist(ctx context.Context, call func(context.Context) error) error {
+	retry := emit.Backoff{Min: claimEvery / 10, Max: claimEvery}
+	for {
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
+			return call(ctx)
+		}()
+		if err == nil || ctx.Err() != nil || !emit.Temporary(err) {
+			return err
+		}
+		retry.Wait(ctx, err)
+	}
+}
+
+// renew keeps the lease. A store that is away does not end the build: its
+// events wait, and are refused only if another node has taken it over.
+func (r *run) renew(life context.Context) {
+	ttl := r.pipeline.config.LeaseTTL
+	for {
+		if wait(life, ttl/3); life.Err() != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(life, ttl/3)
+		err := r.pipeline.config.Leases.RenewLease(ctx, r.lease, ttl)
+		cancel()
+		switch buildcast.CodeOf(err) {
+		case buildcast.Fenced, buildcast.NotFound:
+			r.stop(fmt.Errorf("the lease is lost: %w", err))
+			return
+		}
+	}
+}
+
+// watch ends the run when the log says that the build is over, whoever said so:
+// a cancel may come in at any node.
+func (r *run) watch(life context.Context) {
+	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID)
+	defer cursor.Close()
+	status := r.past.status
+	for {
+		var events []buildcast.Event
+		err := insist(life, func(context.Context) (err error) {
+			events, err = cursor.Next(life) // without insist's timeout: it may wait for long
+			return err
+		})
+		if life.Err() != nil {
+			return
+		}
+		if err != nil {
+			r.log.Error("the build's log cannot be watched", "error", err)
+			r.stop(err)
+			return
+		}
+		for i := range events {
+			e := events[i] // a copy: the batch may be another reader's too
+			if status.Apply(&e); status.Phase.Terminal() {
+				r.stop(errOver)
+				return
+			}
+		}
+	}
+}

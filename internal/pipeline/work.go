@@ -1,0 +1,135 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/command"
+	"github.com/buildcast/buildcast/internal/pipeline/workspace"
+)
+
+// The environment that marks a build's processes.
+const (
+	envBuildID   = "BUILDCAST_BUILD_ID"
+	envWorkspace = "BUILDCAST_WORKSPACE"
+	envTask      = "BUILDCAST_TASK" // a task's name, or install or build
+)
+
+// work takes the build from where its log stands to its end. It gives errOver
+// when it has said the last event, or the cause of ctx's end.
+func (r *run) work(ctx context.Context) error {
+	if err := r.openSpace(); err != nil {
+		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
+	}
+	plan := r.build.Plan
+	r.journal.say(buildcast.PlanStarted, nothing{})
+	r.journal.say(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
+	if len(r.past.completed) > 0 && !r.space.Kept {
+		r.journal.output(source{}, []string{"[the build goes on in an empty workspace: completed tasks run again, without events]"})
+	}
+	if err := r.runTasks(ctx); err != nil {
+		return err
+	}
+	return r.runDeploy(ctx)
+}
+
+// openSpace opens the workspace, with nothing of an earlier run alive in it.
+func (r *run) openSpace() (err error) {
+	p := r.pipeline
+	owner := workspace.Owner{BuildID: r.build.ID, Created: r.build.CreatedAt}
+	r.space, err = workspace.Open(p.config.Dir, p.config.Label(r.build.ID), owner)
+	if err != nil {
+		return fmt.Errorf("make the workspace: %w", err)
+	}
+	r.killStrays() // also where the workspace is new: its path may be the same
+	return nil
+}
+
+// killStrays kills what left its command's process group, or outlived a server
+// that was killed.
+func (r *run) killStrays() {
+	if r.space == nil || !hasCommands(r.build.Plan) {
+		return
+	}
+	n, err := command.KillMarked(envBuildID+"="+r.build.ID, envWorkspace+"="+r.space.Path())
+	if n > 0 || err != nil {
+		r.log.Warn("processes of the build were left over", "killed", n, "error", err)
+	}
+}
+
+func hasCommands(p *buildcast.Plan) bool {
+	for _, t := range p.Tasks {
+		if t.Run != "" {
+			return true
+		}
+	}
+	return p.Install != "" || p.Build != ""
+}
+
+// attempt does the task once: its files, then its command.
+func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done taskCompleted, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicked{v, debug.Stack()}
+		}
+	}()
+	began := time.Now()
+	if err := r.space.WriteFiles(ctx, about.Index, t.Files); err != nil {
+		return done, err
+	}
+	if t.Run != "" {
+		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
+		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
+		if err := c.Run(ctx); err != nil {
+			return done, err
+		}
+	}
+	return taskCompleted{task: about, FilesCreated: len(t.Files), DurationMS: time.Since(began).Milliseconds()}, nil
+}
+
+// panicked carries a worker's panic to where the build is failed for it.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprint(p.value) }
+
+// command is a command in the build's workspace. Its environment has nothing of
+// the server's but PATH: the server's may hold secrets.
+func (r *run) command(script, name string, from source) command.Command {
+	return command.Command{
+		Script: script,
+		Dir:    r.space.Path(),
+		Env: []string{
+			"PATH=" + cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/usr/bin:/bin"),
+			"HOME=" + r.space.Home(),
+			"TMPDIR=" + r.space.Temp(),
+			"LANG=C.UTF-8",
+			"CI=1",
+			envBuildID + "=" + r.build.ID,
+			envWorkspace + "=" + r.space.Path(),
+			envTask + "=" + name,
+		},
+		Output: func(lines []string) { r.journal.output(from, lines) },
+	}
+}
+
+// failureOf says for people what went wrong. A cause may hold the server's own
+// paths: it goes to the server's log.
+func (r *run) failureOf(err error) failure {
+	if f, ok := errors.AsType[*command.Failure](err); ok {
+		return failure{Error: command.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
+	}
+	r.log.Warn("a step of the build failed", "error", err)
+	if e, ok := errors.AsType[*buildcast.Error](err); ok {
+		return failure{Error: command.Clean(e.Message)}
+	}
+	return failure{Error: "the server could not go on with the build; its log says why"}
+}
