@@ -1,0 +1,163 @@
+package chaostest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+)
+
+var binary string // the buildcast under test, built once
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(buildThenRun{m})) }
+
+type buildThenRun struct{ m *testing.M }
+
+func (b buildThenRun) Run() int {
+	dir, err := os.MkdirTemp("", "buildcast-chaos")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "buildcast")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/buildcast/buildcast/cmd/buildcast").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building buildcast: %v\n%s", err, out)
+		return 1
+	}
+	return b.m.Run()
+}
+
+// node is one buildcast process that can be killed and started again.
+type node struct {
+	t    *testing.T
+	url  string
+	args []string
+	log  bytes.Buffer
+	cmd  *exec.Cmd
+}
+
+// newNode prepares a node on ports of its own. database is empty for SQLite.
+func newNode(t *testing.T, database string, args ...string) *node {
+	t.Helper()
+	addr := freeAddr(t)
+	n := &node{t: t, url: "http://" + addr}
+	n.args = append([]string{
+		"serve", "--listen", addr, "--preview-listen", freeAddr(t),
+		"--data-dir", t.TempDir(), "--database", database,
+	}, args...)
+	t.Cleanup(func() {
+		n.kill()
+		if t.Failed() {
+			t.Logf("the last of the server's log:\n%s", tail(n.log.Bytes(), 8<<10))
+		}
+	})
+	return n
+}
+
+func (n *node) start() {
+	n.t.Helper()
+	n.cmd = exec.Command(binary, n.args...)
+	n.cmd.Stdout, n.cmd.Stderr = &n.log, &n.log
+	if err := n.cmd.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	waitUntil(n.t, "the server is ready", func() bool {
+		resp, err := http.Get(n.url + "/readyz")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+func (n *node) kill() {
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Kill()
+	_ = n.cmd.Wait()
+	n.cmd = nil
+}
+
+func (n *node) client() *client.Client {
+	n.t.Helper()
+	c, err := client.New(n.url)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return c
+}
+
+// waitUntil asks every 20 ms: these are other processes, which give no signal.
+func waitUntil(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited two minutes until %s", what)
+		}
+	}
+}
+
+// pause lets the processes work for a while.
+func pause(d time.Duration) { <-time.After(d) }
+
+func randomPause(atMost time.Duration) { pause(rand.N(atMost)) }
+
+func rounds(t *testing.T, usual int) int {
+	t.Helper()
+	n, err := strconv.Atoi(os.Getenv("BUILDCAST_CHAOS_ROUNDS"))
+	if err != nil {
+		return usual
+	}
+	return n
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
+
+// acknowledged remembers what the server said was stored.
+type acknowledged struct {
+	mu  sync.Mutex
+	ids map[string]map[string]int64 // build -> key -> id
+}
+
+func (a *acknowledged) add(build, key string, id int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ids == nil {
+		a.ids = map[string]map[string]int64{}
+	}
+	if a.ids[build] == nil {
+		a.ids[build] = map[string]int64{}
+	}
+	a.ids[build][key] = id
+}
