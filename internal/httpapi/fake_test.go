@@ -34,8 +34,10 @@ type kept struct {
 	seq    int
 }
 
-var _ store.Events = (*memory)(nil)
-var _ store.Builds = (*memory)(nil)
+var (
+	_ store.Events = (*memory)(nil)
+	_ store.Builds = (*memory)(nil)
+)
 
 func newMemory() *memory { return &memory{builds: make(map[string]*kept)} }
 

@@ -90,8 +90,8 @@ func TestPanicAfterTheAnswerBegan(t *testing.T) {
 		panic("defect")
 	})
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
-			t.Errorf("panics with %v", v)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("the connection is not cut: %v", err)
 		}
 	}()
 	a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/half", nil))

@@ -48,7 +48,7 @@ type streamed struct {
 func (a *api) appendStream(w http.ResponseWriter, r *http.Request, id string) error {
 	s := &stream{ctx: a.Stopping, body: r.Body, conn: http.NewResponseController(w)}
 	s.changed.L = &s.mu
-	stop := context.AfterFunc(a.Stopping, s.interrupt)
+	stop := context.AfterFunc(a.Stopping, s.interrupt) //nolint:contextcheck // the server's context, not the request's
 	defer stop()
 	var reader sync.WaitGroup
 	reader.Go(s.read)

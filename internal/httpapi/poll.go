@@ -159,7 +159,7 @@ func (a *api) waitPage(ctx context.Context, p poll) (page, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.wait, errWaited)
 	defer cancel()
-	stop := context.AfterFunc(a.Stopping, cancel) // a server that stops answers now
+	stop := context.AfterFunc(a.Stopping, cancel) //nolint:contextcheck // the server's context: one that stops answers now
 	defer stop()
 	cursor := a.Watch(p.buildID, p.after)
 	defer cursor.Close()

@@ -156,7 +156,7 @@ func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // it fails only where the client has left
+	_, _ = w.Write(body) //nolint:gosec // JSON, and sent as such; it fails only where the client has left
 }
 
 // sendJSON writes v as a whole answer.

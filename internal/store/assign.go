@@ -29,12 +29,17 @@ type Assigned struct {
 
 // Assign does what both stores do the same between locking the rows and
 // inserting: it checks the fences and the keys, gives the ids and folds. rows
-// has a row for each build of the appends; keyed has the events that are stored
-// under the appends' keys already.
+// has a row for each build of the appends, except where all of a build's appends
+// are fenced and there is none; keyed has the events that are stored under the
+// appends' keys already.
 func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast.Event, now buildcast.Time) Assigned {
 	a := Assigned{Appended: make([]Appended, len(appends))}
 	for i, ap := range appends {
 		row, out := rows[ap.BuildID], &a.Appended[i]
+		if row == nil {
+			out.Err = buildcast.Errorf(buildcast.Fenced, "build %s is gone, and lease %d with it", ap.BuildID, ap.Generation)
+			continue
+		}
 		if ap.Generation != 0 && ap.Generation != row.Generation {
 			out.Err = buildcast.Errorf(buildcast.Fenced, "build %s has been taken over: lease %d has replaced %d", ap.BuildID, row.Generation, ap.Generation)
 			out.Status = row.Status
@@ -62,7 +67,7 @@ func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast
 		out.Status = row.Status
 	}
 	for _, ap := range appends {
-		if row := rows[ap.BuildID]; row.changed {
+		if row := rows[ap.BuildID]; row != nil && row.changed {
 			row.changed = false // once for each build
 			a.Update = append(a.Update, row.Status)
 		}

@@ -18,7 +18,7 @@ const readChunk = 500
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	var events []buildcast.Event
 	size := 0
-	for len(events) < limit && size < maxBytes {
+	for len(events) < limit && (len(events) == 0 || size < maxBytes) {
 		want := min(limit-len(events), readChunk)
 		rows, err := s.pool.Query(ctx, `
 			SELECT id, event_type, event_data, progress, created_at FROM project_build_events
@@ -38,7 +38,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 			return nil, unavailable(err)
 		}
 		for i := range found {
-			if size >= maxBytes {
+			if len(events) > 0 && size >= maxBytes {
 				break
 			}
 			size += len(found[i].Data)

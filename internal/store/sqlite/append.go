@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -69,24 +70,27 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append) 
 	lock, keyStmt := tx.StmtContext(ctx, s.stmts.lock), tx.StmtContext(ctx, s.stmts.keyed)
 	for _, ap := range appends {
 		if rows[ap.BuildID] == nil {
-			row, err := s.lockRow(ctx, tx, lock, ap.BuildID, now)
+			row, err := s.lockRow(ctx, tx, lock, ap, now)
 			if err != nil {
 				return store.Assigned{}, err
 			}
-			rows[ap.BuildID] = row
+			if row != nil {
+				rows[ap.BuildID] = row
+			}
 		}
 		for _, e := range ap.Events {
 			if e.Key == "" {
 				continue
 			}
 			stored := buildcast.Event{BuildID: ap.BuildID}
-			switch err := scanEvent(keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key), &stored); err {
-			case nil:
-				keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
-			case sql.ErrNoRows:
-			default:
+			err := scanEvent(keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key), &stored)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			}
+			if err != nil {
 				return store.Assigned{}, err
 			}
+			keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
 		}
 	}
 	a := store.Assign(appends, rows, keyed, now)
@@ -108,16 +112,20 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append) 
 }
 
 // lockRow reads the build's row, and makes that of an external build where
-// there is none.
-func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, id string, now buildcast.Time) (*store.Row, error) {
-	row := &store.Row{}
+// there is none. It gives nil where a fenced append finds none: whoever still
+// runs a build that has been deleted must not bring it back.
+func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap store.Append, now buildcast.Time) (*store.Row, error) {
+	row, id := &store.Row{}, ap.BuildID
 	var text string
-	switch err := lock.QueryRowContext(ctx, id).Scan(&text, &row.Generation); err {
-	case nil:
+	err := lock.QueryRowContext(ctx, id).Scan(&text, &row.Generation)
+	if err == nil {
 		return row, json.Unmarshal([]byte(text), &row.Status)
-	case sql.ErrNoRows:
-	default:
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
+	}
+	if ap.Generation != 0 {
+		return nil, nil
 	}
 	row.Status = buildcast.NewStatus(id, "", now)
 	b, err := json.Marshal(row.Status)

@@ -19,7 +19,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 	defer rows.Close()
 	var events []buildcast.Event
 	size := 0
-	for size < maxBytes && rows.Next() {
+	for (len(events) == 0 || size < maxBytes) && rows.Next() {
 		e := buildcast.Event{BuildID: buildID}
 		if err := scanEvent(rows, &e); err != nil {
 			return nil, unavailable(err)
