@@ -90,6 +90,28 @@ func TestFencedOwnerStops(t *testing.T) {
 	}
 }
 
+// An owner need not come to renew its lease to find that it is lost: the log
+// refuses what it says.
+func TestFencedAppendStops(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo $$; while :; do echo ready; sleep 0.02; done"})
+	p := r.pipeline("old", func(c *Config) { c.LeaseTTL = time.Hour })
+	r.start(p)
+	r.output("b", "ready")
+	if err := r.store.ReleaseLeases(t.Context(), "old"); err != nil {
+		t.Fatal(err)
+	}
+	if leases, err := r.store.ClaimBuilds(t.Context(), "new", time.Hour, 1, nil); err != nil || len(leases) != 1 {
+		t.Fatalf("%v, %v", leases, err)
+	}
+	before := r.events("b")
+	checkGone(t, before)
+	eventually(t, "the old owner gives the build up", func() bool { return !p.runs("b") })
+	if after := r.events("b"); len(of(after, buildcast.BuildFailed)) > 0 {
+		t.Errorf("%s", lines(after))
+	}
+}
+
 // While the store is away the build goes on; afterwards all that it said is
 // there, in order.
 func TestStoreAwayLosesNothing(t *testing.T) {

@@ -173,3 +173,36 @@ func TestLabelNamesTheWorkspace(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a killed server left running is gone before the first command of the
+// build that goes on, not only at its end.
+func TestLeftoversAreGoneBeforeTheBuildGoesOn(t *testing.T) {
+	r := newRig(t)
+	p := r.pipeline("node")
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: `for f in /proc/[0-9]*/environ; do
+		tr '\0' '\n' < "$f" 2>/dev/null | grep -qx LEFTOVER=yes && echo "$f" && exit 1
+	done; true`})
+	leaveWorkspace(r, p, nil)
+	dir, err := filepath.EvalSymlinks(p.config.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leftover(t, "LEFTOVER=yes", "BUILDCAST_BUILD_ID=b", "BUILDCAST_WORKSPACE="+filepath.Join(dir, "b", "work"))
+	r.start(p)
+	if last := r.end("b"); last.Type != buildcast.BuildCompleted {
+		t.Errorf("%s", lines(r.events("b")))
+	}
+}
+
+// A node that drains gives its builds to any other at once.
+func TestDrainGivesLeasesBack(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo ready; sleep 1000"})
+	stop := r.start(r.pipeline("node", func(c *Config) { c.LeaseTTL = time.Hour }))
+	r.output("b", "ready")
+	stop()
+	leases, err := r.store.ClaimBuilds(t.Context(), "other", time.Hour, 1, nil)
+	if err != nil || len(leases) != 1 {
+		t.Errorf("%v, %v", leases, err)
+	}
+}

@@ -4,7 +4,10 @@
 // A build's log is all that is known of it. What a run says is an event whose
 // key is made from what it says, so a run that begins again says nothing twice:
 // it reads the log, passes over the tasks that are completed, and goes on. The
-// lease's generation fences the run that came before.
+// lease's generation fences the run that came before. Where the workspace is
+// not there any more (another node has taken over, or the machine was started
+// again), completed tasks are done again without events: what they made is
+// needed, and what is said of them holds.
 //
 // Events go through an emitter that never blocks: while the store is away the
 // work goes on and its events wait, in order. A build holds its place among

@@ -186,6 +186,9 @@ func TestDrainAndGoOn(t *testing.T) {
 	stop := r.start(r.pipeline("node", long))
 	r.output("b", "ready")
 	stop()
+	if leases, err := r.store.ClaimBuilds(t.Context(), "other", time.Millisecond, 1, nil); err != nil || len(leases) != 1 {
+		t.Errorf("another node cannot take it up: %v, %v", leases, err)
+	}
 	drained := r.events("b")
 	checkGone(t, drained)
 	for _, e := range drained {
@@ -204,6 +207,18 @@ func TestDrainAndGoOn(t *testing.T) {
 	if c := slices.Compact(slices.Clone(got)); len(c) != len(got) {
 		t.Errorf("something is said twice: %v", got)
 	}
+}
+
+// A server that was killed has given no lease back. The next one on the same
+// data directory goes on at once all the same.
+func TestRestartGoesOnAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.build("b", &buildcast.Plan{Deploy: "none", Build: "true"})
+	if leases, err := r.store.ClaimBuilds(t.Context(), "node", time.Hour, 1, nil); err != nil || len(leases) != 1 {
+		t.Fatalf("%v, %v", leases, err)
+	}
+	r.start(r.pipeline("node"))
+	r.end("b")
 }
 
 // checkGone checks that the processes whose ids are lines of output are gone.
