@@ -41,9 +41,9 @@ type Events interface {
 	// AppendEvents stores the appends in few transactions, those of one build in
 	// one, and answers after the commit: it makes sure of the builds' rows, gives
 	// the ids, folds, and inserts. A build that is not there is created as an
-	// external one. Several appends of one call may be for the same build; they
-	// are taken in order. An error means that nothing of the call is known to be
-	// stored.
+	// external one, unless the append is fenced: then its Err is Fenced. Several
+	// appends of one call may be for the same build; they are taken in order. An
+	// error means that nothing of the call is known to be stored.
 	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
 
 	// ReadEvents gives the events with an id greater than after, in order, at

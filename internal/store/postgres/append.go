@@ -67,6 +67,8 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 
 // appendLocked appends in a transaction that locks the rows first.
 func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
+	s.order.RLock()
+	defer s.order.RUnlock()
 	for n := 1; ; n++ {
 		appended, err := s.appendOnce(ctx, appends)
 		if err == nil || n == attempts || !again(err) {
@@ -108,38 +110,49 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 // lock begins the transaction, locks the builds' rows and reads what is stored
 // under the keys, in one round trip where all builds exist.
 func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now buildcast.Time) (map[string]*store.Row, map[store.EventKey]buildcast.Event, error) {
-	ids := buildIDs(appends)
+	missing := buildIDs(appends)
 	keyIDs, keys := eventKeys(appends)
-	rows := make(map[string]*store.Row, len(ids))
+	rows := make(map[string]*store.Row, len(missing))
 	keyed := make(map[store.EventKey]buildcast.Event)
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
-	b.Queue(lockSQL, ids).Query(collectRows(rows))
-	if len(keys) > 0 {
-		b.Queue(keyedSQL, keyIDs, keys).Query(func(found pgx.Rows) error { return collectKeyed(found, keyed) })
-	}
-	if err := conn.SendBatch(ctx, &b).Close(); err != nil || len(rows) == len(ids) {
-		return rows, keyed, err
-	}
-	var missing, statuses []string
-	for _, id := range ids {
-		if rows[id] == nil {
+	for {
+		b.Queue(lockSQL, missing).Query(collectRows(rows))
+		if len(keys) > 0 {
+			clear(keyed) // what was read before the lock may be gone
+			b.Queue(keyedSQL, keyIDs, keys).Query(func(found pgx.Rows) error { return collectKeyed(found, keyed) })
+		}
+		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+			return nil, nil, err
+		}
+		// Another process may make the same build now: its row is then locked like
+		// any other. It may even delete it again before that, hence the loop.
+		if missing = toCreate(appends, rows); len(missing) == 0 {
+			return rows, keyed, nil
+		}
+		statuses := make([]string, len(missing))
+		for i, id := range missing {
 			text, err := json.Marshal(buildcast.NewStatus(id, "", now))
 			if err != nil {
 				return nil, nil, err
 			}
-			missing, statuses = append(missing, id), append(statuses, string(text))
+			statuses[i] = string(text)
+		}
+		b = pgx.Batch{}
+		b.Queue(createSQL, missing, statuses, now.Std())
+	}
+}
+
+// toCreate gives the builds that have no row yet, in id order. A fenced append
+// makes none: whoever still runs a build that has been deleted must not bring it back.
+func toCreate(appends []store.Append, rows map[string]*store.Row) []string {
+	var unfenced []store.Append
+	for _, a := range appends {
+		if a.Generation == 0 && rows[a.BuildID] == nil {
+			unfenced = append(unfenced, a)
 		}
 	}
-	// Another process may make the same build now: its row is then locked like
-	// any other, and its keys are read after that.
-	b = pgx.Batch{}
-	b.Queue(createSQL, missing, statuses, now.Std())
-	b.Queue(lockSQL, missing).Query(collectRows(rows))
-	if len(keys) > 0 {
-		b.Queue(keyedSQL, keyIDs, keys).Query(func(found pgx.Rows) error { return collectKeyed(found, keyed) })
-	}
-	return rows, keyed, conn.SendBatch(ctx, &b).Close()
+	return buildIDs(unfenced)
 }
 
 func buildIDs(appends []store.Append) []string {

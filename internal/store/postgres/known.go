@@ -122,6 +122,12 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if len(known) == 0 {
 		return left, nil
 	}
+	if len(rows) > 1 {
+		if !s.order.TryLock() {
+			return everyIndex(appends), nil
+		}
+		defer s.order.Unlock()
+	}
 	now := buildcast.Now()
 	n := newGuesses(rows)
 	a := store.Assign(known, rows, map[store.EventKey]buildcast.Event{}, now)
@@ -141,6 +147,9 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if err != nil && !again(err) { // a key that is stored already is for the other path too
 		return nil, err
 	}
+	if err != nil {
+		clear(stored) // whatever was returned before the error is not stored
+	}
 	s.known.put(stored)
 	for j, i := range at {
 		switch id := known[j].BuildID; {
@@ -154,6 +163,14 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 		}
 	}
 	return left, nil
+}
+
+func everyIndex(appends []store.Append) []int {
+	all := make([]int, len(appends))
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // guesses are what the rows are thought to hold.

@@ -11,14 +11,16 @@ import (
 )
 
 // ClaimBuilds implements store.Leases. A row that is locked is being claimed or
-// appended to by another: it is passed over.
+// appended to by another: it is passed over. ARRAY has the rows chosen once: as
+// the side of a join they may be chosen again for each row of the other, passing
+// over those just claimed, so that the claim takes more than its limit.
 func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
 	rows, err := s.pool.Query(ctx, `
 		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval, lease_generation = lease_generation + 1
-		WHERE id IN (
+		WHERE id = ANY(ARRAY(
 			SELECT id FROM builds
 			WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= now() AND id <> ALL($3)
-			ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED)
+			ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED))
 		RETURNING id, lease_generation, created_at`, owner, ttl, append([]string{}, except...), limit)
 	if err != nil {
 		return nil, unavailable(err)

@@ -9,6 +9,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,6 +28,9 @@ const (
 type Store struct {
 	pool  *pgxpool.Pool
 	known knownRows
+	// order is held for reading by appends that lock rows in id order, and for
+	// writing by one that writes several in any order: the two would deadlock.
+	order sync.RWMutex
 }
 
 // Open connects and brings the schema up to date. The URL is that of libpq,

@@ -1,12 +1,24 @@
 package sqlite
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/storetest"
 )
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childVariable); path != "" {
+		runChild(path)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, filepath.Join(t.TempDir(), "b.db")) })
@@ -20,7 +32,7 @@ func open(t testing.TB, path string) *Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && !errors.Is(err, os.ErrClosed) { // the test may have closed it
 			t.Error(err)
 		}
 	})

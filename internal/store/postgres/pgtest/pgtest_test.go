@@ -32,8 +32,7 @@ func TestMain(m *testing.M) {
 func runChild() {
 	s, err := Run()
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+		panic(err)
 	}
 	fmt.Println(s.port, s.dir)
 	select {}

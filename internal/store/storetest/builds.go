@@ -1,0 +1,324 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+func testCreate(t *testing.T, s store.Store) {
+	for _, in := range []store.NewBuild{
+		{ID: "external"},
+		{ID: "full", Project: "site é", Prompt: "a page\nwith 😀", Plan: plan(), Deploy: buildcast.DeployLocal, IdempotencyKey: "key"},
+	} {
+		before := buildcast.Now()
+		b := create(t, s, in)
+		want := buildcast.Build{ID: in.ID, Project: in.Project, Prompt: in.Prompt, Plan: in.Plan, Deploy: in.Deploy, CreatedAt: b.CreatedAt}
+		want.Status = buildcast.NewStatus(in.ID, in.Project, b.CreatedAt)
+		if d := diff(want, b); d != "" {
+			t.Errorf("created (-want +got):\n%s", d)
+		}
+		if d := diff(b, get(t, s, in.ID)); d != "" {
+			t.Errorf("created and got (-created +got):\n%s", d)
+		}
+		if at := b.CreatedAt.Std(); at.Before(before.Std()) || at.After(time.Now()) {
+			t.Errorf("created at %v", at)
+		}
+	}
+	_, err := s.GetBuild(t.Context(), "Full")
+	wantCode(t, err, buildcast.NotFound)
+}
+
+func testCreateAgain(t *testing.T, s store.Store) {
+	first := store.NewBuild{ID: "b", Project: "p", Prompt: "q", Plan: plan(), Deploy: buildcast.DeployNone}
+	create(t, s, first)
+	add(t, s, "b", event(buildcast.PlanStarted, `{}`))
+	there := get(t, s, "b")
+	for range 2 {
+		b, created, err := s.CreateBuild(t.Context(), first)
+		if err != nil || created {
+			t.Fatalf("again: created %v, %v", created, err)
+		}
+		if d := diff(there, b); d != "" {
+			t.Errorf("again (-there +got):\n%s", d)
+		}
+	}
+	for name, change := range map[string]func(*store.NewBuild){
+		"project":      func(b *store.NewBuild) { b.Project = "other" },
+		"prompt":       func(b *store.NewBuild) { b.Prompt = "" },
+		"deploy":       func(b *store.NewBuild) { b.Deploy = "" },
+		"no plan":      func(b *store.NewBuild) { b.Plan = nil },
+		"another plan": func(b *store.NewBuild) { b.Plan = &buildcast.Plan{Name: "site", Build: "make all"} },
+	} {
+		in := first
+		change(&in)
+		_, created, err := s.CreateBuild(t.Context(), in)
+		if created {
+			t.Errorf("%s: created", name)
+		}
+		wantConflict(t, err, "id")
+	}
+	if d := diff(there, get(t, s, "b")); d != "" {
+		t.Errorf("the build has changed (-before +after):\n%s", d)
+	}
+}
+
+func testCreateKey(t *testing.T, s store.Store) {
+	first := create(t, s, store.NewBuild{ID: "b1", Project: "p", Plan: plan(), IdempotencyKey: "k"})
+	b, created, err := s.CreateBuild(t.Context(), store.NewBuild{ID: "b2", Project: "p", Plan: plan(), IdempotencyKey: "k"})
+	if err != nil || created || diff(first, b) != "" {
+		t.Errorf("the key again: created %v, %v\n%s", created, err, diff(first, b))
+	}
+	_, created, err = s.CreateBuild(t.Context(), store.NewBuild{ID: "b3", Project: "other", Plan: plan(), IdempotencyKey: "k"})
+	if created {
+		t.Error("the key with another request: created")
+	}
+	wantConflict(t, err, "Idempotency-Key")
+	for _, id := range []string{"b2", "b3"} {
+		_, err = s.GetBuild(t.Context(), id)
+		wantCode(t, err, buildcast.NotFound)
+	}
+	// No key is not a key that others have too.
+	create(t, s, store.NewBuild{ID: "b4"})
+	create(t, s, store.NewBuild{ID: "b5"})
+	create(t, s, store.NewBuild{ID: "b6", Project: "p", Plan: plan(), IdempotencyKey: "K"})
+	// Where id and key name two builds, the id counts.
+	b, created, err = s.CreateBuild(t.Context(), store.NewBuild{ID: "b6", Project: "p", Plan: plan(), IdempotencyKey: "k"})
+	if err != nil || created || b.ID != "b6" {
+		t.Errorf("id of one and key of another: %s, created %v, %v", b.ID, created, err)
+	}
+}
+
+func testCreateAfterAppend(t *testing.T, s store.Store) {
+	add(t, s, "b", many(2)...)
+	b, created, err := s.CreateBuild(t.Context(), store.NewBuild{ID: "b"})
+	if err != nil || created || b.Status.LastEventID != 2 {
+		t.Errorf("as the append made it: created %v, %v, %+v", created, err, b)
+	}
+	_, _, err = s.CreateBuild(t.Context(), store.NewBuild{ID: "b", Plan: plan()})
+	wantConflict(t, err, "id")
+}
+
+// wantConflict fails unless err is a Conflict at the field.
+func wantConflict(t *testing.T, err error, field string) {
+	t.Helper()
+	e, ok := errors.AsType[*buildcast.Error](err)
+	if !ok || e.Code != buildcast.Conflict || e.Field != field {
+		t.Errorf("error %v, want a conflict at %s", err, field)
+	}
+}
+
+// A plan's files hold any bytes, such as those that jsonb would refuse.
+func testPlan(t *testing.T, s store.Store) {
+	p := &buildcast.Plan{
+		Name: "site", Install: "npm ci", Build: "make\ttwice\n", Timeout: buildcast.Duration(90 * time.Second), Output: "out", Deploy: buildcast.DeployLocal,
+		Tasks: []buildcast.Task{
+			{Name: "page", Files: map[string]buildcast.File{
+				"z.html": {Content: []byte("<é😀>")}, "a.bin": {Content: []byte{0, 1, 0xff, 0xfe}}, "nul.txt": {Content: []byte("a\x00b")},
+				"big": {Content: []byte(fmt.Sprintf("%0100000d", 0))}, "empty": {Content: []byte{}},
+			}},
+			{Name: "run", Needs: []string{"page"}, Run: "true", Retries: 3, Timeout: buildcast.Duration(time.Hour)},
+		},
+	}
+	in := store.NewBuild{ID: "b", Plan: p}
+	create(t, s, in)
+	if d := diff(p, get(t, s, "b").Plan); d != "" {
+		t.Errorf("the plan (-want +got):\n%s", d)
+	}
+	if _, created, err := s.CreateBuild(t.Context(), in); created || err != nil {
+		t.Errorf("again: created %v, %v", created, err)
+	}
+}
+
+// pages reads the list to its end and gives the ids.
+func pages(t fataler, s store.Builds, f store.Filter) []string {
+	t.Helper()
+	var ids []string
+	for {
+		p, err := s.ListBuilds(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Statuses) > f.Limit || p.Next != "" && len(p.Statuses) < f.Limit {
+			t.Fatalf("a page of %d, limit %d, next %q", len(p.Statuses), f.Limit, p.Next)
+		}
+		for _, st := range p.Statuses {
+			ids = append(ids, st.BuildID)
+		}
+		if f.Before = p.Next; p.Next == "" {
+			return ids
+		}
+	}
+}
+
+// newestFirst gives the ids in the order of a list.
+func newestFirst(t fataler, s store.Builds, ids []string) []string {
+	t.Helper()
+	builds := make(map[string]buildcast.Build, len(ids))
+	for _, id := range ids {
+		builds[id] = get(t, s, id)
+	}
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b string) int { return older(builds[b], builds[a]) })
+	return ids
+}
+
+// older orders builds by creation, then by id.
+func older(a, b buildcast.Build) int {
+	if c := a.CreatedAt.Std().Compare(b.CreatedAt.Std()); c != 0 {
+		return c
+	}
+	return strings.Compare(a.ID, b.ID)
+}
+
+func testListPages(t *testing.T, s store.Store) {
+	if ids := pages(t, s, store.Filter{Limit: 3}); len(ids) != 0 {
+		t.Errorf("an empty store lists %v", ids)
+	}
+	// Builds made by one call have one time: their ids order them, byte by byte.
+	ids := []string{"a", "B", "c-1", "c_1", "C", "0", "z", "b", "Z", "aa"}
+	var appends []store.Append
+	for _, id := range ids {
+		appends = append(appends, store.Append{BuildID: id, Events: many(1)})
+	}
+	if _, err := s.AppendEvents(t.Context(), appends); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		id := fmt.Sprintf("later%d", i)
+		create(t, s, store.NewBuild{ID: id})
+		ids = append(ids, id)
+	}
+	want := newestFirst(t, s, ids)
+	for _, limit := range []int{1, 3, 7, 19, 20, 21, 100} {
+		if got := pages(t, s, store.Filter{Limit: limit}); !slices.Equal(got, want) {
+			t.Errorf("in pages of %d:\n%v, want\n%v", limit, got, want)
+		}
+	}
+	p, err := s.ListBuilds(t.Context(), store.Filter{Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(get(t, s, want[0]).Status, p.Statuses[0]); d != "" {
+		t.Errorf("status got and listed (-got +listed):\n%s", d)
+	}
+}
+
+func testListFilters(t *testing.T, s store.Store) {
+	last := map[buildcast.Phase]string{
+		buildcast.Queued: "", buildcast.Planning: buildcast.PlanStarted, buildcast.Executing: buildcast.PlanGenerated,
+		buildcast.Deploying: buildcast.DeployStarted, buildcast.Completed: buildcast.DeployCompleted,
+		buildcast.Failed: buildcast.BuildFailed, buildcast.Cancelled: buildcast.BuildCancelled,
+	}
+	is := map[string][2]string{} // project and phase of each build
+	var ids []string
+	for phase, typ := range last {
+		for _, project := range []string{"", "p", "P", "p%"} {
+			for i := range 2 {
+				id := fmt.Sprintf("%s-%d-%d", phase, len(ids), i)
+				create(t, s, store.NewBuild{ID: id, Project: project})
+				if typ != "" {
+					add(t, s, id, event(typ, `{}`))
+				}
+				ids, is[id] = append(ids, id), [2]string{project, string(phase)}
+			}
+		}
+	}
+	all := newestFirst(t, s, ids)
+	for _, project := range []string{"", "p", "P", "p%", "none"} {
+		for _, phase := range []buildcast.Phase{"", buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Deploying, buildcast.Completed, buildcast.Failed, buildcast.Cancelled, "none"} {
+			var want []string
+			for _, id := range all {
+				if (project == "" || is[id][0] == project) && (phase == "" || is[id][1] == string(phase)) {
+					want = append(want, id)
+				}
+			}
+			for _, limit := range []int{1, 3, 100} {
+				f := store.Filter{Project: project, Phase: phase, Limit: limit}
+				if got := pages(t, s, f); !slices.Equal(got, want) {
+					t.Errorf("%+v:\n%v, want\n%v", f, got, want)
+				}
+			}
+		}
+	}
+}
+
+// Builds made while somebody turns pages shift nothing.
+func testListGrows(t *testing.T, s store.Store) {
+	var ids []string
+	for i := range 6 {
+		ids = append(ids, fmt.Sprintf("b%d", i))
+		create(t, s, store.NewBuild{ID: ids[i]})
+	}
+	want := newestFirst(t, s, ids)
+	var got []string
+	f := store.Filter{Limit: 2}
+	for i := range 3 {
+		p, err := s.ListBuilds(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range p.Statuses {
+			got = append(got, st.BuildID)
+		}
+		f.Before = p.Next
+		// Ids above all others, so that one made in the same millisecond is newer too.
+		create(t, s, store.NewBuild{ID: fmt.Sprintf("z%d", i)})
+	}
+	if !slices.Equal(got, want) || f.Before != "" {
+		t.Errorf("%v, want %v; next %q", got, want, f.Before)
+	}
+}
+
+func testListNowhere(t *testing.T, s store.Store) {
+	create(t, s, store.NewBuild{ID: "b"})
+	for _, before := range []string{"x", "b", "MTIz", "' OR 1", store.Place{Created: 1}.String(), store.Place{Created: 1, ID: "no id"}.String()} {
+		_, err := s.ListBuilds(t.Context(), store.Filter{Before: before, Limit: 10})
+		wantCode(t, err, buildcast.InvalidArgument)
+	}
+	// The place of a build that has been deleted since is still a place.
+	page, err := s.ListBuilds(t.Context(), store.Filter{Before: store.Place{Created: 1, ID: "gone"}.String(), Limit: 10})
+	if err != nil || len(page.Statuses) != 0 || page.Next != "" {
+		t.Errorf("before all: %+v, %v", page, err)
+	}
+}
+
+func testDelete(t *testing.T, s store.Store) {
+	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFound)
+	create(t, s, store.NewBuild{ID: "b", Project: "p", IdempotencyKey: "key"})
+	add(t, s, "b", keyed("k"))
+	add(t, s, "other", many(2)...)
+	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFinished)
+	wantIDs(t, log(t, s, "b"), 1, 1)
+
+	add(t, s, "b", event(buildcast.BuildCompleted, `{}`))
+	if err := s.DeleteBuild(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.GetBuild(t.Context(), "b")
+	wantCode(t, err, buildcast.NotFound)
+	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFound)
+	wantIDs(t, log(t, s, "b"), 1, 0)
+	if ids := pages(t, s, store.Filter{Limit: 10}); !slices.Equal(ids, []string{"other"}) {
+		t.Errorf("listed: %v", ids)
+	}
+	last, err := s.LastEventIDs(t.Context(), []string{"b", "other"})
+	if err != nil || diff(map[string]int64{"other": 2}, last) != "" {
+		t.Errorf("last ids: %v, %v", last, err)
+	}
+	wantIDs(t, log(t, s, "other"), 1, 2)
+
+	// All of its names are free again.
+	create(t, s, store.NewBuild{ID: "b2", IdempotencyKey: "key"})
+	a := add(t, s, "b", keyed("k"))
+	if a.Events[0].ID != 1 || a.Status.Project != "" {
+		t.Errorf("made again: %+v", a)
+	}
+	wantIDs(t, log(t, s, "b"), 1, 1)
+}

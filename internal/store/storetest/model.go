@@ -1,0 +1,183 @@
+package storetest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// model is a store in the plainest words: it keeps every log and folds it anew
+// whenever somebody asks.
+type model struct {
+	builds map[string]*modelBuild
+}
+
+type modelBuild struct {
+	new        store.NewBuild
+	created    buildcast.Time
+	log        []buildcast.Event
+	ids        map[string]int64 // by key
+	owner      string
+	held       bool // its lease has not run out
+	generation int64
+}
+
+func (b *modelBuild) status() buildcast.Status {
+	st := buildcast.NewStatus(b.new.ID, b.new.Project, b.created)
+	for _, e := range b.log {
+		st.Apply(&e)
+	}
+	return st
+}
+
+func (b *modelBuild) build() buildcast.Build {
+	return buildcast.Build{
+		ID: b.new.ID, Project: b.new.Project, Prompt: b.new.Prompt, Plan: b.new.Plan, Deploy: b.new.Deploy,
+		Status: b.status(), CreatedAt: b.created,
+	}
+}
+
+// missing gives the ids that an append would make builds of: a fenced one makes none.
+func (m *model) missing(appends []store.Append) []string {
+	var ids []string
+	for _, a := range appends {
+		if m.builds[a.BuildID] == nil && a.Generation == 0 && !slices.Contains(ids, a.BuildID) {
+			ids = append(ids, a.BuildID)
+		}
+	}
+	return ids
+}
+
+func (m *model) add(b store.NewBuild, created buildcast.Time) {
+	m.builds[b.ID] = &modelBuild{new: b, created: created, ids: map[string]int64{}}
+}
+
+// appendEvents expects the builds to be there, except for fenced appends.
+func (m *model) appendEvents(appends []store.Append) []store.Appended {
+	answers := make([]store.Appended, len(appends))
+	for i, a := range appends {
+		b := m.builds[a.BuildID]
+		if b == nil {
+			answers[i].Err = buildcast.Errorf(buildcast.Fenced, "gone")
+			continue
+		}
+		if a.Generation != 0 && a.Generation != b.generation {
+			answers[i] = store.Appended{Status: b.status(), Err: buildcast.Errorf(buildcast.Fenced, "fenced")}
+			continue
+		}
+		answers[i].Events = []buildcast.Event{}
+		for _, e := range a.Events {
+			answers[i].Events = append(answers[i].Events, b.append(e))
+		}
+		answers[i].Status = b.status()
+	}
+	return answers
+}
+
+func (b *modelBuild) append(in buildcast.NewEvent) buildcast.Event {
+	if id, ok := b.ids[in.Key]; ok && in.Key != "" {
+		return b.log[id-1]
+	}
+	e := buildcast.Event{ID: int64(len(b.log) + 1), BuildID: b.new.ID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
+	st := b.status()
+	st.Apply(&e)
+	b.log = append(b.log, e)
+	b.ids[in.Key] = e.ID
+	return e
+}
+
+// there is the build that a creation meets.
+func (m *model) there(in store.NewBuild) *modelBuild {
+	if b := m.builds[in.ID]; b != nil {
+		return b
+	}
+	for _, b := range m.builds {
+		if in.IdempotencyKey != "" && b.new.IdempotencyKey == in.IdempotencyKey {
+			return b
+		}
+	}
+	return nil
+}
+
+func (b *modelBuild) matches(in store.NewBuild) bool {
+	return b.new.Project == in.Project && b.new.Prompt == in.Prompt && b.new.Deploy == in.Deploy && diff(b.new.Plan, in.Plan) == ""
+}
+
+func (m *model) read(id string, after int64, limit int) []buildcast.Event {
+	b := m.builds[id]
+	if b == nil || after >= int64(len(b.log)) {
+		return nil
+	}
+	events := b.log[max(after, 0):]
+	return events[:min(limit, len(events))]
+}
+
+// oldest gives the builds in the order of their creation.
+func (m *model) oldest() []*modelBuild {
+	var all []*modelBuild
+	for _, b := range m.builds {
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b *modelBuild) int { return older(a.build(), b.build()) })
+	return all
+}
+
+func (m *model) list(f store.Filter) []string {
+	var ids []string
+	for _, b := range slices.Backward(m.oldest()) {
+		if (f.Phase == "" || b.status().Phase == f.Phase) && (f.Project == "" || b.new.Project == f.Project) {
+			ids = append(ids, b.new.ID)
+		}
+	}
+	return ids
+}
+
+func (m *model) delete(id string) buildcast.Code {
+	b := m.builds[id]
+	switch {
+	case b == nil:
+		return buildcast.NotFound
+	case !b.status().Phase.Terminal():
+		return buildcast.NotFinished
+	}
+	delete(m.builds, id)
+	return ""
+}
+
+func (m *model) claim(owner string, ttl time.Duration, limit int, except []string) []store.Lease {
+	leases := []store.Lease{}
+	for _, b := range m.oldest() {
+		if len(leases) == limit {
+			break
+		}
+		if b.new.Plan == nil || b.held || b.status().Phase.Terminal() || slices.Contains(except, b.new.ID) {
+			continue
+		}
+		b.owner, b.held = owner, ttl > 0
+		b.generation++
+		leases = append(leases, store.Lease{BuildID: b.new.ID, Owner: owner, Generation: b.generation})
+	}
+	return leases
+}
+
+func (m *model) renew(l store.Lease, ttl time.Duration) buildcast.Code {
+	b := m.builds[l.BuildID]
+	switch {
+	case b == nil:
+		return buildcast.NotFound
+	case b.generation != l.Generation:
+		return buildcast.Fenced
+	}
+	b.owner, b.held = l.Owner, ttl > 0
+	return ""
+}
+
+func (m *model) release(owner string) {
+	for _, b := range m.builds {
+		if b.owner == owner {
+			b.owner, b.held = "", false
+		}
+	}
+}
