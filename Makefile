@@ -34,7 +34,7 @@ fuzz: ## each fuzz target for FUZZ (30s)
 	@scripts/fuzz $(FUZZ)
 
 chaos: deps ## kill -9 the server ROUNDS (50) times while builds run and clients append, on both stores
-	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill' ./internal/chaostest
+	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill|TestPostgresStopped|TestTwoNodes' ./internal/chaostest
 
 bench: deps ## ingest beside one INSERT per event; see bench/README.md
 	@bench/run
