@@ -87,6 +87,10 @@ func (k *knownRows) put(rows map[string]*store.Row) {
 		}
 		k.rows[id] = known
 	}
+	k.trim()
+}
+
+func (k *knownRows) trim() {
 	for id := range k.rows {
 		if len(k.rows) <= maxKnown {
 			break
@@ -103,6 +107,7 @@ func (k *knownRows) shared(id string) {
 		k.rows = make(map[string]knownRow)
 	}
 	k.rows[id] = knownRow{sharedUntil: time.Now().Add(sharedFor)}
+	k.trim()
 }
 
 // appendKnown appends what goes to builds whose rows are known and answers it in

@@ -138,7 +138,6 @@ func (s *Server) start() error {
 }
 
 func (s *Server) launch() (*running, error) {
-	//nolint:noctx // it outlives any one call
 	shell := exec.Command("sh", "-c", watchdog, "sh", s.bin, s.dir,
 		"-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "max_connections=300", "-c", "fsync=on", "-c", "synchronous_commit=on")
@@ -294,7 +293,7 @@ func choose(found []string) (string, error) {
 
 // version reads "postgres (PostgreSQL) 15.8 …"; 0 where it cannot.
 func version(path string) float64 {
-	out, err := exec.Command(path, "--version").Output() //nolint:noctx // it ends at once
+	out, err := exec.Command(path, "--version").Output()
 	fields := strings.Fields(string(out))
 	if err != nil || len(fields) < 3 {
 		return 0
