@@ -23,11 +23,12 @@ func (s *Server) Run(ctx context.Context) error {
 	core.run("the previews", s.previews.Run)
 	work := s.newStage(parts, "the builds")
 	work.run("the pipeline", s.pipeline.Run)
+	// Before the first answer: who is told that this server has the directory is told where it is.
+	infoErr := s.dir.writeInfo(s.info())
 	intake := s.newStage(parts, "requests")
 	intake.run("the API", s.api.run(s.config.DrainTimeout))
 	intake.run("the preview server", s.preview.run(s.config.DrainTimeout))
 
-	infoErr := s.dir.writeInfo(s.info())
 	if infoErr == nil {
 		s.logger.Debug("settings", "config", &s.config)
 		select {
