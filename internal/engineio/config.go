@@ -1,0 +1,63 @@
+package engineio
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is what a server may be told. The zero value is the protocol's defaults.
+type Config struct {
+	// PingInterval is how often the server asks whether the client is there. Default 25 s.
+	PingInterval time.Duration
+	// PingTimeout is how long the client has to answer. Default 20 s.
+	PingTimeout time.Duration
+	// UpgradeTimeout is how long a client has from opening a WebSocket on a
+	// polling session to using it. Default 10 s.
+	UpgradeTimeout time.Duration
+	// MaxPayload is the most bytes of one POST or one WebSocket message, after
+	// inflating. Default 1,000,000.
+	MaxPayload int
+	// MaxSessions is how many sessions are open at most; beyond it a handshake
+	// is answered with 503. Default 20,000.
+	MaxSessions int
+	// CompressFrom is the shortest packet in bytes that is compressed, on
+	// WebSockets whose client offers it. Default 1,024; negative: never.
+	CompressFrom int
+	// Origins are the browser origins (https://app.example.com) that may use the
+	// server beside its own; "*" means any. They get CORS headers. A request
+	// without an Origin header does not come from a browser's page and is let in.
+	Origins []string
+	// Credentials lets pages of Origins send cookies.
+	Credentials bool
+	// Headers names the request headers that Handshake keeps. Default:
+	// Authorization, Origin, User-Agent, X-Forwarded-For. Each costs memory for
+	// as long as the session lives.
+	Headers []string
+	// Logger gets what goes wrong inside: panics of a Conn. Default: nowhere.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.PingInterval = positive(c.PingInterval, 25*time.Second)
+	c.PingTimeout = positive(c.PingTimeout, 20*time.Second)
+	c.UpgradeTimeout = positive(c.UpgradeTimeout, 10*time.Second)
+	c.MaxPayload = positive(c.MaxPayload, 1_000_000)
+	c.MaxSessions = positive(c.MaxSessions, 20_000)
+	if c.CompressFrom == 0 {
+		c.CompressFrom = 1024
+	}
+	if c.Headers == nil {
+		c.Headers = []string{"Authorization", "Origin", "User-Agent", "X-Forwarded-For"}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func positive[T int | time.Duration](v, otherwise T) T {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}

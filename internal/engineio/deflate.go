@@ -1,0 +1,82 @@
+package engineio
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/gobwas/httphead"
+	"github.com/gobwas/ws/wsflate"
+	"github.com/klauspost/compress/flate"
+)
+
+var errInflatedTooLarge = errors.New("engineio: a compressed message is longer than the limit once inflated")
+
+// A message compressed without context ends in an empty block whose last four
+// bytes are not sent (RFC 7692, 7.2.1). The reader gets them back, and a final
+// block after them so that it ends.
+const (
+	deflateTail = "\x00\x00\xff\xff"
+	inflateTail = deflateTail + "\x01\x00\x00\xff\xff"
+)
+
+// Compressors are large (hundreds of kB), so they are shared: each message
+// starts afresh, which is what lets one compressed frame serve all sessions.
+var (
+	compressors = sync.Pool{New: func() any {
+		w, err := flate.NewWriter(nil, flate.BestSpeed)
+		if err != nil {
+			panic(err) // the level is a constant
+		}
+		return w
+	}}
+	decompressors = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+)
+
+// deflate compresses one message without context.
+func deflate(data []byte) []byte {
+	var out bytes.Buffer
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(&out)
+	_, _ = w.Write(data) // a bytes.Buffer does not fail
+	_ = w.Flush()
+	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail))
+}
+
+// inflate reads one message compressed without context. It gives
+// errInflatedTooLarge beyond limit bytes, before it has made many more.
+func inflate(data []byte, limit int) ([]byte, error) {
+	r := decompressors.Get().(io.ReadCloser)
+	defer decompressors.Put(r)
+	in := io.MultiReader(bytes.NewReader(data), bytes.NewReader([]byte(inflateTail)))
+	if err := r.(flate.Resetter).Reset(in, nil); err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(out) > limit {
+		return nil, errInflatedTooLarge
+	}
+	return out, nil
+}
+
+// negotiateDeflate agrees to permessage-deflate without context in either
+// direction, and declines offers that ask for more (a smaller window).
+func negotiateDeflate(agreed *bool) func(httphead.Option) (httphead.Option, error) {
+	extension := wsflate.Extension{Parameters: wsflate.Parameters{
+		ServerNoContextTakeover: true,
+		ClientNoContextTakeover: true,
+	}}
+	return func(offer httphead.Option) (httphead.Option, error) {
+		answer, err := extension.Negotiate(offer)
+		if err != nil {
+			return httphead.Option{}, nil // an offer we cannot read is one we decline
+		}
+		_, *agreed = extension.Accepted()
+		return answer, nil
+	}
+}

@@ -1,0 +1,94 @@
+package engineio
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// refusal is an error answer of the protocol.
+type refusal struct {
+	status  int
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+var (
+	unknownTransport   = &refusal{http.StatusBadRequest, 0, "Transport unknown"}
+	unknownSession     = &refusal{http.StatusBadRequest, 1, "Session ID unknown"}
+	badHandshakeMethod = &refusal{http.StatusBadRequest, 2, "Bad handshake method"}
+	badRequest         = &refusal{http.StatusBadRequest, 3, "Bad request"}
+	forbidden          = &refusal{http.StatusForbidden, 4, "Forbidden"}
+	unsupportedVersion = &refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
+
+	// The protocol has no words for these two.
+	payloadTooLarge = &refusal{http.StatusRequestEntityTooLarge, 3, "Payload too large"}
+	tooManySessions = &refusal{http.StatusServiceUnavailable, 4, "Too many sessions"}
+)
+
+func (e *refusal) write(w http.ResponseWriter) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // a number and a string
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	if e == tooManySessions {
+		header.Set("Retry-After", "5")
+	}
+	w.WriteHeader(e.status)
+	_, _ = w.Write(body)
+}
+
+// isUpgrade reports whether the request asks for a WebSocket.
+func isUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// allowOrigin reports whether the page that sent the request may use the
+// server, and sets the CORS headers where it is another site's. The check is
+// for WebSockets above all: browsers let any page open them.
+func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
+	header := w.Header()
+	if len(s.config.Origins) > 0 {
+		header.Add("Vary", "Origin")
+	}
+	origin := r.Header.Get("Origin")
+	switch anyOrigin := slices.Contains(s.config.Origins, "*"); {
+	case origin == "":
+		return true
+	case anyOrigin && !s.config.Credentials:
+		header.Set("Access-Control-Allow-Origin", "*")
+	case anyOrigin, slices.Contains(s.config.Origins, origin):
+		header.Set("Access-Control-Allow-Origin", origin)
+	default:
+		return sameOrigin(origin, r.Host)
+	}
+	if s.config.Credentials {
+		header.Set("Access-Control-Allow-Credentials", "true")
+	}
+	return true
+}
+
+// sameOrigin compares by host and port: the scheme is not known behind a proxy
+// that ends TLS.
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+// preflight answers a browser that asks before it sends the request itself.
+func preflight(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	if header.Get("Access-Control-Allow-Origin") != "" {
+		header.Set("Access-Control-Allow-Methods", "GET, POST")
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+			header.Set("Access-Control-Allow-Headers", asked)
+			header.Add("Vary", "Access-Control-Request-Headers")
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

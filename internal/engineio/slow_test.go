@@ -1,0 +1,197 @@
+package engineio
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http/httptest"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gobwas/ws"
+)
+
+// counting gives numbered frames of one size until it has given limit of them.
+type counting struct {
+	session *Session
+	size    int
+	limit   atomic.Int64 // 0 until the client is there
+	given   atomic.Int64
+	closed  chan Reason
+}
+
+func (c *counting) Message([]byte, bool) { c.session.Wake() }
+func (c *counting) Closed(r Reason)      { c.closed <- r }
+func (c *counting) Next() *Frame {
+	n := c.given.Load()
+	if n >= c.limit.Load() {
+		return nil
+	}
+	data := make([]byte, c.size)
+	binary.BigEndian.PutUint64(data, uint64(n))
+	c.given.Add(1)
+	return NewBinaryFrame(data)
+}
+
+// newCounting gives a server of counting sources and, per dial, the source.
+func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() (*client, *counting)) {
+	opened := make(chan *counting, 1)
+	server := NewServer(Config{}, func(s *Session) Conn {
+		c := &counting{session: s, size: size, closed: make(chan Reason, 1)}
+		opened <- c
+		return c
+	})
+	web := httptest.NewUnstartedServer(server)
+	scheme := "ws"
+	if secure {
+		web.StartTLS()
+		scheme = "wss"
+	} else {
+		web.Start()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		web.Close()
+	})
+	return func() (*client, *counting) {
+		t.Helper()
+		dialer := ws.Dialer{TLSConfig: &tls.Config{InsecureSkipVerify: true}}
+		conn, br, _, err := dialer.Dial(ctx, scheme+"://"+web.Listener.Addr().String()+"/?EIO=4&transport=websocket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t, conn, br)
+		parseOpen(t, string(c.read().Payload))
+		source := <-opened
+		source.limit.Store(limit)
+		return c, source
+	}
+}
+
+// wantAll reads limit frames in order.
+func wantAll(t *testing.T, c *client, limit int64) {
+	t.Helper()
+	for n := range limit {
+		f := c.read()
+		if f.Header.OpCode != ws.OpBinary || binary.BigEndian.Uint64(f.Payload) != uint64(n) {
+			t.Fatalf("frame %d is %d of %d bytes, numbered %d", n, f.Header.OpCode, len(f.Payload), binary.BigEndian.Uint64(f.Payload))
+		}
+	}
+}
+
+// A client that does not read is not asked for: the source is left alone, and
+// whoever wakes the session does not wait.
+func TestSlowReader(t *testing.T) {
+	const limit = 5000 // 80 MB: more than a socket takes
+	dial := newCounting(t, 16<<10, limit, false)
+	c, source := dial()
+	source.session.Wake()
+	stuck := func() bool {
+		source.session.mu.Lock()
+		defer source.session.mu.Unlock()
+		return source.session.ws.busy
+	}
+	for !stuck() {
+		runtime.Gosched()
+	}
+	given := source.given.Load()
+	if given >= limit {
+		t.Fatal("the socket took everything")
+	}
+	for range 1000 {
+		source.session.Wake()
+	}
+	if again := source.given.Load(); again != given && stuck() {
+		t.Errorf("a full socket was given %d more frames", again-given)
+	}
+	// Others are served meanwhile.
+	other, otherSource := dial()
+	otherSource.session.Wake()
+	wantAll(t, other, limit)
+	// And when it reads at last, nothing is missing or broken.
+	wantAll(t, c, limit)
+}
+
+func TestStuckClientIsClosedAtOnce(t *testing.T) {
+	dial := newCounting(t, 1<<20, 1000, false)
+	_, source := dial()
+	source.session.Wake()
+	for closed := false; !closed; {
+		source.session.mu.Lock()
+		closed = source.session.ws.busy
+		source.session.mu.Unlock()
+		runtime.Gosched()
+	}
+	source.session.Close(PingTimeout)
+	if reason := <-source.closed; reason != PingTimeout {
+		t.Errorf("closed because of %q", reason)
+	}
+}
+
+// Wake returns though the source has frames without end and the client takes them.
+func TestWakeIsNotHeldUpByAFastReader(t *testing.T) {
+	dial := newCounting(t, 64, 1<<40, false)
+	c, source := dial()
+	source.session.Wake()
+	wantAll(t, c, 10*turn)
+	source.session.Close(ForcedClose)
+	<-source.closed
+}
+
+func TestOverTLS(t *testing.T) {
+	dial := newCounting(t, 1000, 2000, true)
+	c, source := dial()
+	if source.session.ws.raw != nil {
+		t.Fatal("TLS would be written past")
+	}
+	c.text("4go")
+	wantAll(t, c, 2000)
+	c.frame(ws.NewPingFrame([]byte("p")))
+	c.want(ws.OpPong, "p")
+	c.text("bad")
+	c.wantClose(ws.StatusPolicyViolation)
+	if reason := <-source.closed; reason != ParseError {
+		t.Errorf("closed because of %q", reason)
+	}
+}
+
+// The write that does not wait must not go past a connection that does more
+// than its socket.
+func TestOnlyPlainSocketsAreWrittenDirectly(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	type wrapped struct{ *net.TCPConn }
+	if rawConn(a) != nil || rawConn(wrapped{}) != nil || rawConn(tls.Client(a, nil)) != nil {
+		t.Error("a connection that is more than a socket gives one")
+	}
+	if n, err := tryWrite(nil, []byte("x")); n != 0 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// A frame that goes to many sockets is not copied for each.
+func TestFanOutMakesNoGarbage(t *testing.T) {
+	dial := newCounting(t, 0, 0, false)
+	c, source := dial()
+	f := NewFrame(make([]byte, 1000))
+	go func() { _, _ = io.Copy(io.Discard, c.conn) }()
+	s := source.session
+	allocations := testing.AllocsPerRun(500, func() {
+		s.mu.Lock()
+		if !s.ws.busy {
+			s.ws.send(f)
+		}
+		s.mu.Unlock()
+	})
+	if allocations >= 1 {
+		t.Errorf("%v allocations a frame", allocations)
+	}
+}

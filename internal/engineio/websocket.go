@@ -1,0 +1,377 @@
+package engineio
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+const (
+	// closeGrace is how long a closed WebSocket waits for the client to close it
+	// too. A socket closed with bytes unread resets the connection, and the
+	// client would lose what was sent last.
+	closeGrace = 3 * time.Second
+	// readStep is how much memory a frame's declared length may ask for before
+	// its bytes have come.
+	readStep = 32 << 10
+	// readBuffer is enough for a heartbeat or a small message in one read. What
+	// is longer is read past it. It is most of what an idle connection holds.
+	readBuffer = 64
+)
+
+// webSocket is a session's WebSocket: its transport, or about to become it.
+type webSocket struct {
+	session  *Session
+	conn     net.Conn
+	raw      syscall.RawConn // nil where the connection is more than a socket, such as TLS
+	reader   *bufio.Reader
+	compress bool // permessage-deflate was agreed to
+
+	// Session.mu guards the rest.
+	busy     bool        // a goroutine is writing what the socket did not take at once
+	shutting bool        // closed from our side
+	probed   bool        // the client's probe was answered
+	deadline *time.Timer // of the upgrade
+}
+
+// acceptWebSocket upgrades the request. Where it fails, the client has been answered.
+func acceptWebSocket(w http.ResponseWriter, r *http.Request, config *Config) (*webSocket, error) {
+	t := &webSocket{}
+	upgrader := ws.HTTPUpgrader{Timeout: config.UpgradeTimeout}
+	if config.CompressFrom >= 0 {
+		upgrader.Negotiate = negotiateDeflate(&t.compress)
+	}
+	conn, buffers, _, err := upgrader.Upgrade(r, w)
+	if err != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
+		return nil, err
+	}
+	if buffers.Reader.Buffered() > 0 {
+		_ = conn.Close()
+		return nil, errors.New("engineio: the client sent frames before the handshake was answered")
+	}
+	// buffers, 8 kB with net/http's own, is let go here.
+	t.conn, t.raw = conn, rawConn(conn)
+	t.reader = bufio.NewReaderSize(conn, readBuffer)
+	return t, nil
+}
+
+// refuse closes a WebSocket that no session wants.
+func (t *webSocket) refuse() {
+	_ = t.conn.SetDeadline(time.Now().Add(closeGrace))
+	_, _ = t.conn.Write(ws.CompiledCloseNormalClosure)
+	t.linger()
+}
+
+// linger closes the connection in the way that lets the client read the close
+// frame: our side first, then, when the client has closed its own or closeGrace
+// is over, all of it.
+func (t *webSocket) linger() {
+	if c, ok := t.conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, t.conn)
+	_ = t.conn.Close()
+}
+
+// spawn runs f on a goroutine that the server waits for. mu is held and the
+// WebSocket not shut: its reader still counts, so the count is not zero.
+func (t *webSocket) spawn(f func()) { t.session.server.tasks.Go(f) }
+
+// start runs the reader, which the caller has counted.
+func (t *webSocket) start() {
+	go func() {
+		defer t.session.server.tasks.Done()
+		t.read()
+	}()
+}
+
+// send writes the frame. mu is held and the WebSocket neither busy nor shut.
+func (t *webSocket) send(f *Frame) {
+	t.write(f.webSocket(t.compress, t.session.server.config.CompressFrom))
+}
+
+// write writes as much of b as the socket takes at once; a goroutine writes the rest.
+func (t *webSocket) write(b []byte) {
+	n, err := tryWrite(t.raw, b)
+	switch {
+	case err != nil:
+		t.session.lost(t)
+	case n < len(b):
+		t.busy = true
+		t.spawn(func() { t.finish(b[n:]) })
+	}
+}
+
+// finish writes what the socket did not take at once, then goes on.
+func (t *webSocket) finish(rest []byte) {
+	s := t.session
+	_ = t.conn.SetWriteDeadline(time.Now().Add(s.server.config.PingInterval + s.server.config.PingTimeout))
+	_, err := t.conn.Write(rest)
+	_ = t.conn.SetWriteDeadline(time.Time{})
+	s.mu.Lock()
+	t.busy = false
+	if err != nil {
+		s.lost(t)
+	}
+	s.unlock()
+	s.pump()
+}
+
+// lost follows when a transport failed. mu is held.
+func (s *Session) lost(t *webSocket) {
+	switch t {
+	case s.ws:
+		s.close(TransportError, closeFrame)
+	case s.probe:
+		s.dropProbe()
+	}
+}
+
+// shut begins to close the WebSocket; its reader ends it. It gives the close
+// frame where writing it may block. mu is held.
+func (t *webSocket) shut(code ws.StatusCode) (unsent []byte) {
+	if t.shutting {
+		return nil
+	}
+	t.shutting = true
+	_ = t.conn.SetDeadline(time.Now().Add(closeGrace))
+	if t.busy && t.raw != nil { // a frame is half written: nothing can follow it
+		_ = t.conn.Close()
+		return nil
+	}
+	frame := ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(code, "")))
+	if t.raw == nil { // whole frames are written one after the other
+		return frame
+	}
+	if n, err := tryWrite(t.raw, frame); err != nil || n < len(frame) {
+		_ = t.conn.Close()
+	}
+	return nil
+}
+
+// shutNow is shut for those who must not block. mu is held.
+func (t *webSocket) shutNow(code ws.StatusCode) {
+	if frame := t.shut(code); frame != nil {
+		t.spawn(func() { _, _ = t.conn.Write(frame) })
+	}
+}
+
+// pong answers a WebSocket ping. Where the socket is full the answer is left
+// out: a client that does not read does not wait for it.
+func (t *webSocket) pong(data []byte) {
+	s := t.session
+	s.mu.Lock()
+	defer s.unlock()
+	if !t.busy && !t.shutting {
+		b := appendHeader(make([]byte, 0, maxHeader+len(data)), ws.OpPong, false, len(data))
+		t.write(append(b, data...))
+	}
+}
+
+// read takes the client's messages until the connection ends. Whenever none is
+// at hand a new goroutine waits for the next one: it holds the smallest stack,
+// where this one may have grown a large one in the Conn's code.
+func (t *webSocket) read() {
+	if _, err := t.reader.Peek(1); err != nil { // few frames deep: nearly all connections wait here
+		t.ended(err)
+		return
+	}
+	for t.reader.Buffered() > 0 {
+		data, binary, err := t.message()
+		if err == nil {
+			err = t.receive(data, binary)
+		}
+		if err != nil {
+			t.ended(err)
+			return
+		}
+	}
+	t.spawn(t.read)
+}
+
+// receive takes one WebSocket message, which is one packet.
+func (t *webSocket) receive(data []byte, binary bool) error {
+	p := packet{kind: typeMessage, binary: true, data: data}
+	if !binary {
+		var err error
+		if p, err = decodeText(data); err != nil {
+			return err
+		}
+	}
+	s := t.session
+	s.mu.Lock()
+	shutting, probing := t.shutting, s.ws != t
+	s.mu.Unlock()
+	switch {
+	case shutting: // only the client's close frame is still of interest
+	case probing:
+		s.receiveProbe(t, p)
+	default:
+		s.receive(p)
+	}
+	return nil
+}
+
+// ended closes the connection, telling the client why where it broke a rule.
+func (t *webSocket) ended(err error) {
+	reason, code := TransportError, ws.StatusNormalClosure
+	var broken *violation
+	switch {
+	case errors.As(err, &broken):
+		code = broken.code
+	case isPacketError(err):
+		reason, code = ParseError, ws.StatusPolicyViolation
+	case errors.Is(err, errClientClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		reason = TransportClose
+	}
+	s := t.session
+	s.mu.Lock()
+	unsent := t.shut(code)
+	switch t {
+	case s.ws:
+		s.close(reason, closeFrame)
+	case s.probe:
+		s.dropProbe()
+	}
+	s.unlock()
+	if unsent != nil {
+		_, _ = t.conn.Write(unsent)
+	}
+	if code == ws.StatusNormalClosure {
+		_ = t.conn.Close()
+	} else {
+		t.linger() // there may be more of what it sent
+	}
+}
+
+func isPacketError(err error) bool {
+	return errors.Is(err, errEmptyPacket) || errors.Is(err, errPacketType)
+}
+
+// violation is a breach of WebSocket's rules, with the code that tells of it.
+type violation struct {
+	code ws.StatusCode
+	err  error
+}
+
+func (v *violation) Error() string { return v.err.Error() }
+func (v *violation) Unwrap() error { return v.err }
+
+var (
+	errClientClosed = errors.New("engineio: the client closed the WebSocket")
+	errMessageSize  = errors.New("engineio: a message is longer than the limit")
+)
+
+// message reads the next message, answering control frames on the way.
+func (t *webSocket) message() (data []byte, binary bool, err error) {
+	limit := int64(t.session.server.config.MaxPayload)
+	state := ws.StateServerSide
+	compressed := false
+	for {
+		h, err := t.header(state)
+		if err != nil {
+			return nil, false, err
+		}
+		if h.OpCode.IsControl() {
+			if err := t.control(h); err != nil {
+				return nil, false, err
+			}
+			continue
+		}
+		if h.OpCode != ws.OpContinuation {
+			binary, compressed = h.OpCode == ws.OpBinary, h.Rsv1()
+		}
+		if h.Length > limit-int64(len(data)) {
+			return nil, false, &violation{ws.StatusMessageTooBig, errMessageSize}
+		}
+		if data, err = t.payload(data, h); err != nil {
+			return nil, false, err
+		}
+		if h.Fin {
+			data, err = t.open(data, binary, compressed)
+			return data, binary, err
+		}
+		state = state.Set(ws.StateFragmented)
+	}
+}
+
+// header reads a frame's header and checks it.
+func (t *webSocket) header(state ws.State) (ws.Header, error) {
+	h, err := ws.ReadHeader(t.reader)
+	if errors.Is(err, ws.ErrHeaderLengthMSB) || errors.Is(err, ws.ErrHeaderLengthUnexpected) {
+		return h, &violation{ws.StatusProtocolError, err}
+	}
+	if err != nil {
+		return h, err
+	}
+	checked := h
+	if t.compress && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
+		_, r2, r3 := ws.RsvBits(h.Rsv)
+		checked.Rsv = ws.Rsv(false, r2, r3)
+	}
+	if err := ws.CheckHeader(checked, state); err != nil {
+		return h, &violation{ws.StatusProtocolError, err}
+	}
+	return h, nil
+}
+
+// payload appends the frame's payload to data. Memory grows as bytes come, not
+// as the header promises them.
+func (t *webSocket) payload(data []byte, h ws.Header) ([]byte, error) {
+	start := len(data)
+	for left := int(h.Length); left > 0; {
+		step := min(left, readStep)
+		at := len(data)
+		data = slices.Grow(data, step)[:at+step]
+		if _, err := io.ReadFull(t.reader, data[at:]); err != nil {
+			return nil, err
+		}
+		left -= step
+	}
+	ws.Cipher(data[start:], h.Mask, 0)
+	return data, nil
+}
+
+// open inflates a whole message and checks its text.
+func (t *webSocket) open(data []byte, binary, compressed bool) ([]byte, error) {
+	if compressed {
+		plain, err := inflate(data, t.session.server.config.MaxPayload)
+		switch {
+		case errors.Is(err, errInflatedTooLarge):
+			return nil, &violation{ws.StatusMessageTooBig, err}
+		case err != nil:
+			return nil, &violation{ws.StatusInvalidFramePayloadData, err}
+		}
+		data = plain
+	}
+	if !binary && !utf8.Valid(data) {
+		return nil, &violation{ws.StatusInvalidFramePayloadData, errUTF8}
+	}
+	return data, nil
+}
+
+// control takes a ping, pong or close frame.
+func (t *webSocket) control(h ws.Header) error {
+	data, err := t.payload(nil, h)
+	if err != nil {
+		return err
+	}
+	switch h.OpCode {
+	case ws.OpPing:
+		t.pong(data)
+	case ws.OpClose:
+		return errClientClosed
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testTimeout bounds every wait: a test that reaches it has failed.
+const testTimeout = time.Minute
+
+// testServer serves one set of namespaces on a real socket.
+type testServer struct {
+	*Server
+	t   *testing.T
+	url string
+}
+
+func newTestServer(t *testing.T, config Config, namespaces map[string]Namespace) *testServer {
+	s := &testServer{t: t, Server: NewServer(config, namespaces)}
+	web := httptest.NewServer(s.Server)
+	s.url = web.URL + "/socket.io/"
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		web.Close()
+	})
+	return s
+}
+
+// client is a WebSocket client that sees packets.
+type client struct {
+	t    *testing.T
+	conn net.Conn
+	in   io.Reader
+}
+
+// dial opens a session; it joins no namespace.
+func (s *testServer) dial(query string) *client {
+	s.t.Helper()
+	dialer := ws.Dialer{Timeout: testTimeout}
+	conn, br, _, err := dialer.Dial(context.Background(), "ws"+strings.TrimPrefix(s.url, "http")+"?EIO=4&transport=websocket"+query)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &client{t: s.t, conn: conn, in: conn}
+	if br != nil {
+		c.in = br
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(testTimeout))
+	if first := c.read(); !strings.HasPrefix(first, "0{") {
+		s.t.Fatalf("%q is not an open packet", first)
+	}
+	return c
+}
+
+// join opens a session and joins the main namespace.
+func (s *testServer) join() *client {
+	s.t.Helper()
+	c := s.dial("")
+	c.send("40")
+	c.wantConnected("40")
+	return c
+}
+
+func (c *client) send(messages ...string) {
+	c.t.Helper()
+	for _, m := range messages {
+		if err := ws.WriteFrame(c.conn, ws.MaskFrame(ws.NewTextFrame([]byte(m)))); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+func (c *client) sendBinary(data ...byte) {
+	c.t.Helper()
+	if err := ws.WriteFrame(c.conn, ws.MaskFrame(ws.NewBinaryFrame(data))); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) read() string {
+	c.t.Helper()
+	f, err := ws.ReadFrame(c.in)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if f.Header.OpCode == ws.OpClose {
+		c.t.Fatalf("closed: %x", f.Payload)
+	}
+	return string(f.Payload)
+}
+
+func (c *client) want(messages ...string) {
+	c.t.Helper()
+	for _, want := range messages {
+		if got := c.read(); got != want {
+			c.t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// wantConnected expects the answer to CONNECT and gives the socket's id.
+func (c *client) wantConnected(prefix string) string {
+	c.t.Helper()
+	got := c.read()
+	var keys map[string]string
+	if !strings.HasPrefix(got, prefix) || json.Unmarshal([]byte(got[len(prefix):]), &keys) != nil || len(keys) != 1 || keys["sid"] == "" {
+		c.t.Fatalf("got %q, want %s and a sid alone", got, prefix)
+	}
+	return keys["sid"]
+}
+
+// wantClosed expects the end of the connection, and no packet before it.
+func (c *client) wantClosed() {
+	c.t.Helper()
+	for {
+		f, err := ws.ReadFrame(c.in)
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			c.t.Fatal("the connection was not closed")
+		case err != nil:
+			return
+		case f.Header.OpCode == ws.OpClose:
+			_ = ws.WriteFrame(c.conn, ws.MaskFrame(f))
+		default:
+			c.t.Errorf("got %q before the end", f.Payload)
+		}
+	}
+}
+
+func (s *testServer) do(method, query, body string) (int, string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, s.url+"?EIO=4&transport=polling"+query, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// closes records why sockets were closed.
+type closes chan Reason
+
+func (c closes) want(t *testing.T, want Reason) {
+	t.Helper()
+	select {
+	case got := <-c:
+		if got != want {
+			t.Errorf("closed because of %q, want %q", got, want)
+		}
+	case <-time.After(testTimeout):
+		t.Errorf("not closed, want %q", want)
+	}
+}
+
+func (c closes) none(t *testing.T) {
+	t.Helper()
+	select {
+	case got := <-c:
+		t.Errorf("closed because of %q", got)
+	default:
+	}
+}

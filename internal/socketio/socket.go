@@ -1,0 +1,161 @@
+package socketio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"sync/atomic"
+
+	"github.com/buildcast/buildcast/internal/engineio"
+)
+
+// ErrClosed says that the socket is closed, or was closed just now because its
+// client does not take what is sent.
+var ErrClosed = errors.New("socketio: the socket is closed")
+
+// Socket is a client in one namespace. Its methods may be called from any goroutine.
+type Socket struct {
+	// Data is the application's own.
+	Data any
+
+	conn  *conn
+	name  string // the namespace
+	id    string
+	state atomic.Int32
+	why   Reason // set before state becomes gone
+}
+
+// A socket's Disconnect is called after its Connect, never during it.
+const (
+	joining int32 = iota // Connect has not returned
+	joined
+	gone
+)
+
+func newSocket(c *conn, namespace string) *Socket {
+	var b [15]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return &Socket{conn: c, name: namespace, id: base64.RawURLEncoding.EncodeToString(b[:])}
+}
+
+// ID is the socket's id. It is not the session's, and not a secret.
+func (s *Socket) ID() string { return s.id }
+
+// Namespace is the name of the socket's namespace.
+func (s *Socket) Namespace() string { return s.name }
+
+// Handshake is the first HTTP request of the client's session.
+func (s *Socket) Handshake() *engineio.Handshake { return s.conn.session.Handshake() }
+
+// Transport is the one in use: polling or websocket.
+func (s *Socket) Transport() string { return s.conn.session.Transport() }
+
+// Context ends when the client's connection is closed.
+func (s *Socket) Context() context.Context { return s.conn.session.Context() }
+
+// Emit queues an event for the client; see NewPayload for the arguments. It
+// does not wait. The error is ErrClosed or that an argument is not JSON.
+func (s *Socket) Emit(event string, args ...any) error {
+	p, err := NewPayload(args...)
+	if err != nil {
+		return err
+	}
+	return s.EmitPayload(event, p)
+}
+
+// EmitPayload queues an event that is encoded already.
+func (s *Socket) EmitPayload(event string, p Payload) error {
+	if s.state.Load() == gone {
+		return ErrClosed
+	}
+	return s.conn.push(p.event(s.name, event)...)
+}
+
+// Disconnect takes the client out of the namespace. The stock client then
+// stays away until its user connects again.
+func (s *Socket) Disconnect() {
+	if s.conn.remove(s) {
+		_ = s.conn.push(engineio.NewFrame(appendHead(nil, typeDisconnect, 0, s.name))) // a closed client needs no telling
+		s.ended(ServerDisconnect)
+	}
+}
+
+// Close closes the client's connection, with all its sockets, once what is
+// queued was sent. The stock client connects again.
+func (s *Socket) Close() { s.conn.session.End() }
+
+// leave follows when the client left the namespace.
+func (s *Socket) leave(reason Reason) {
+	if s.conn.remove(s) {
+		s.ended(reason)
+	}
+}
+
+// connected follows when Connect has returned.
+func (s *Socket) connected() {
+	if !s.state.CompareAndSwap(joining, joined) {
+		s.disconnect()
+	}
+}
+
+// ended is called once, when the socket is no more.
+func (s *Socket) ended(reason Reason) {
+	s.why = reason
+	if s.state.Swap(gone) == joined {
+		s.disconnect()
+	}
+}
+
+func (s *Socket) disconnect() {
+	if f := s.conn.server.namespaces[s.name].Disconnect; f != nil {
+		f(s, s.why)
+	}
+}
+
+// handle runs the event's handler.
+func (s *Socket) handle(in *incoming) {
+	handler := s.conn.server.namespaces[s.name].Events[in.packet.event]
+	if handler == nil {
+		return
+	}
+	handler(s, &Event{
+		Name:    in.packet.event,
+		Payload: Payload{Args: in.packet.args, Attachments: in.attachments},
+		socket:  s,
+		ackID:   in.packet.ackID,
+		wants:   in.packet.hasAckID,
+	})
+}
+
+// Event is an event that a client sent.
+type Event struct {
+	Name string
+	Payload
+
+	socket *Socket
+	ackID  uint64
+	wants  bool
+	acked  atomic.Bool
+}
+
+// WantsAck reports whether the client waits for an acknowledgement.
+func (e *Event) WantsAck() bool { return e.wants }
+
+// Ack answers the event; see NewPayload for the arguments. Where the client did
+// not ask, and the second time, it does nothing.
+func (e *Event) Ack(args ...any) error {
+	p, err := NewPayload(args...)
+	if err != nil {
+		return err
+	}
+	return e.AckPayload(p)
+}
+
+// AckPayload answers with what is encoded already.
+func (e *Event) AckPayload(p Payload) error {
+	if !e.wants || e.acked.Swap(true) {
+		return nil
+	}
+	return e.socket.conn.push(p.ack(e.socket.name, e.ackID)...)
+}
