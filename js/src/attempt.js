@@ -1,0 +1,84 @@
+import { BuildError } from './error.js';
+import { catchUp } from './http.js';
+
+/** @import { Connection } from './connection.js' */
+/** @import { BuildEvent, Status } from './types.js' */
+
+/** One try of one transport, from its first byte to its end. After abort() nothing of it is heard. */
+export class Attempt {
+  #abort = new AbortController();
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  #repairing = false;
+  signal = this.#abort.signal;
+  /** When it began to work, by Date.now; 0: not yet. */
+  openedAt = 0;
+
+  /**
+   * @param {Connection} connection
+   * @param {number} rung which transport it is, in the connection's order
+   * @param {(attempt: Attempt) => Promise<void>} transport
+   */
+  constructor(connection, rung, transport) {
+    this.connection = connection;
+    this.host = connection.host;
+    this.rung = rung;
+    transport(this).then(
+      () => this.fail(new BuildError('cut')),
+      (thrown) => this.fail(BuildError.from(thrown, this.openedAt ? 'cut' : 'refused')),
+    );
+  }
+
+  /** Events get through. */
+  opened() {
+    if (this.openedAt || this.signal.aborted) return;
+    this.openedAt = Date.now();
+    this.connection.onOpen(this);
+  }
+
+  /**
+   * The next sign of life is to come within this time: a proxy that holds a stream back keeps it open without an error.
+   * @param {number} ms
+   */
+  expect(ms) {
+    clearTimeout(this.#timer);
+    if (this.signal.aborted) return;
+    this.#timer = setTimeout(() => this.fail(new BuildError('stalled', `silent for ${ms} ms`)), ms);
+  }
+
+  /**
+   * Waits; for ever, where it is aborted meanwhile.
+   * @param {number} ms
+   */
+  sleep(ms) {
+    return new Promise((resolve) => (this.#timer = setTimeout(resolve, ms)));
+  }
+
+  /**
+   * Hands on what a stream carried, and reads again what it lost.
+   * @param {BuildEvent[]} events
+   * @param {Status|null} [status]
+   */
+  push(events, status) {
+    if (this.signal.aborted) return;
+    this.host.take(events, status);
+    if (!this.host.cursor.gap || this.#repairing) return;
+    this.#repairing = true;
+    catchUp(this.host, this.signal).then(
+      () => (this.#repairing = false),
+      (thrown) => this.fail(BuildError.from(thrown, 'gap')),
+    );
+  }
+
+  /** @param {BuildError} error */
+  fail(error) {
+    if (this.signal.aborted) return;
+    this.abort();
+    this.connection.onFail(this, error);
+  }
+
+  abort() {
+    clearTimeout(this.#timer);
+    this.#abort.abort();
+  }
+}

@@ -1,0 +1,64 @@
+/** @import { BuildEvent, Phase, Status } from './types.js' */
+
+/** What an event makes of its build: the phase, and the sentence for people. */
+const meanings = {
+  plan_started: ['planning', 'Planning'],
+  plan_generated: ['executing', 'Plan ready'],
+  task_started: ['executing', 'Task started'],
+  task_completed: ['executing', 'Task completed'],
+  task_failed: ['failed', 'Task failed, trying again'],
+  deploy_started: ['deploying', 'Deploying'],
+  build_started: ['deploying', 'Building'],
+  build_progress: ['deploying', 'Building'],
+  deploy_progress: ['deploying', 'Deploying'],
+  deploy_completed: ['completed', 'Deployed'],
+  build_completed: ['completed', 'Completed'],
+  deploy_failed: ['failed'],
+  build_failed: ['failed'],
+  build_cancelled: ['cancelled', 'Cancelled'],
+};
+
+/** @param {Status|null} status */
+export const isTerminal = (status) => /^(completed|failed|cancelled)$/.test(status?.status ?? '');
+
+/**
+ * The status of a build that has no events.
+ * @param {string} buildId
+ * @returns {Status}
+ */
+export const queued = (buildId) => ({
+  buildId, project: '', status: 'queued', progress: 0, message: 'Queued',
+  tasks: { total: 0, started: 0, completed: 0, failed: 0 },
+  previewUrl: '', error: '', createdAt: '', startedAt: null, updatedAt: '', finishedAt: null, lastEventId: 0,
+});
+
+/**
+ * The status after the event that follows it. Streams and polls carry events only; this is the server's fold, but for
+ * the progress, which each event carries.
+ * @param {Status} before is not changed
+ * @param {BuildEvent} event
+ * @returns {Status}
+ */
+export function fold(before, { id, type, data, progress, timestamp }) {
+  if (isTerminal(before)) return { ...before, lastEventId: id };
+  const { willRetry, attempt, taskCount, taskName, message, previewUrl, error } = data ?? {};
+  const tasks = { ...before.tasks };
+  const retried = type === 'task_failed' && willRetry;
+  /** @type {Status} */
+  const after = { ...before, tasks, progress, lastEventId: id, updatedAt: timestamp };
+  const [phase, sentence] = /** @type {Record<string, string[]>} */ (meanings)[type] ?? [];
+  if (phase && !retried) after.status = /** @type {Phase} */ (phase);
+  after.startedAt ??= timestamp;
+  after.createdAt ||= timestamp;
+  if (type === 'plan_generated') tasks.total = taskCount || 0;
+  if (type === 'task_started' && !(attempt > 1)) tasks.started++; // one that is tried again counts once
+  if (type === 'task_completed') tasks.completed++;
+  if (type === 'task_failed' && !retried) tasks.failed++;
+  if (type === 'deploy_completed') after.previewUrl = previewUrl || '';
+  if (isTerminal(after)) after.finishedAt = timestamp;
+  const failed = after.status === 'failed';
+  if (failed) after.error = error || message || `failed at ${type}`;
+  if (message || failed) after.message = message || after.error;
+  else if (sentence) after.message = taskName ? `${sentence}: ${taskName}` : sentence;
+  return after;
+}

@@ -1,0 +1,120 @@
+import { BuildError } from './error.js';
+import { queued } from './fold.js';
+
+/** @import { Host, Page } from './types.js' */
+
+/**
+ * Sends a GET. The answer is checked; its body is not read.
+ * @param {Host} host
+ * @param {string} path
+ * @param {AbortSignal} signal ends the request and the answer's body
+ * @param {Record<string, string>} [headers]
+ */
+export async function get(host, path, signal, headers = {}) {
+  const token = await host.token();
+  if (token) headers.authorization = `Bearer ${token}`;
+  signal.throwIfAborted();
+  const { fetch } = host; // browsers refuse it as another object's method
+  const answer = await fetch(host.url + path, { headers, signal, cache: 'no-store' });
+  if (!answer.ok) throw await problem(answer);
+  return answer;
+}
+
+/**
+ * The error that an answer tells (RFC 9457), or what a proxy's answer says.
+ * @param {Response} answer
+ */
+async function problem(answer) {
+  const told = await answer.json().catch(() => 0);
+  const retryAfter = Number(answer.headers.get('retry-after')); // a date is left to the backoff
+  return BuildError.told({ code: `http_${answer.status}`, retryAfter, ...told });
+}
+
+/**
+ * Sends a GET and reads its JSON, within a time.
+ * @param {Host} host
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @param {number} ms how long it may take, with the body
+ */
+async function getJSON(host, path, signal, ms) {
+  const request = new AbortController();
+  const abort = () => request.abort();
+  const timer = setTimeout(() => request.abort(new BuildError('stalled', `silent for ${ms} ms`)), ms);
+  signal.addEventListener('abort', abort);
+  try {
+    signal.throwIfAborted();
+    return await (await get(host, path, request.signal)).json();
+  } catch (thrown) {
+    throw BuildError.from(thrown, thrown instanceof SyntaxError ? 'bad_answer' : 'refused');
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', abort); // a poll's signal outlives thousands of requests
+  }
+}
+
+/** @param {Host} host */
+const buildPath = (host) => `/api/builds/${encodeURIComponent(host.buildId)}`;
+
+/**
+ * Polls once.
+ * @param {Host} host
+ * @param {AbortSignal} signal
+ * @param {{wait?: number, at?: number}} [how] `wait`: how long the server may hold the answer until there is something,
+ *   in milliseconds; `at`: in place of the cursor
+ * @returns {Promise<Page>}
+ */
+export async function readPage(host, signal, { wait = 0, at = host.cursor.at } = {}) {
+  const hold = wait ? `&wait=${wait / 1000}s` : '';
+  const path = `${buildPath(host)}/events?lastEventId=${at}${hold}`;
+  return getJSON(host, path, signal, host.timing.connect + wait);
+}
+
+/**
+ * Makes sure that the status is known, as streams and polls carry none: the fold goes on from it.
+ * @param {Host} host
+ * @param {AbortSignal} signal
+ */
+export async function readStatus(host, signal) {
+  const { cursor } = host;
+  if (cursor.status) return;
+  let status;
+  try {
+    status = await getJSON(host, `${buildPath(host)}/status`, signal, host.timing.connect);
+  } catch (thrown) {
+    // From the first event on the fold is true by itself, be it that there is no build yet.
+    if (cursor.at > 0 && /** @type {BuildError} */ (thrown).code !== 'not_found') throw thrown;
+    if (cursor.at === 0) status = queued(host.buildId);
+  }
+  if (!signal.aborted) host.take([], status);
+}
+
+/**
+ * Polls from the cursor, and hands on what comes.
+ * @param {Host} host
+ * @param {AbortSignal} signal
+ * @param {number} [wait] milliseconds
+ * @param {() => void} [opened] is called before the events are
+ * @returns {Promise<{events: import('./types.js').BuildEvent[], more: boolean}>}
+ */
+export async function readOn(host, signal, wait, opened) {
+  const { cursor } = host;
+  const { at } = cursor;
+  const { events, hasMore } = await readPage(host, signal, { wait });
+  if (signal.aborted) return { events, more: false };
+  opened?.();
+  host.take(events);
+  const more = hasMore || cursor.gap;
+  if (more && cursor.at === at) throw new BuildError('gap', `event ${at + 1} is missing`);
+  return { events, more };
+}
+
+/**
+ * Reads the log from the cursor to its end.
+ * @param {Host} host
+ * @param {AbortSignal} signal
+ */
+export async function catchUp(host, signal) {
+  while ((await readOn(host, signal)).more);
+  await readStatus(host, signal);
+}

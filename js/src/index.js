@@ -1,0 +1,213 @@
+import { Connection } from './connection.js';
+import { Cursor } from './cursor.js';
+import { BuildError } from './error.js';
+import { eventsOf } from './iterate.js';
+import { watchPage } from './page.js';
+import { canShare, Sharing } from './sharing.js';
+import { defaults } from './timing.js';
+
+/** @import { BuildEvent, Details, Host, Options, Status, Transport } from './types.js' */
+
+export { BuildError };
+
+/**
+ * Follows one build: each event once, in order and without a gap, over whatever the network lets through. It connects
+ * by itself, and goes on from the last event after every failure, until the build is finished, close() is called, or
+ * the server will not give the events (an `error` whose detail is `fatal`).
+ *
+ *     const progress = new BuildProgress('01JD…', { url: 'https://builds.example.com' });
+ *     progress.addEventListener('update', ({ detail }) => draw(detail.status, detail.events));
+ *     progress.addEventListener('end', ({ detail }) => done(detail.status));
+ *
+ * or `for await (const event of progress) …`.
+ */
+export class BuildProgress extends EventTarget {
+  /** @type {Host} */
+  #host;
+  #cursor;
+  /** @type {Connection|Sharing} */
+  #source;
+  /** @type {Sharing|undefined} */
+  #sharing;
+  #unwatch;
+  #shown = '';
+  /** @type {WeakMap<object, EventListener>} */
+  #listeners = new WeakMap();
+
+  /** The build is finished and all its events were given. */
+  ended = false;
+  /** Nothing more will come. */
+  closed = false;
+
+  /**
+   * @param {string} buildId
+   * @param {Options} [options]
+   */
+  constructor(buildId, options = {}) {
+    super();
+    const url = new URL(options.url ?? '/', globalThis.location?.href); // Node has no location: it needs a whole one
+    const { lastEventId = 0, share = true, token } = options;
+    this.buildId = buildId;
+    this.#cursor = new Cursor(buildId, lastEventId);
+    this.#host = {
+      buildId,
+      url: url.href.replace(/\/+$/, ''),
+      cursor: this.#cursor,
+      timing: { ...defaults, ...options.timing },
+      fetch: options.fetch ?? globalThis.fetch,
+      WebSocket: options.WebSocket ?? globalThis.WebSocket,
+      token: async () => (typeof token === 'function' ? token() : token),
+      renewable: typeof token === 'function',
+      transport: null,
+      shared: false,
+      take: this.#take.bind(this),
+      finish: this.#finish.bind(this),
+      failed: this.#failed.bind(this),
+      carried: this.#carried.bind(this),
+    };
+    const connection = new Connection(this.#host, options.transports);
+    if (share && canShare()) {
+      this.#sharing = new Sharing(`buildcast ${this.#host.url} ${buildId} ${share}`, this.#host, connection);
+    }
+    this.#source = this.#sharing ?? connection;
+    this.#source.start();
+    this.#unwatch = watchPage(this.#source, this.#host.timing);
+  }
+
+  /** The last event that was given: a later BuildProgress goes on from it. */
+  get lastEventId() {
+    return this.#cursor.at;
+  }
+
+  /** null: not known yet */
+  get status() {
+    return this.#cursor.status;
+  }
+
+  /** What events come by now; null: none. */
+  get transport() {
+    return this.#host.transport;
+  }
+
+  /** Stops following. No event is given after it. */
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    this.#unwatch();
+    this.#source.stop();
+    this.#host.transport = null;
+    this.dispatchEvent(new Event('close'));
+  }
+
+  /**
+   * The events from now on, until the end; it throws where a fatal error ends them. Leaving the loop does not close.
+   * @returns {AsyncGenerator<BuildEvent, void, void>}
+   */
+  [Symbol.asyncIterator]() {
+    return eventsOf(this, this.#host);
+  }
+
+  /**
+   * An error thrown by a listener is reported and harms nobody else; Node would end the process.
+   * @template {keyof Details} T
+   * @overload
+   * @param {T} type
+   * @param {((event: CustomEvent<Details[T]>) => void)|null} listener
+   * @param {boolean|AddEventListenerOptions} [options]
+   * @returns {void}
+   */
+  /**
+   * @overload
+   * @param {string} type
+   * @param {EventListenerOrEventListenerObject|null} listener
+   * @param {boolean|AddEventListenerOptions} [options]
+   * @returns {void}
+   */
+  /**
+   * @param {string} type
+   * @param {any} listener
+   * @param {boolean|AddEventListenerOptions} [options]
+   */
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, listener && this.#safe(listener), options);
+  }
+
+  /**
+   * @param {string} type
+   * @param {any} listener
+   * @param {boolean|EventListenerOptions} [options]
+   */
+  removeEventListener(type, listener, options) {
+    super.removeEventListener(type, listener && this.#safe(listener), options);
+  }
+
+  /** @param {any} listener */
+  #safe(listener) {
+    let safe = this.#listeners.get(listener);
+    if (!safe) {
+      safe = (event) => {
+        try {
+          if (typeof listener === 'function') listener.call(this, event);
+          else listener.handleEvent(event);
+        } catch (thrown) {
+          (globalThis.reportError ?? console.error)(thrown);
+        }
+      };
+      this.#listeners.set(listener, safe);
+    }
+    return safe;
+  }
+
+  /**
+   * @template {keyof Details} T
+   * @param {T} type
+   * @param {Details[T]} detail
+   */
+  #tell(type, detail) {
+    if (!this.closed) this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /**
+   * @param {BuildEvent[]} events
+   * @param {Status|null} [status]
+   */
+  #take(events, status) {
+    if (this.closed) return;
+    const cursor = this.#cursor;
+    cursor.adopt(status);
+    const fresh = cursor.take(events);
+    const now = cursor.status;
+    const shown = JSON.stringify(now && { ...now, updatedAt: '', lastEventId: 0 });
+    const changed = now && shown !== this.#shown;
+    this.#shown = shown;
+    if (fresh.length || changed) this.#sharing?.tell({ events: fresh });
+    if (fresh.length) this.#tell('update', { buildId: this.buildId, events: fresh, lastEventId: cursor.at, status: now });
+    if (changed) this.#tell('status', now);
+  }
+
+  #finish() {
+    if (this.closed) return;
+    this.#sharing?.tell({ over: true });
+    this.ended = true;
+    this.#tell('end', { status: this.status, lastEventId: this.lastEventId });
+    this.close();
+  }
+
+  /** @param {BuildError} error */
+  #failed(error) {
+    this.#tell('error', error);
+    if (error.fatal) this.close();
+  }
+
+  /**
+   * @param {Transport|null} transport
+   * @param {boolean} [shared]
+   */
+  #carried(transport, shared = false) {
+    const host = this.#host;
+    if (this.closed || (transport === host.transport && shared === host.shared)) return;
+    Object.assign(host, { transport, shared });
+    this.#sharing?.tell({});
+    this.#tell('transport', { transport, shared });
+  }
+}

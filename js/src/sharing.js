@@ -1,0 +1,167 @@
+import { BuildError } from './error.js';
+import { catchUp } from './http.js';
+
+/** @import { Connection } from './connection.js' */
+/** @import { BuildEvent, Host, Status, Transport } from './types.js' */
+
+/**
+ * What the leader tells: on each change, on a question, and from time to time as a sign of life.
+ * @typedef {object} Word
+ * @property {BuildEvent[]} events that are new
+ * @property {number} at the leader's cursor after them
+ * @property {Status|null} status
+ * @property {Transport|null} transport
+ * @property {boolean} over
+ */
+
+/** Whether the tabs of an origin can share here. */
+export const canShare = () => globalThis.navigator?.locks && globalThis.BroadcastChannel;
+
+/** A follower's question: it is new, or may have missed something. */
+const hello = 'hello';
+
+/**
+ * One connection for all tabs of an origin: browsers allow six to a host. Whoever holds the lock leads and has the
+ * connection; the others hear it and wait for the lock, so that a leader that is closed or crashes is replaced by the
+ * browser itself. A leader that holds the lock and says nothing is robbed of it.
+ */
+export class Sharing {
+  /** @type {BroadcastChannel|undefined} */
+  #channel;
+  /** Ends a follower's requests, and its wait for the lock. */
+  #session = new AbortController();
+  /** @type {(() => void)|undefined} set while leading */
+  #release;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  #catchingUp = false;
+
+  /**
+   * @param {string} name shared by those who follow the same build
+   * @param {Host} host
+   * @param {Connection} connection
+   */
+  constructor(name, host, connection) {
+    this.name = name;
+    this.host = host;
+    this.connection = connection;
+  }
+
+  start() {
+    this.stop();
+    this.#session = new AbortController();
+    this.#catchingUp = false;
+    try {
+      this.#channel = new BroadcastChannel(this.name);
+      this.#channel.onmessage = ({ data }) => {
+        if (!this.#release) this.#follow(data);
+        else if (data === hello) this.tell({});
+      };
+      this.#channel.postMessage(hello);
+      this.#wait(false);
+      this.#hearIn(2);
+    } catch {
+      this.#alone();
+    }
+  }
+
+  stop() {
+    this.#session.abort();
+    this.#yield();
+    clearTimeout(this.#timer);
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  /**
+   * Tells the followers, where this one leads.
+   * @param {Partial<Word>} word
+   */
+  tell(word) {
+    if (!this.#release) return;
+    const { cursor, transport } = this.host;
+    const { at, status } = cursor;
+    this.#channel?.postMessage({ events: [], at, status, transport, ...word });
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.tell({}), this.host.timing.beat);
+  }
+
+  /**
+   * Asks for the lock.
+   * @param {boolean} steal from a leader that says nothing
+   */
+  #wait(steal) {
+    const { signal } = this.#session;
+    const lead = () => {
+      if (signal.aborted || this.#release) return;
+      return new Promise((/** @type {(_: void) => void} */ resolve) => {
+        this.#release = resolve;
+        this.connection.start();
+        this.tell({});
+      });
+    };
+    navigator.locks.request(this.name, steal ? { steal } : { signal }, lead).catch((thrown) => {
+      if (signal.aborted) return;
+      if (thrown.name !== 'AbortError') return this.#alone();
+      this.#yield(); // it was stolen: the others took this one for dead
+      this.#hearIn(3);
+      this.#wait(false);
+    });
+  }
+
+  /** @param {Word|'hello'} word */
+  #follow(word) {
+    if (word === hello) return;
+    const { host } = this;
+    const { cursor } = host;
+    this.#hearIn(3);
+    host.carried(word.transport, true);
+    host.take(word.events, word.status);
+    // Behind the leader; or ahead of the log itself, which a poll then says.
+    if (word.at > cursor.at || (word.status && word.status.lastEventId < cursor.at)) this.#catchUp();
+    else if (word.over) host.finish();
+  }
+
+  #catchUp() {
+    const { host } = this;
+    const { cursor } = host;
+    const { at } = cursor;
+    const { signal } = this.#session;
+    if (this.#catchingUp) return;
+    this.#catchingUp = true;
+    catchUp(host, signal)
+      .catch((thrown) => {
+        const error = BuildError.from(thrown, 'refused');
+        if (signal.aborted) return;
+        if (error.code === 'cursor_ahead') cursor.restart();
+        host.failed(error);
+      })
+      .then(() => {
+        if (signal.aborted) return;
+        this.#catchingUp = false;
+        if (cursor.over) host.finish();
+        else if (cursor.at !== at) this.#channel?.postMessage(hello); // more was said meanwhile
+      });
+  }
+
+  /** @param {number} beats within which the leader is to be heard, or else it is replaced */
+  #hearIn(beats) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#hearIn(3);
+      this.#wait(true);
+    }, beats * this.host.timing.beat);
+  }
+
+  #yield() {
+    this.connection.stop();
+    this.#release?.();
+    this.#release = undefined;
+  }
+
+  /** Without the others, where the page may not share, such as in a sandboxed frame. */
+  #alone() {
+    this.stop();
+    this.connection.start();
+  }
+}

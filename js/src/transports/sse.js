@@ -1,0 +1,61 @@
+import { BuildError } from '../error.js';
+import { catchUp, get, readStatus } from '../http.js';
+import { eventStream } from './eventstream.js';
+
+/** @import { Attempt } from '../attempt.js' */
+
+/**
+ * Server-sent events, read with fetch: EventSource hides comments, so it cannot tell a quiet stream from one that a
+ * proxy holds back.
+ * @param {Attempt} attempt
+ */
+export async function sse(attempt) {
+  const { host, signal } = attempt;
+  const { cursor, timing } = host;
+  await readStatus(host, signal);
+  if (cursor.over) return host.finish();
+  attempt.expect(timing.connect);
+  const path = `/events/${encodeURIComponent(host.buildId)}?lastEventId=${cursor.at}`;
+  const answer = await get(host, path, signal, { accept: 'text/event-stream' });
+  if (answer.status === 204) return end(attempt);
+  if (!answer.body || !/^text\/event-stream/.test(answer.headers.get('content-type') ?? '')) {
+    throw new BuildError('bad_answer'); // a sign-in page, perhaps
+  }
+  attempt.expect(timing.firstByte);
+  const reader = answer.body.getReader();
+  const text = new TextDecoder();
+  const parse = eventStream();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (signal.aborted || done) return;
+    attempt.expect(timing.heartbeat);
+    attempt.opened();
+    if (receive(attempt, parse(text.decode(value, { stream: true })))) return end(attempt);
+  }
+}
+
+/**
+ * @param {Attempt} attempt
+ * @param {Record<string, string>[]} blocks
+ * @returns {boolean} the server says that this is the end
+ */
+function receive(attempt, blocks) {
+  const events = [];
+  let ended = false;
+  for (const { event, data, retry } of blocks) {
+    if (retry) attempt.connection.backoff.base = Number(retry) || attempt.host.timing.retry;
+    if (event === 'end') ended = true;
+    if (data && !event) events.push(JSON.parse(data));
+  }
+  attempt.push(events);
+  return ended;
+}
+
+/**
+ * The server has no more. What was lost on the way is read again first.
+ * @param {Attempt} attempt
+ */
+async function end({ host, signal }) {
+  if (!host.cursor.over) await catchUp(host, signal);
+  if (!signal.aborted) host.finish();
+}

@@ -1,0 +1,51 @@
+import { BuildProgress } from './index.js';
+
+/** @import { BuildError } from './error.js' */
+/** @import { BuildEvent, Options, Status, Transport } from './types.js' */
+
+/**
+ * What a page shows of a build. A new object for each change, as React wants it.
+ * @typedef {object} View
+ * @property {Status|null} status
+ * @property {BuildEvent[]} events the newest, at most `maxEvents`
+ * @property {Transport|null} transport
+ * @property {BuildError|null} error the last one; gone when events come again
+ * @property {boolean} ended
+ */
+
+/** @type {View} */
+export const nothing = { status: null, events: [], transport: null, error: null, ended: false };
+
+/**
+ * A build as a store for useSyncExternalStore: connected while somebody subscribes.
+ * @param {string|null|undefined} buildId
+ * @param {Options & {maxEvents?: number}} options
+ */
+export function viewOf(buildId, { maxEvents = 1000, ...options }) {
+  let view = nothing;
+  return {
+    read: () => view,
+    /** @param {() => void} changed */
+    subscribe(changed) {
+      if (!buildId) return () => {};
+      view = nothing;
+      const progress = new BuildProgress(buildId, options);
+      const show = (/** @type {Partial<View>} */ part) => {
+        view = { ...view, ...part };
+        changed();
+      };
+      progress.addEventListener('update', ({ detail }) => {
+        show({ events: [...view.events, ...detail.events].slice(-maxEvents), status: detail.status, error: null });
+      });
+      progress.addEventListener('status', ({ detail }) => show({ status: detail }));
+      progress.addEventListener('transport', ({ detail: { transport } }) => {
+        show(transport ? { transport, error: null } : { transport });
+      });
+      progress.addEventListener('error', ({ detail }) => {
+        show(detail.code === 'cursor_ahead' ? { error: detail, events: [] } : { error: detail });
+      });
+      progress.addEventListener('end', ({ detail }) => show({ ended: true, transport: null, status: detail.status }));
+      return () => progress.close();
+    },
+  };
+}
