@@ -1,0 +1,31 @@
+/** An answer that is not the one asked for; status 0 where the server was not reached. */
+export class ApiError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+let skew = 0;
+
+/** The server's time, as far as its answers tell: durations of what runs are counted by it. */
+export const now = () => Date.now() + skew;
+
+/** Sends a request and gives the answer's JSON. */
+export async function call(path, { method = 'GET', key, signal } = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers: key ? { Authorization: `Bearer ${key}` } : {}, signal });
+  } catch (cause) {
+    if (signal?.aborted) throw cause;
+    throw new ApiError('the server does not answer', 0);
+  }
+  const date = Date.parse(answer.headers.get('Date') ?? '');
+  // The header counts whole seconds, and an answer from the browser's cache has an old one.
+  if (date && answer.status === 200 && method === 'GET') skew = Math.abs(date - Date.now()) > 2500 ? date - Date.now() : 0;
+  const body = await answer.json().catch(() => null);
+  if (!answer.ok) throw new ApiError(body?.detail || body?.title || `the server answered ${answer.status}`, answer.status);
+  return body;
+}
+
+export const buildPath = (id) => `/api/builds/${encodeURIComponent(id)}`;

@@ -1,0 +1,57 @@
+/** Milliseconds as people read them: 840 ms, 4.2 s, 1 m 05 s, 2 h 03 m. */
+export function duration(ms) {
+  if (!(ms >= 0)) return '–';
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
+  const two = (n) => String(n).padStart(2, '0');
+  const s = Math.floor(ms / 1000);
+  if (s < 3600) return `${Math.floor(s / 60)} m ${two(s % 60)} s`;
+  const h = Math.floor(s / 3600);
+  return h < 48 ? `${h} h ${two(Math.floor((s % 3600) / 60))} m` : `${Math.floor(h / 24)} d ${h % 24} h`;
+}
+
+const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+
+/** How long ago: "12 seconds ago"; the date after a week. */
+export function ago(stamp, now) {
+  const s = Math.max(0, (now - Date.parse(stamp)) / 1000);
+  if (s < 5) return 'just now';
+  for (const [size, unit] of [[60, 'second'], [3600, 'minute'], [86_400, 'hour'], [604_800, 'day']]) {
+    const of = { second: 1, minute: 60, hour: 3600, day: 86_400 }[unit];
+    if (s < size) return relative.format(-Math.floor(s / of), unit);
+  }
+  return new Date(stamp).toLocaleDateString('en', { day: 'numeric', month: 'short', year: 'numeric' });
+}
+
+/** The time of day, 24 hours, with seconds. */
+export const timeOfDay = (stamp) => new Date(stamp).toLocaleTimeString('en', { hour12: false });
+
+export const isFinished = (status) => /^(completed|failed|cancelled)$/.test(status?.status ?? '');
+
+/** How long the build took, or has taken by now. */
+export function took(status, now) {
+  if (!status.startedAt) return '–';
+  return duration((status.finishedAt ? Date.parse(status.finishedAt) : Math.max(now, Date.parse(status.updatedAt))) - Date.parse(status.startedAt));
+}
+
+export const words = {
+  queued: 'Queued', planning: 'Planning', executing: 'Executing', deploying: 'Deploying',
+  completed: 'Completed', failed: 'Failed', cancelled: 'Cancelled',
+};
+
+export const transports = { websocket: 'live · WebSocket', sse: 'live · SSE', longpoll: 'live · long poll', poll: 'live · polling' };
+
+export const plural = (n, one, many = `${one}s`) => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
+
+/** A link that may be followed: a preview URL is other people's, and could be javascript:. */
+export function safeLink(text) {
+  try {
+    const url = new URL(text);
+    return /^https?:$/.test(url.protocol) ? url.href : '';
+  } catch {
+    return '';
+  }
+}
+
+/** Whatever is there, as a text that can be shown. */
+export const asText = (value) => (typeof value === 'string' ? value : value == null ? '' : JSON.stringify(value));

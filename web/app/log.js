@@ -1,0 +1,161 @@
+import { el } from './dom.js';
+import { nodesOf } from './ansi.js';
+import { asText, plural } from './format.js';
+
+const keep = 5000; // lines on the page; older ones are read again when asked for
+const pageSize = 100; // events of one request: they may have many lines each
+
+/** Output lines, the last ones. Chunks are build_log events: all lines of one come and go together. */
+export class Log {
+  #box;
+  #follow;
+  #readEvents;
+  #chunks = []; // {id, source, lines, node}
+  #waiting = []; // chunks to be drawn at the next frame
+  #lines = 0;
+  #limit = keep;
+  #before = 0; // lines that were taken from the page
+  #cut = 0; // the event id below which there may be more
+  #earlier = el('button');
+  #frame = 0;
+  #empty = el('p', 'nothing', 'No output yet.');
+
+  /**
+   * @param {HTMLElement} box
+   * @param {HTMLInputElement} follow
+   * @param {(after: number, limit: number) => Promise<object[]>} readEvents
+   */
+  constructor(box, follow, readEvents) {
+    this.#box = box;
+    this.#follow = follow;
+    this.#readEvents = readEvents;
+    this.#earlier.type = 'button';
+    this.#earlier.addEventListener('click', () => this.#readEarlier());
+    follow.addEventListener('change', () => this.#toEnd());
+    box.addEventListener('wheel', ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
+    box.addEventListener('touchmove', () => this.#leave(), { passive: true });
+    box.addEventListener('keydown', ({ key }) => /^(ArrowUp|PageUp|Home)$/.test(key) && this.#leave());
+    this.clear();
+  }
+
+  clear() {
+    this.#chunks = [];
+    this.#waiting = [];
+    this.#lines = this.#before = this.#cut = 0;
+    this.#limit = keep;
+    this.#box.replaceChildren(this.#empty);
+  }
+
+  add(event) {
+    const chunk = chunkOf(event);
+    if (!chunk) return;
+    this.#waiting.push(chunk);
+    this.#lines += chunk.lines.length;
+    this.#trim();
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
+  }
+
+  /** Lines that would be trimmed at once are never drawn. */
+  #trim() {
+    while (this.#lines > this.#limit && this.#chunks.length + this.#waiting.length > 1) {
+      const old = (this.#chunks.length ? this.#chunks : this.#waiting).shift();
+      old.node?.remove();
+      this.#lines -= old.lines.length;
+      this.#before += old.lines.length;
+      this.#cut = old.id + 1;
+    }
+  }
+
+  #draw() {
+    this.#frame = 0;
+    const fresh = this.#waiting;
+    this.#waiting = [];
+    if (!fresh.length) return;
+    this.#empty.remove();
+    let above = this.#chunks.at(-1)?.source;
+    const part = document.createDocumentFragment();
+    for (const chunk of fresh) {
+      part.append(drawChunk(chunk, above));
+      above = chunk.source;
+    }
+    this.#chunks.push(...fresh);
+    this.#box.append(part);
+    this.#offerEarlier();
+    this.#toEnd();
+  }
+
+  #offerEarlier() {
+    if (!this.#before) {
+      this.#earlier.remove();
+      return;
+    }
+    this.#earlier.textContent = `${plural(this.#before, 'earlier line')}: show more`;
+    if (this.#box.firstChild !== this.#earlier) this.#box.prepend(this.#earlier);
+  }
+
+  /** Reads backwards from the first line that is shown: ids have no gaps. */
+  async #readEarlier() {
+    this.#leave();
+    this.#earlier.disabled = true;
+    const found = [];
+    let lines = 0;
+    let cut = this.#cut;
+    try {
+      while (cut > 1 && lines < keep) {
+        const after = Math.max(0, cut - 1 - pageSize);
+        const chunks = (await this.#readEvents(after, cut - 1 - after)).map(chunkOf).filter(Boolean);
+        found.unshift(...chunks);
+        lines += chunks.reduce((sum, c) => sum + c.lines.length, 0);
+        cut = after + 1;
+      }
+    } catch (error) {
+      this.#earlier.textContent = `They could not be read (${error.message}): try again`;
+      this.#earlier.disabled = false;
+      return;
+    }
+    this.#earlier.disabled = false;
+    this.#prepend(found, lines, cut);
+  }
+
+  #prepend(found, lines, cut) {
+    const fromEnd = this.#box.scrollHeight - this.#box.scrollTop;
+    let above;
+    const part = document.createDocumentFragment();
+    for (const chunk of found) {
+      part.append(drawChunk(chunk, above));
+      above = chunk.source;
+    }
+    this.#box.insertBefore(part, this.#chunks[0]?.node ?? null);
+    this.#chunks.unshift(...found);
+    this.#lines += lines;
+    this.#limit = Math.max(this.#limit, this.#lines);
+    this.#before = cut > 1 ? Math.max(0, this.#before - lines) : 0;
+    this.#cut = cut;
+    this.#offerEarlier();
+    this.#box.scrollTop = this.#box.scrollHeight - fromEnd; // what was read stays where it was
+  }
+
+  #leave() {
+    this.#follow.checked = false;
+  }
+
+  #toEnd() {
+    if (this.#follow.checked) this.#box.scrollTop = this.#box.scrollHeight;
+  }
+}
+
+function chunkOf({ id, type, data }) {
+  if (type !== 'build_log') return null;
+  const { lines, line, message, taskName, stage, dropped = 0 } = data ?? {};
+  const all = Array.isArray(lines) ? lines : [line ?? message].filter((text) => text != null);
+  if (!all.length && !dropped) return null;
+  return { id, source: asText(taskName || stage), lines: all.map(asText), dropped };
+}
+
+function drawChunk(chunk, above) {
+  const node = (chunk.node = el('div', 'chunk'));
+  if (chunk.source !== (above ?? '')) node.append(el('span', 'from', chunk.source || 'build'));
+  if (chunk.dropped) node.append(el('span', 'dropped', `${plural(chunk.dropped, 'line')} left out`));
+  chunk.lines.forEach((line, i) => node.append(...(i ? ['\n'] : []), ...nodesOf(line)));
+  return node;
+}

@@ -1,0 +1,105 @@
+// What a build's events say about time: rows of bars. No DOM here.
+
+import { asText } from './format.js';
+
+/**
+ * @typedef {{from: number, to: number|null, state: 'running'|'done'|'failed'|'retried'|'stopped'}} Bar `to` null: not over
+ * @typedef {{name: string, kind: 'task'|'stage', bars: Bar[], state: string}} Row state: waiting, or that of its last bar
+ */
+
+export class Timeline {
+  /** @type {Map<string, Row>} in the order of the page: plan, tasks, stages */
+  rows = new Map();
+  /** When the first event happened, in ms; 0: none has. */
+  from = 0;
+  /** When the last event that counts happened. */
+  to = 0;
+  over = false;
+
+  /** Takes the next event. */
+  add({ type, data, timestamp }) {
+    if (this.over) return;
+    const at = Date.parse(timestamp);
+    this.from ||= at;
+    this.to = Math.max(this.to, at);
+    const d = data ?? {};
+    const task = asText(d.taskName);
+    switch (type) {
+      case 'plan_started': this.#open('Plan', 'stage', at); break;
+      case 'plan_generated':
+        this.#close('Plan', 'stage', at, 'done');
+        for (const name of Array.isArray(d.tasks) ? d.tasks : []) this.#row(asText(name?.name ?? name), 'task');
+        break;
+      case 'task_started': this.#open(task || 'task', 'task', at); break;
+      case 'task_completed': this.#close(task || 'task', 'task', at, 'done', d.durationMs); break;
+      case 'task_failed':
+        this.#close(task || 'task', 'task', at, d.willRetry ? 'retried' : 'failed');
+        if (!d.willRetry) this.#end(at, 'failed');
+        break;
+      case 'build_progress':
+        if (!d.stage) break;
+        if (d.done) this.#close(title(d.stage), 'stage', at, 'done', d.durationMs);
+        else this.#open(title(d.stage), 'stage', at);
+        break;
+      case 'deploy_started': this.#open('Deploy', 'stage', at); break;
+      case 'deploy_completed': this.#close('Deploy', 'stage', at, 'done'); this.#end(at, 'stopped'); break;
+      case 'deploy_failed': this.#close('Deploy', 'stage', at, 'failed'); this.#end(at, 'failed'); break;
+      case 'build_failed':
+        if (d.stage) this.#close(title(d.stage), 'stage', at, 'failed');
+        this.#end(at, 'stopped');
+        break;
+      case 'build_completed':
+      case 'build_cancelled': this.#end(at, 'stopped'); break;
+    }
+  }
+
+  #row(name, kind) {
+    const key = `${kind} ${name}`;
+    let row = this.rows.get(key);
+    if (!row) this.rows.set(key, (row = { name, kind, bars: [], state: 'waiting' }));
+    return row;
+  }
+
+  #open(name, kind, at) {
+    const row = this.#row(name, kind);
+    const last = row.bars.at(-1);
+    if (last && last.to === null) { // a server took the build over, and began this again
+      last.to = at;
+      last.state = 'stopped';
+    }
+    row.bars.push({ from: at, to: null, state: 'running' });
+    row.state = 'running';
+  }
+
+  /** A row that was never opened is given its bar now. */
+  #close(name, kind, at, state, ms) {
+    const row = this.#row(name, kind);
+    let bar = row.bars.at(-1);
+    if (!bar || bar.to !== null) row.bars.push((bar = { from: Math.max(this.from, at - (ms || 0)), to: null, state }));
+    bar.to = at;
+    bar.state = row.state = state;
+  }
+
+  /** The build is over: what still ran ended with it. */
+  #end(at, state) {
+    this.over = true;
+    for (const row of this.rows.values()) {
+      const bar = row.bars.at(-1);
+      if (!bar || bar.to !== null) continue;
+      bar.to = at;
+      bar.state = row.state = state === 'failed' && row.kind === 'stage' ? 'failed' : 'stopped';
+    }
+  }
+}
+
+const title = (stage) => {
+  const text = asText(stage);
+  return text.charAt(0).toUpperCase() + text.slice(1);
+};
+
+/** Round times between 0 and `span` ms, at most `most` of them after 0. */
+export function ticks(span, most) {
+  const steps = [100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 86_400_000];
+  const step = steps.find((s) => span / s <= most) ?? Math.ceil(span / most / 86_400_000) * 86_400_000;
+  return Array.from({ length: Math.floor(span / step) + 1 }, (_, i) => i * step);
+}

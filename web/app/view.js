@@ -1,0 +1,83 @@
+// A build as it stands at one moment: live now, or some moment of a replay.
+
+import { $, setData, setText, setTime } from './dom.js';
+import { ago, isFinished, safeLink, took, words } from './format.js';
+import { Chart } from './chart.js';
+import { EventList } from './events.js';
+import { Log } from './log.js';
+import { Timeline } from './timeline.js';
+import { buildPath, call } from './api.js';
+
+const quietFor = 4000; // ms between two sentences for a screen reader
+
+export class View {
+  status = null;
+  timeline = new Timeline();
+  #chart = new Chart($('axis'), $('rows'));
+  #events = new EventList($('events'));
+  #log;
+  #spoken = '';
+  #spokenAt = 0;
+
+  constructor(buildId) {
+    this.#log = new Log($('log'), $('follow'), async (after, limit) =>
+      (await call(`${buildPath(buildId)}/events?lastEventId=${after}&limit=${limit}`)).events);
+    setText($('id'), buildId);
+    setText($('name'), buildId);
+  }
+
+  /** Forgets all that was drawn: another log, or another moment, comes. */
+  clear() {
+    this.timeline = new Timeline();
+    this.#chart.clear();
+    this.#events.clear();
+    this.#log.clear();
+  }
+
+  add(events) {
+    for (const event of events) {
+      this.timeline.add(event);
+      this.#events.add(event);
+      this.#log.add(event);
+    }
+  }
+
+  /** Draws what depends on time. `span`: the least width of the timeline in ms. */
+  tick(now, span) {
+    this.#chart.draw(this.timeline, now, span);
+    if (!this.status) return;
+    setText($('took'), took(this.status, now));
+    if (Date.parse(this.status.createdAt) > 0) setTime($('created'), this.status.createdAt, ago(this.status.createdAt, Date.now()));
+  }
+
+  show(status) {
+    this.status = status;
+    const state = status.status;
+    const name = status.project || status.buildId;
+    setText($('name'), name);
+    document.title = `${isFinished(status) ? words[state] : `${status.progress} %`} · ${name}`;
+    setData($('state'), 'state', state);
+    setText($('state'), words[state] ?? state);
+    setData($('progress'), 'state', state);
+    $('progress').value = status.progress;
+    setText($('percent'), `${status.progress} %`);
+    setData($('message'), 'state', state);
+    setText($('message'), status.message || '\u00a0');
+    const { total, completed, failed } = status.tasks;
+    setText($('tasks'), total || completed ? `${completed} of ${total || '?'}${failed ? `, ${failed} failed` : ''}` : '–');
+    const preview = safeLink(status.previewUrl);
+    $('preview').hidden = !preview;
+    if (preview) $('preview').href = preview;
+    this.#say(status);
+  }
+
+  /** Tells a screen reader where the build stands: phases at once, progress now and then. */
+  #say({ status, progress, message }) {
+    const phase = words[status] ?? status;
+    const same = this.#spoken.startsWith(`${phase},`);
+    if (same && performance.now() - this.#spokenAt < quietFor) return;
+    this.#spoken = `${phase}, ${progress} %. ${message}`;
+    this.#spokenAt = performance.now();
+    setText($('spoken'), this.#spoken);
+  }
+}
