@@ -15,8 +15,9 @@ test: deps ## install what is missing, then vet and test everything under the ra
 	$(GO) vet ./...
 	@unformatted=$$(gofmt -l . | grep -v node_modules); [ -z "$$unformatted" ] || { echo "gofmt these files: $$unformatted"; exit 1; }
 	$(GO) test -race -timeout 15m ./...
+	npm --prefix js test
 
-deps: ## install PostgreSQL where it is missing (Debian packages)
+deps: ## install PostgreSQL, Chromium and npm packages where they are missing (Debian)
 	@scripts/install-deps
 
 build: ## bin/buildcast

@@ -70,6 +70,15 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
+// Describe gives what a client is told of an error: its code, a text for people
+// and the field it is about. What is no Error is a defect, and its text stays here.
+func Describe(err error) (code Code, message, field string) {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code, e.Message, e.Field
+	}
+	return Internal, "something went wrong inside buildcast; its log says what", ""
+}
+
 // Retryable reports whether the same call may succeed later without a change.
 func Retryable(err error) bool {
 	c := CodeOf(err)

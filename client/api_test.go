@@ -27,10 +27,10 @@ func serveAPI(t testing.TB) *Client {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	hub := live.NewHub(store)
-	log := eventlog.New(store, hub.Wake, logger)
+	log := eventlog.New(store, hub.Committed, logger)
 	handler := httpapi.New(httpapi.Config{
 		Log: log, Builds: store, Statuses: store.Statuses, Ping: store.Ping, Logger: logger,
-		Watch: func(id string, after int64) httpapi.Cursor { return hub.Watch(id, after) },
+		Watch: hub.Watch,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup

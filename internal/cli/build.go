@@ -190,17 +190,18 @@ func (s *session) headline(b *buildcast.Build, at string) {
 	if b.Project != "" {
 		name = progress.Clean(b.Project) + "  " + b.ID
 	}
-	s.note("%s\n%s\n", name, statusURL(at, b.ID))
+	s.note("%s\n%s\n", name, pageURL(at, b.ID))
 }
 
-func statusURL(at, id string) string { return at + "/api/builds/" + id + "/status" }
+// pageURL is where the dashboard shows the build.
+func pageURL(at, id string) string { return at + "/builds/" + id }
 
 func (s *session) detached(b *buildcast.Build, at string, asJSON bool) error {
 	if asJSON {
 		return s.printJSON(b)
 	}
 	s.print("%s", b.ID)
-	s.note("Build %s is queued.\n  watch it   buildcast watch %s\n  status     %s", b.ID, b.ID, statusURL(at, b.ID))
+	s.note("Build %s is queued.\n  watch it   buildcast watch %s\n  see it     %s", b.ID, b.ID, pageURL(at, b.ID))
 	return nil
 }
 

@@ -36,8 +36,8 @@ const (
 // Log appends to builds' logs and reads them. Run must be running for Append to answer.
 type Log struct {
 	events store.Events
-	// committed is told each build's new last event id, after the commit.
-	committed func(buildID string, lastEventID int64)
+	// committed is told what was stored, after the commit.
+	committed Committed
 	logger    *slog.Logger
 
 	work chan struct{} // capacity 1: something waits
@@ -47,6 +47,10 @@ type Log struct {
 	bytes   int
 	closed  bool
 }
+
+// Committed is told of each append that was stored, after the commit and in the
+// order of the log. It must not wait for anything.
+type Committed func(buildID string, events []buildcast.Event, status buildcast.Status)
 
 type request struct {
 	append store.Append
@@ -60,9 +64,9 @@ type answer struct {
 }
 
 // New makes a log over the store. committed may be nil.
-func New(events store.Events, committed func(buildID string, lastEventID int64), logger *slog.Logger) *Log {
+func New(events store.Events, committed Committed, logger *slog.Logger) *Log {
 	if committed == nil {
-		committed = func(string, int64) {}
+		committed = func(string, []buildcast.Event, buildcast.Status) {}
 	}
 	return &Log{events: events, committed: committed, logger: logger, work: make(chan struct{}, 1)}
 }
@@ -182,16 +186,10 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 		}
 		return
 	}
-	last := make(map[string]int64, len(group))
-	for i := range results {
-		if results[i].Err == nil {
-			last[appends[i].BuildID] = results[i].Status.LastEventID
-		}
-	}
 	for i, r := range group {
 		r.answer <- answer{results[i], results[i].Err}
-	}
-	for id, n := range last {
-		l.committed(id, n)
+		if results[i].Err == nil {
+			l.committed(appends[i].BuildID, results[i].Events, results[i].Status)
+		}
 	}
 }

@@ -58,7 +58,7 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 }
 
 // start runs a log for the test and stops it at its end.
-func start(t *testing.T, s *gatedStore, committed func(string, int64)) *Log {
+func start(t *testing.T, s *gatedStore, committed Committed) *Log {
 	t.Helper()
 	l := New(s, committed, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +78,7 @@ func TestAppendsThatWaitShareATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
 		woken := map[string]int64{}
-		l := start(t, s, func(id string, n int64) { woken[id] = n })
+		l := start(t, s, func(id string, events []buildcast.Event, _ buildcast.Status) { woken[id] = events[len(events)-1].ID })
 		var callers sync.WaitGroup
 		append1 := func(id string) {
 			callers.Go(func() {
@@ -109,7 +109,7 @@ func TestNobodyIsWokenBeforeTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
 		woken := 0
-		l := start(t, s, func(string, int64) { woken++ })
+		l := start(t, s, func(string, []buildcast.Event, buildcast.Status) { woken++ })
 		answered := false
 		go func() {
 			_, _ = l.Append(t.Context(), "a", 0, ev("x"))
@@ -250,7 +250,7 @@ func TestAnUnreachableStoreIsAskedOnce(t *testing.T) {
 func TestARefusedAppendWakesNobody(t *testing.T) {
 	s := &gatedStore{}
 	woken := 0
-	l := start(t, s, func(string, int64) { woken++ })
+	l := start(t, s, func(string, []buildcast.Event, buildcast.Status) { woken++ })
 	if _, err := l.Append(t.Context(), "a", -1, ev("x")); buildcast.CodeOf(err) != buildcast.Fenced {
 		t.Errorf("error %v", err)
 	}

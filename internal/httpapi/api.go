@@ -14,12 +14,14 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -27,12 +29,6 @@ import (
 type Log interface {
 	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
-}
-
-// Cursor is a watch of one build; see live.Cursor.
-type Cursor interface {
-	Next(ctx context.Context) ([]buildcast.Event, error)
-	Close()
 }
 
 // Guard decides whether a request may be served; see auth.Guard.
@@ -46,8 +42,8 @@ type Config struct {
 	Builds store.Builds
 	// Statuses is that of store.Events.
 	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
-	// Watch gives a cursor that has seen the build's events up to after.
-	Watch func(buildID string, after int64) Cursor
+	// Watch gives a cursor that has seen the build's events up to after; see live.Hub.
+	Watch func(buildID string, after int64, wake func()) *live.Cursor
 	// Ping reports whether the store can write now.
 	Ping func(ctx context.Context) error
 
@@ -132,13 +128,18 @@ type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 // handle serves the operation and describes it in the OpenAPI document.
 func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	a.huma.OpenAPI().AddOperation(op)
-	h := a.handler(serve)
-	if op.Method == http.MethodGet {
-		h = a.gzip(h)
+	plain := a.handler(serve)
+	zipped := plain
+	if op.Method == http.MethodGet && !strings.HasPrefix(op.Path, "/events") {
+		zipped = a.gzip(plain)
 	}
 	a.huma.Adapter().Handle(op, func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
-		h.ServeHTTP(w, r)
+		if wantsStream(r) { // it is sent as it comes
+			plain.ServeHTTP(w, r)
+			return
+		}
+		zipped.ServeHTTP(w, r)
 	})
 }
 

@@ -45,7 +45,7 @@ func newHarnessOver(t testing.TB, s interface {
 	t.Helper()
 	h := &harness{t: t}
 	hub := live.NewHub(s)
-	log := eventlog.New(s, hub.Wake, quiet())
+	log := eventlog.New(s, hub.Committed, quiet())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = log.Run(ctx) })
@@ -59,7 +59,7 @@ func newHarnessOver(t testing.TB, s interface {
 	})
 	c := Config{
 		Log: log, Builds: s, Statuses: s.Statuses,
-		Watch:  func(id string, after int64) Cursor { return hub.Watch(id, after) },
+		Watch:  hub.Watch,
 		Ping:   func(context.Context) error { return nil },
 		Logger: quiet(), Version: "1.2.3",
 	}

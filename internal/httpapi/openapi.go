@@ -121,6 +121,35 @@ func (a *api) eventRoutes() {
 		Parameters: append(inPath(), describeParams(cursorParam, limitParam, waitParam)...),
 		Responses:  a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty."), unchanged, readProblems, problems(buildcast.CursorAhead)),
 	}, a.pollEvents)
+	a.streamRoutes(tags)
+}
+
+func (a *api) streamRoutes(tags []string) {
+	events := func(a *api, to map[string]*huma.Response) {
+		to["200"] = &huma.Response{
+			Description: "An id and data line for each event; event: end after the last one of a finished build; a comment each 15 s.",
+			Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+		}
+	}
+	over := empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor.")
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/events/{id}", OperationID: "streamEvents", Tags: tags,
+		Summary: "Follow a build as server-sent events",
+		Description: "First the events after the cursor, then those that come. The Last-Event-ID header wins over lastEventId. " +
+			"The poll's address gives the same to Accept: text/event-stream.",
+		Parameters: append(inPath(), describeParams(cursorParam)...),
+		Responses:  a.answers(events, over, readProblems, problems(buildcast.CursorAhead)),
+	}, a.streamEvents)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/events", OperationID: "streamMany", Tags: tags,
+		Summary:     "Follow several builds on one stream",
+		Description: "Ids name all cursors, such as a:7,b:3, and are sent back as they are, as Last-Event-ID or lastEventId.",
+		Parameters: []*huma.Param{{
+			Name: "build", In: "query", Required: true, Description: "A build's id; repeat it for each, 20 at most.",
+			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
+		}},
+		Responses: a.answers(events, over, readProblems, problems(buildcast.CursorAhead)),
+	}, a.streamMany)
 }
 
 var needsKey = []map[string][]string{{"key": {}}, {}}

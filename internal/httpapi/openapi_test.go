@@ -36,7 +36,7 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(operations)
 	want := []string{
 		"DELETE /api/builds/{id}", "GET /api/builds", "GET /api/builds/{id}", "GET /api/builds/{id}/events", "GET /api/builds/{id}/status",
-		"GET /healthz", "GET /readyz", "POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events",
+		"GET /events", "GET /events/{id}", "GET /healthz", "GET /readyz", "POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events",
 	}
 	if !slices.Equal(operations, want) {
 		t.Errorf("operations %q, want %q", operations, want)

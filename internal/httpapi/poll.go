@@ -67,6 +67,9 @@ func readPoll(r *http.Request) (p poll, err error) {
 
 // pollEvents gives the events after a cursor, and waits for them if asked to.
 func (a *api) pollEvents(w http.ResponseWriter, r *http.Request) error {
+	if wantsStream(r) {
+		return a.streamEvents(w, r)
+	}
 	p, err := readPoll(r)
 	if err != nil {
 		return err
@@ -161,15 +164,16 @@ func (a *api) waitPage(ctx context.Context, p poll) (page, error) {
 	defer cancel()
 	stop := context.AfterFunc(a.Stopping, cancel) //nolint:contextcheck // the server's context: one that stops answers now
 	defer stop()
-	cursor := a.Watch(p.buildID, p.after)
+	cursor := a.Watch(p.buildID, p.after, nil)
 	defer cursor.Close()
-	events, err := cursor.Next(ctx)
+	batch, err := cursor.Next(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nothing, nil // nobody reads it where the client has left
 	case err != nil:
 		return page{}, err
 	}
+	events := batch.Events
 	full := len(events) > p.limit
 	answer := pageOf(p, events[:min(len(events), p.limit)])
 	answer.HasMore = full || mayGoOn(p, events)

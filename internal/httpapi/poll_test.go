@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
 func TestPoll(t *testing.T) {
@@ -240,8 +241,11 @@ func TestLongPollStoreFails(t *testing.T) {
 		h.append("b1", "a")
 		answer := h.longPoll(t.Context(), eventsPath+"?lastEventId=1&wait=25s")
 		synctest.Wait()
+		// Another process appends: what it stored must be read, and cannot be.
+		if _, err := h.store.AppendEvents(t.Context(), []store.Append{{BuildID: "b1", Events: []buildcast.NewEvent{{Type: "b"}}}}); err != nil {
+			t.Fatal(err)
+		}
 		h.store.fail(nil, buildcast.Errorf(buildcast.StoreUnavailable, "away"))
-		h.append("b1", "b") // it wakes, and cannot read
 		(<-answer).want(http.StatusServiceUnavailable).problem(buildcast.StoreUnavailable, "")
 	})
 }

@@ -1,94 +1,158 @@
-// Package live tells those who watch a build that its log has grown, and gives
-// each of them the events after its cursor.
+// Package live gives those who watch a build the events after their cursor,
+// within milliseconds of the commit.
 //
-// A wake-up is a hint and reading is the guarantee: Wake may be lost, late or
-// doubled without losing an event, because a cursor always reads the log from
-// the id it holds, and Run asks the store now and then which watched builds have
-// moved on (another process on the same database may have appended).
+// A wake-up is a hint and reading is the guarantee: hints may be lost, late or
+// doubled without losing an event, because a cursor always takes what comes
+// after the id it holds, and Run asks the store now and then which watched
+// builds have moved on (another process on the same database may have appended).
 //
 // A watch is registered before its first read, so an event is either in what
 // that read gives or wakes the watch: there is no hand-over from replay to live
-// to get wrong. There is no queue per watcher; one that falls behind reads on
-// from its cursor.
+// to get wrong.
+//
+// There is no queue per watcher. A watched build has one feed: the end of its log
+// in memory, bounded in bytes, and the batches made of it lately. Cursors at the
+// same id get the same batch, encoded once; one that falls behind reads on from
+// the store, and all that stand at the same id share that read.
+//
+// Frames: a feed wakes its cursors at most each 50 ms. The first event goes out
+// at once; what comes within 50 ms of it travels together in the next batch.
+// Nothing is dropped. There is one timer per feed that has something to send, and
+// none per watcher.
 package live
 
 import (
 	"context"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/buildcast/buildcast"
 )
 
-// backstop is how often the store is asked for watched builds' last ids: the
-// longest that a lost hint can delay an event.
-const backstop = time.Second
+const (
+	// frameInterval is the least time between two frames of one subscription:
+	// at most 20 a second.
+	frameInterval = 50 * time.Millisecond
 
-// Source is the log as cursors read it.
+	// backstop is how often the store is asked for watched builds' last ids: the
+	// longest that a lost hint can delay an event.
+	backstop = time.Second
+
+	readTimeout = 10 * time.Second
+
+	// Bounds of one batch.
+	batchEvents = 5000
+	batchBytes  = 1 << 20
+
+	// Bounds of what a feed, and all feeds together, keep in memory.
+	feedTailBytes = 512 << 10
+	hubTailBytes  = 64 << 20
+	recentBytes   = 256 << 10
+	recentBatches = 16
+)
+
+// Source is the log as the hub reads it.
 type Source interface {
 	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
+	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 	LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error)
 }
 
-// Bounds of one batch.
-const (
-	batchEvents = 1000
-	batchBytes  = 4 << 20
-)
-
 // Hub knows who watches which build.
 type Hub struct {
-	source Source
+	source    Source
+	backstop  time.Duration
+	tailBytes atomic.Int64
+	wakes     wakeQueue
 
-	mu     sync.Mutex
-	builds map[string]*watched
-}
-
-// watched is one build with at least one cursor.
-type watched struct {
-	lastEventID int64 // the highest id that a wake-up named
-	cursors     map[*Cursor]struct{}
+	mu    sync.RWMutex
+	feeds map[string]*feed
 }
 
 // NewHub makes a hub over the source.
 func NewHub(source Source) *Hub {
-	return &Hub{source: source, builds: make(map[string]*watched)}
+	return &Hub{source: source, backstop: backstop, wakes: wakeQueue{filled: make(chan struct{}, 1)}, feeds: make(map[string]*feed)}
 }
 
-// Watch registers a cursor that has seen the build's events up to after. Close it.
-func (h *Hub) Watch(buildID string, after int64) *Cursor {
-	c := &Cursor{hub: h, buildID: buildID, after: after, wake: make(chan struct{}, 1)}
+// Watch registers a cursor that has seen the build's events up to after. wake is
+// called by Run when Take may have more to give: it may take from the cursor, but
+// must not wait for its reader. nil gives a cursor for Next. Close it.
+func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
+	c := &Cursor{after: after, wake: wake}
+	if wake == nil {
+		c.woken = make(chan struct{}, 1)
+		c.wake = func() {
+			select {
+			case c.woken <- struct{}{}:
+			default: // it has a wake-up waiting already
+			}
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w := h.builds[buildID]
-	if w == nil {
-		w = &watched{cursors: make(map[*Cursor]struct{})}
-		h.builds[buildID] = w
+	f := h.feeds[buildID]
+	if f == nil {
+		f = &feed{hub: h, buildID: buildID, cursors: make(map[*Cursor]struct{}), reads: make(map[int64]*read)}
+		h.feeds[buildID] = f
 	}
-	w.cursors[c] = struct{}{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cursors[c] = struct{}{}
+	c.feed = f
 	return c
 }
 
-// Wake tells the build's cursors that its log reaches lastEventID. It never blocks.
-func (h *Hub) Wake(buildID string, lastEventID int64) {
+func (h *Hub) leave(c *Cursor) {
+	f := c.feed
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	w := h.builds[buildID]
-	if w == nil || lastEventID <= w.lastEventID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.cursors, c)
+	if len(f.cursors) > 0 || f.closed {
 		return
 	}
-	w.lastEventID = lastEventID
-	for c := range w.cursors {
-		select {
-		case c.wake <- struct{}{}:
-		default: // it has a wake-up waiting already
-		}
+	f.closed = true
+	f.dropTail()
+	if f.later != nil {
+		f.later.Stop()
+	}
+	delete(h.feeds, f.buildID)
+}
+
+func (h *Hub) feed(buildID string) *feed {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.feeds[buildID]
+}
+
+// Committed tells the build's cursors what has been stored. It is called after
+// the commit, in the order of the commits, and never waits for a reader.
+func (h *Hub) Committed(buildID string, events []buildcast.Event, status buildcast.Status) {
+	if f := h.feed(buildID); f != nil {
+		f.committed(events, status)
 	}
 }
 
-// Run is the backstop for lost hints. It returns when ctx ends.
+// Wake is the hint that the build's log reaches lastEventID; it may be wrong.
+func (h *Hub) Wake(buildID string, lastEventID int64) {
+	if f := h.feed(buildID); f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.reach(lastEventID)
+	}
+}
+
+// Run wakes cursors, and is the backstop for lost hints. It returns when ctx ends.
 func (h *Hub) Run(ctx context.Context) error {
-	tick := time.NewTicker(backstop)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() { h.wakes.run(ctx) })
+	}
+	tick := time.NewTicker(h.backstop)
 	defer tick.Stop()
 	for {
 		select {
@@ -101,7 +165,7 @@ func (h *Hub) Run(ctx context.Context) error {
 }
 
 func (h *Hub) poll(ctx context.Context) {
-	ids := h.watchedIDs()
+	ids := h.watched()
 	if len(ids) == 0 {
 		return
 	}
@@ -114,54 +178,12 @@ func (h *Hub) poll(ctx context.Context) {
 	}
 }
 
-func (h *Hub) watchedIDs() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	ids := make([]string, 0, len(h.builds))
-	for id := range h.builds {
+func (h *Hub) watched() []string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	ids := make([]string, 0, len(h.feeds))
+	for id := range h.feeds {
 		ids = append(ids, id)
 	}
 	return ids
 }
-
-func (h *Hub) drop(c *Cursor) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if w := h.builds[c.buildID]; w != nil {
-		delete(w.cursors, c)
-		if len(w.cursors) == 0 {
-			delete(h.builds, c.buildID)
-		}
-	}
-}
-
-// Cursor is a place in one build's log. It belongs to one goroutine.
-type Cursor struct {
-	hub     *Hub
-	buildID string
-	after   int64
-	wake    chan struct{} // capacity 1
-}
-
-// Next waits until there are events after the cursor, gives them and moves past
-// them. It gives the store's error where reading fails; the cursor then stays.
-func (c *Cursor) Next(ctx context.Context) ([]buildcast.Event, error) {
-	for {
-		events, err := c.hub.source.ReadEvents(ctx, c.buildID, c.after, batchEvents, batchBytes)
-		if err != nil {
-			return nil, err
-		}
-		if len(events) > 0 {
-			c.after = events[len(events)-1].ID
-			return events, nil
-		}
-		select {
-		case <-c.wake:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// Close ends the watch.
-func (c *Cursor) Close() { c.hub.drop(c) }

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -42,12 +43,6 @@ type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 }
 
-// Cursor waits for the events of one build; see live.Cursor.
-type Cursor interface {
-	Next(ctx context.Context) ([]buildcast.Event, error)
-	Close()
-}
-
 // Target is where a build's output goes. Doing it again for the same build must
 // be safe. An *buildcast.Error is told to people as it is.
 type Target interface {
@@ -61,8 +56,8 @@ type Config struct {
 	Log     Log
 	Builds  Builds
 	Leases  store.Leases
-	Watch   func(buildID string, after int64) Cursor
-	Targets map[string]Target // by name; "none" needs none
+	Watch   func(buildID string, after int64, wake func()) *live.Cursor // see live.Hub
+	Targets map[string]Target                                           // by name; "none" needs none
 
 	// Label makes a build id a directory name. Nil: the id itself, which is
 	// enough only where names of files know upper and lower case.

@@ -151,7 +151,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.store = &faultyStore{Store: db}
 	r.hub = live.NewHub(r.store)
-	r.log = eventlog.New(r.store, r.hub.Wake, quiet)
+	r.log = eventlog.New(r.store, r.hub.Committed, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = r.log.Run(ctx) })
@@ -170,7 +170,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) pipeline(owner string, change ...func(*Config)) *Pipeline {
 	cfg := Config{
 		Owner: owner, Dir: filepath.Join(r.dir, owner), Log: r.log, Builds: r.store, Leases: r.store,
-		Watch:   func(id string, after int64) Cursor { return r.hub.Watch(id, after) },
+		Watch:   r.hub.Watch,
 		Targets: map[string]Target{buildcast.DeployLocal: r.target}, Logger: quiet,
 	}
 	for _, c := range change {
@@ -249,16 +249,17 @@ func (r *rig) await(id string, is func(*buildcast.Event) bool) buildcast.Event {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	cursor := r.hub.Watch(id, 0)
+	cursor := r.hub.Watch(id, 0, nil)
 	defer cursor.Close()
 	for {
-		events, err := cursor.Next(ctx)
+		batch, err := cursor.Next(ctx)
 		if ctx.Err() != nil {
 			r.t.Fatalf("the event does not come; there are\n%s", lines(r.events(id)))
 		}
 		if err != nil {
 			continue // the test has taken the store away
 		}
+		events := slices.Clone(batch.Events) // the batch is other readers' too
 		for i := range events {
 			if is(&events[i]) {
 				return events[i]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -154,13 +155,13 @@ func (r *run) renew(life context.Context) {
 // watch ends the run when the log says that the build is over, whoever said so:
 // a cancel may come in at any node.
 func (r *run) watch(life context.Context) {
-	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID)
+	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID, nil)
 	defer cursor.Close()
 	status := r.past.status
 	for {
-		var events []buildcast.Event
+		var batch *live.Batch
 		err := insist(life, func(context.Context) (err error) {
-			events, err = cursor.Next(life) // without insist's timeout: it may wait for long
+			batch, err = cursor.Next(life) // without insist's timeout: it may wait for long
 			return err
 		})
 		if life.Err() != nil {
@@ -171,8 +172,8 @@ func (r *run) watch(life context.Context) {
 			r.stop(err)
 			return
 		}
-		for i := range events {
-			e := events[i] // a copy: the batch may be another reader's too
+		for i := range batch.Events {
+			e := batch.Events[i] // a copy: the batch may be another reader's too
 			if status.Apply(&e); status.Phase.Terminal() {
 				r.stop(errOver)
 				return

@@ -11,7 +11,7 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
 		Log: s.log, Builds: s.store, Leases: s.store,
-		Watch:     func(id string, after int64) pipeline.Cursor { return s.hub.Watch(id, after) },
+		Watch:     s.hub.Watch,
 		Targets:   map[string]pipeline.Target{buildcast.DeployLocal: s.previews},
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	})

@@ -27,6 +27,7 @@ func (s *Server) Run(ctx context.Context) error {
 	infoErr := s.dir.writeInfo(s.info())
 	intake := s.newStage(parts, "requests")
 	intake.run("the API", s.api.run(s.config.DrainTimeout))
+	intake.run("the sockets", s.sockets.Run)
 	intake.run("the preview server", s.preview.run(s.config.DrainTimeout))
 
 	if infoErr == nil {

@@ -23,11 +23,15 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/auth"
 	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/dashboard"
 	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/engineio"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/socketio"
+	"github.com/buildcast/buildcast/internal/sockets"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
@@ -62,6 +66,7 @@ type Server struct {
 	hub      *live.Hub
 	previews *local.Target
 	pipeline *pipeline.Pipeline
+	sockets  *sockets.Server
 
 	api, preview httpServer
 	// stopping ends when the drain begins.
@@ -102,21 +107,35 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 // wire makes the parts. None of them does anything before Run.
 func (s *Server) wire(guard *auth.Guard, version string) {
 	s.hub = live.NewHub(s.store)
-	s.log = eventlog.New(s.store, s.hub.Wake, s.logger)
+	s.log = eventlog.New(s.store, s.hub.Committed, s.logger)
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
 	})
 	s.pipeline = s.newPipeline()
 	handler := httpapi.New(httpapi.Config{
 		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
-		Watch:    func(id string, after int64) httpapi.Cursor { return s.hub.Watch(id, after) },
+		Watch:    s.hub.Watch,
 		Ready:    func() error { return s.stopping.Err() },
 		Stopping: s.stopping,
 		Created:  func(string) { s.pipeline.Kick() },
 		Deleted:  s.deleted,
 		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
 	})
-	s.api.Server = s.newHTTP(handler)
+	s.sockets = sockets.New(s.hub, socketio.Config{Config: engineio.Config{Origins: s.config.AllowOrigins, Logger: s.logger}})
+	root := http.NewServeMux()
+	root.Handle("/", handler)
+	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})
+	for _, route := range dashboard.Routes() {
+		root.Handle(route, pages)
+	}
+	root.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
+		if err := guard.CheckHost(r); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		s.sockets.ServeHTTP(w, r)
+	})
+	s.api.Server = s.newHTTP(root)
 	s.preview.Server = s.newHTTP(s.previews.Handler())
 }
 

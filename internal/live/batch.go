@@ -1,0 +1,93 @@
+package live
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Batch is a run of consecutive events of one build: at least one. It is shared
+// by every cursor that stood at the same id and must not be changed. Each of its
+// forms is encoded when it is first asked for, once for all readers.
+type Batch struct {
+	BuildID string
+	Events  []buildcast.Event
+	// Status is the build's, at the batch's last event or later.
+	Status buildcast.Status
+
+	made time.Time
+	size int // about the bytes of the events as JSON
+	sse  struct {
+		sync.Once
+		b []byte
+	}
+	frame struct {
+		sync.Once
+		v any
+	}
+}
+
+func newBatch(buildID string, events []buildcast.Event, status buildcast.Status) *Batch {
+	b := &Batch{BuildID: buildID, Events: events, Status: status, made: time.Now()}
+	for i := range events {
+		b.size += eventSize(&events[i])
+	}
+	return b
+}
+
+// First is the id of the batch's first event.
+func (b *Batch) First() int64 { return b.Events[0].ID }
+
+// Last is the id of the batch's last event: the cursor of a reader that has it.
+func (b *Batch) Last() int64 { return b.Events[len(b.Events)-1].ID }
+
+// Ended reports whether the build is finished and nothing is stored after this batch.
+func (b *Batch) Ended() bool {
+	return b.Status.Phase.Terminal() && b.Last() >= b.Status.LastEventID
+}
+
+// Size is about how many bytes the events take up as JSON.
+func (b *Batch) Size() int { return b.size }
+
+// AppendJSON appends the events as a JSON array.
+func (b *Batch) AppendJSON(out []byte) []byte {
+	out = append(out, '[')
+	for i := range b.Events {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = b.Events[i].AppendJSON(out)
+	}
+	return append(out, ']')
+}
+
+// SSE is the events as server-sent events: one id and data block each. event: is
+// left out, so that onmessage sees all of them.
+func (b *Batch) SSE() []byte {
+	b.sse.Do(func() {
+		out := make([]byte, 0, b.size+24*len(b.Events))
+		for i := range b.Events {
+			e := &b.Events[i]
+			out = append(out, "id: "...)
+			out = strconv.AppendInt(out, e.ID, 10)
+			out = append(out, "\ndata: "...)
+			out = e.AppendJSON(out)
+			out = append(out, "\n\n"...)
+		}
+		b.sse.b = out
+	})
+	return b.sse.b
+}
+
+// Frame is what encode made of the batch when it was first called: a form that
+// this package knows nothing of, such as a Socket.IO packet. All callers must
+// pass the same encode.
+func (b *Batch) Frame(encode func(*Batch) any) any {
+	b.frame.Do(func() { b.frame.v = encode(b) })
+	return b.frame.v
+}
+
+// eventSize is about what an event takes up, encoded once.
+func eventSize(e *buildcast.Event) int { return len(e.Data) + 160 }

@@ -1,0 +1,335 @@
+package live
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// feed is one watched build: the newest part of its log in memory, the batches
+// made of it lately, and the cursors to wake.
+type feed struct {
+	hub     *Hub
+	buildID string
+
+	loading sync.Mutex // held while the status is asked of the store; taken before mu
+
+	mu      sync.Mutex
+	cursors map[*Cursor]struct{}
+	closed  bool // the last cursor has left; a new watch needs a new feed
+
+	// tail is the end of the log, without gaps; its last event is the newest
+	// that this process stored. Slices of it are handed out: it is only ever
+	// appended to or replaced.
+	tail      []buildcast.Event
+	tailBytes int
+
+	last   int64            // the highest id known to be stored
+	status buildcast.Status // the newest known; LastEventID says up to where
+	loaded bool             // last and status have been asked of the store at least once
+
+	recent []*Batch // the newest last
+	reads  map[int64]*read
+
+	woken time.Time   // when the cursors were last woken
+	due   bool        // they are about to be woken again
+	later *time.Timer // at the end of the interval; nil: at once
+}
+
+// read is one read of the store that every cursor at the same id waits for.
+type read struct {
+	done  chan struct{} // closed when the rest is set
+	batch *Batch        // nil: there was nothing
+	err   error
+}
+
+// committed takes over what an append stored. It never blocks on a reader.
+func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range events {
+		e := &events[i]
+		switch end := f.tailEnd(); {
+		case e.ID == end+1 && len(f.tail) > 0:
+			f.tail = append(f.tail, *e)
+		case e.ID > end: // the first, or another process stored what lies between
+			f.dropTail()
+			f.tail = append(f.tail, *e)
+		default: // a repeated key gave an event that is known already
+			continue
+		}
+		// The data may be part of a whole request's memory.
+		f.tail[len(f.tail)-1].Data = bytes.Clone(e.Data)
+		f.grow(eventSize(e))
+	}
+	f.trim()
+	if status.LastEventID >= f.status.LastEventID {
+		f.status = status
+	}
+	f.last = max(f.last, status.LastEventID)
+	f.wakeSoon(frameInterval - time.Since(f.woken)) // whatever a hint said before
+}
+
+// reach notes that the log goes up to last, or is said to, and sees to it that
+// the cursors behind are woken.
+func (f *feed) reach(last int64) {
+	if last > f.last {
+		f.last = last
+		f.wakeSoon(frameInterval - time.Since(f.woken))
+	}
+}
+
+// wakeSoon has the cursors woken after a while, or now where there is none to
+// wait: the first event of a quiet build goes out at once, and what comes within
+// the interval after it travels together. The hub's workers do it: neither the
+// log's writer nor a lock waits while thousands of sockets are written to.
+func (f *feed) wakeSoon(wait time.Duration) {
+	switch {
+	case f.due || f.closed: // they will be woken
+	case wait > 0:
+		f.due = true
+		f.later = time.AfterFunc(wait, func() { f.hub.wakes.push(f) })
+	default:
+		f.due = true
+		f.hub.wakes.push(f)
+	}
+}
+
+// wakeAll wakes the cursors that are behind. It is called without the lock.
+func (f *feed) wakeAll() {
+	f.mu.Lock()
+	f.due, f.later = false, nil
+	behind := make([]*Cursor, 0, len(f.cursors))
+	for c := range f.cursors {
+		if c.after < f.last {
+			behind = append(behind, c)
+		}
+	}
+	if len(behind) > 0 {
+		f.woken = time.Now()
+	}
+	f.mu.Unlock()
+	for _, c := range behind {
+		c.wake()
+	}
+}
+
+// ready gives the batch after the cursor from memory and moves the cursor past
+// it. It gives nil where there is none now: nothing is stored after the cursor
+// yet, or it has had a frame within the interval. Where the store must be asked,
+// stored is true.
+func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
+	if f.loaded && c.after >= f.last {
+		return nil, false
+	}
+	now := time.Now()
+	if wait := frameInterval - now.Sub(c.framed); wait > 0 {
+		f.wakeSoon(wait)
+		return nil, false
+	}
+	if b = f.inMemory(c.after, now); b == nil {
+		return nil, true
+	}
+	f.give(c, b, now)
+	return b, false
+}
+
+// give moves the cursor past the batch.
+func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
+	c.after = b.Last()
+	if c.framed = now; f.woken.After(now.Add(-frameInterval)) {
+		c.framed = f.woken // in step with the others, to share their next batch
+	}
+	if c.after < f.last {
+		f.wakeSoon(frameInterval - now.Sub(c.framed))
+	}
+}
+
+// take is ready, and asks the store for what memory does not hold: once for all
+// cursors that stand at the same id.
+func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, stored := f.ready(c)
+	if b != nil || !stored {
+		return b, nil
+	}
+	b, err := f.fromStore(ctx, c.after)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	if b.First() != c.after+1 {
+		return nil, fmt.Errorf("build %s: the store gave event %d after %d", b.BuildID, b.First(), c.after) // never hand on a gap
+	}
+	f.give(c, b, time.Now())
+	return b, nil
+}
+
+// fromStore reads the batch after an id, or waits for the read of another cursor
+// at the same id. It is called with the lock held, and lets go of it meanwhile.
+func (f *feed) fromStore(ctx context.Context, after int64) (*Batch, error) {
+	if r := f.reads[after]; r != nil {
+		f.mu.Unlock()
+		defer f.mu.Lock()
+		select {
+		case <-r.done:
+			return r.batch, r.err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	r := &read{done: make(chan struct{})}
+	f.reads[after] = r
+	f.mu.Unlock()
+	// Others wait for this read: it does not end with the first one's context.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	defer cancel()
+	events, status, err := f.read(ctx, after)
+	f.mu.Lock()
+	delete(f.reads, after)
+	switch r.err = err; {
+	case err != nil:
+	case len(events) > 0:
+		r.batch = f.remember(newBatch(f.buildID, events, status))
+	default:
+		// A hint was wrong, or the log has grown since the read.
+		if f.last = max(f.tailEnd(), f.status.LastEventID); f.last > after {
+			f.wakeSoon(frameInterval)
+		}
+	}
+	close(r.done)
+	return r.batch, r.err
+}
+
+// inMemory finds or makes the batch after an id from what is in memory. A batch
+// that others have had is given again while it is new, where nothing comes after
+// it, and where the tail goes on after it but does not reach back to its start.
+// Otherwise it would be one of the small frames of a while ago, and a reader that
+// has just come would get all of them, one by one.
+func (f *feed) inMemory(after int64, now time.Time) *Batch {
+	begin, end := int64(math.MaxInt64), f.tailEnd()
+	if len(f.tail) > 0 {
+		begin = f.tail[0].ID
+	}
+	for i := len(f.recent) - 1; i >= 0; i-- {
+		b := f.recent[i]
+		if b.First() == after+1 && (now.Sub(b.made) < frameInterval || b.Last() >= f.last || b.First() < begin && b.Last()+1 >= begin) {
+			return b
+		}
+	}
+	if after+1 < begin || after >= end || end > f.status.LastEventID {
+		return nil
+	}
+	return f.remember(newBatch(f.buildID, cut(f.tail[after+1-begin:]), f.status))
+}
+
+// cut bounds a batch.
+func cut(events []buildcast.Event) []buildcast.Event {
+	size := 0
+	for i := range events {
+		if size += eventSize(&events[i]); i > 0 && (i == batchEvents || size > batchBytes) {
+			return events[:i:i]
+		}
+	}
+	return events[:len(events):len(events)]
+}
+
+// read asks the store for the events after an id, and for the status where the
+// known one is older than they are.
+func (f *feed) read(ctx context.Context, after int64) ([]buildcast.Event, buildcast.Status, error) {
+	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, batchEvents, batchBytes)
+	if err != nil {
+		return nil, buildcast.Status{}, err
+	}
+	upTo := after
+	if len(events) > 0 {
+		upTo = events[len(events)-1].ID
+	}
+	status, err := f.statusAt(ctx, upTo)
+	return events, status, err
+}
+
+// statusAt gives the build's status, asking the store once where the known one
+// is older than the id. An unknown build has that of one without events.
+func (f *feed) statusAt(ctx context.Context, id int64) (buildcast.Status, error) {
+	f.loading.Lock() // one at a time: the others then find it known
+	defer f.loading.Unlock()
+	f.mu.Lock()
+	status, loaded := f.status, f.loaded
+	f.mu.Unlock()
+	if loaded && status.LastEventID >= id {
+		return status, nil
+	}
+	found, err := f.hub.source.Statuses(ctx, []string{f.buildID})
+	if err != nil {
+		return status, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loaded = true
+	if s, ok := found[f.buildID]; !ok && f.status.BuildID == "" {
+		f.status = buildcast.NewStatus(f.buildID, "", buildcast.Time{})
+	} else if ok && s.LastEventID >= f.status.LastEventID {
+		f.status = s
+	}
+	f.reach(f.status.LastEventID)
+	return f.status, nil
+}
+
+func (f *feed) tailEnd() int64 {
+	if len(f.tail) == 0 {
+		return 0
+	}
+	return f.tail[len(f.tail)-1].ID
+}
+
+// grow counts bytes of the tail, here and in the whole hub.
+func (f *feed) grow(n int) {
+	f.tailBytes += n
+	f.hub.tailBytes.Add(int64(n))
+}
+
+func (f *feed) dropTail() {
+	f.grow(-f.tailBytes)
+	f.tail = nil
+}
+
+// trim keeps the tail within its bound: the older half goes, in a new slice, so
+// that what was handed out stays as it is and the old memory is let go. With
+// all tails together over the hub's bound there is none: the store is read.
+func (f *feed) trim() {
+	if f.hub.tailBytes.Load() > hubTailBytes {
+		f.dropTail()
+		return
+	}
+	if f.tailBytes <= feedTailBytes {
+		return
+	}
+	size, i := 0, len(f.tail)
+	for i > 1 && size < feedTailBytes/2 {
+		i--
+		size += eventSize(&f.tail[i])
+	}
+	f.tail = append(make([]buildcast.Event, 0, 2*(len(f.tail)-i)), f.tail[i:]...)
+	f.grow(size - f.tailBytes)
+}
+
+// remember shares the batch with cursors that come to the same id shortly. The
+// two newest are kept whatever their size: those at the end of the log need them.
+func (f *feed) remember(b *Batch) *Batch {
+	f.recent = append(f.recent, b)
+	size := 0
+	for i := len(f.recent) - 1; i >= 0; i-- {
+		size += f.recent[i].size
+		if kept := len(f.recent) - i; kept > 2 && (size > recentBytes || kept > recentBatches) {
+			f.recent = append([]*Batch(nil), f.recent[i+1:]...)
+			break
+		}
+	}
+	return b
+}

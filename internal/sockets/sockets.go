@@ -1,0 +1,212 @@
+// Package sockets shows builds over Socket.IO: subscribe, update, unsubscribe.
+//
+//	socket.emit("subscribe", {buildId, lastEventId}, ({lastEventId, status, error}) => …)
+//	socket.on("update", ({buildId, events, lastEventId, status}) => …)
+//
+// A subscription is a cursor. Its socket asks for the next frame when the client
+// can take one, so there is no queue here; cursors at the same id share the frame.
+package sockets
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/socketio"
+)
+
+const (
+	// maxBuilds is how many builds one socket may watch.
+	maxBuilds = 100
+
+	// retryEvery is the pause after the store could not be read.
+	retryEvery = time.Second
+
+	// statusTimeout bounds the answer to a subscribe.
+	statusTimeout = 10 * time.Second
+)
+
+// Hub gives cursors; see live.Hub.
+type Hub interface {
+	Watch(buildID string, after int64, wake func()) *live.Cursor
+}
+
+// Server serves /socket.io/. Run must be running.
+type Server struct {
+	*socketio.Server
+	hub   Hub
+	reads sync.WaitGroup // of the store, begun by subscriptions
+}
+
+// New makes a server over the hub.
+func New(hub Hub, config socketio.Config) *Server {
+	s := &Server{hub: hub}
+	s.Server = socketio.NewServer(config, map[string]socketio.Namespace{"/": {
+		Connect:    func(socket *socketio.Socket, auth json.RawMessage) { socket.Data = newClient(socket, auth) },
+		Disconnect: func(socket *socketio.Socket, _ socketio.Reason) { clientOf(socket).close() },
+		Events: map[string]func(*socketio.Socket, *socketio.Event){
+			"subscribe":   s.subscribe,
+			"unsubscribe": s.unsubscribe,
+		},
+	}})
+	return s
+}
+
+// Run serves until ctx ends and returns when all it started has ended.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.reads.Wait()
+	return s.Server.Run(ctx)
+}
+
+// client is one socket: its subscriptions by build.
+type client struct {
+	socket *socketio.Socket
+	// lastEventID is where a subscription begins that does not say so itself.
+	lastEventID *int64
+
+	mu            sync.Mutex
+	subscriptions map[string]*subscription
+	closed        bool
+}
+
+func newClient(socket *socketio.Socket, auth json.RawMessage) *client {
+	c := &client{socket: socket, subscriptions: make(map[string]*subscription, 1)}
+	var said struct {
+		LastEventID *int64 `json:"lastEventId"`
+	}
+	if json.Unmarshal(auth, &said) == nil && said.LastEventID != nil {
+		c.lastEventID = said.LastEventID
+	} else if n, err := strconv.ParseInt(socket.Handshake().Query().Get("lastEventId"), 10, 64); err == nil {
+		c.lastEventID = &n
+	}
+	return c
+}
+
+func clientOf(socket *socketio.Socket) *client { return socket.Data.(*client) }
+
+func (c *client) close() {
+	c.mu.Lock()
+	all := c.subscriptions
+	c.subscriptions, c.closed = nil, true
+	c.mu.Unlock()
+	for _, sub := range all {
+		sub.close()
+	}
+}
+
+// replace makes sub the client's subscription of its build.
+func (c *client) replace(buildID string, sub *subscription) error {
+	c.mu.Lock()
+	old := c.subscriptions[buildID]
+	switch {
+	case c.closed:
+		c.mu.Unlock()
+		return buildcast.Errorf(buildcast.InvalidArgument, "the socket is closed")
+	case old == nil && len(c.subscriptions) >= maxBuilds:
+		c.mu.Unlock()
+		return buildcast.Errorf(buildcast.TooLarge, "this socket watches %d builds already: unsubscribe from one, or open another socket", maxBuilds).At("buildId")
+	}
+	c.subscriptions[buildID] = sub
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	return nil
+}
+
+// request is the argument of subscribe and unsubscribe.
+type request struct {
+	BuildID     string `json:"buildId"`
+	LastEventID *int64 `json:"lastEventId"`
+}
+
+func readRequest(e *socketio.Event) (request, error) {
+	var r request
+	if err := e.Bind(0, &r); err != nil {
+		return r, buildcast.Errorf(buildcast.InvalidArgument, "send an object with a buildId and, where you have seen events, the lastEventId, a number")
+	}
+	if r.LastEventID != nil && *r.LastEventID < 0 {
+		return r, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId is %d: use 0 or the id of the last event you have seen", *r.LastEventID).At("lastEventId")
+	}
+	return r, buildcast.ValidateBuildID(r.BuildID)
+}
+
+// subscribe registers the cursor, answers with where the build stands, and only
+// then lets events go out: first what was missed, then what comes.
+func (s *Server) subscribe(socket *socketio.Socket, e *socketio.Event) {
+	r, err := readRequest(e)
+	if err != nil {
+		refuse(socket, e, r.BuildID, err)
+		return
+	}
+	c := clientOf(socket)
+	after := int64(0)
+	switch {
+	case r.LastEventID != nil:
+		after = *r.LastEventID
+	case c.lastEventID != nil:
+		after = *c.lastEventID
+	}
+	sub := s.newSubscription(socket, r.BuildID, after)
+	ctx, cancel := context.WithTimeout(socket.Context(), statusTimeout)
+	defer cancel()
+	status, err := sub.cursor.Status(ctx)
+	if err == nil {
+		err = c.replace(r.BuildID, sub)
+	}
+	if err != nil {
+		sub.close()
+		refuse(socket, e, r.BuildID, err)
+		return
+	}
+	_ = e.Ack(subscribed{status.LastEventID, status}) // a socket that cannot take it is closed
+	sub.start()
+}
+
+// subscribed acknowledges a subscribe.
+type subscribed struct {
+	LastEventID int64            `json:"lastEventId"` // of the build's log
+	Status      buildcast.Status `json:"status"`
+}
+
+func (s *Server) unsubscribe(socket *socketio.Socket, e *socketio.Event) {
+	r, err := readRequest(e)
+	if err != nil {
+		refuse(socket, e, r.BuildID, err)
+		return
+	}
+	c := clientOf(socket)
+	c.mu.Lock()
+	sub := c.subscriptions[r.BuildID]
+	delete(c.subscriptions, r.BuildID)
+	c.mu.Unlock()
+	if sub != nil {
+		sub.close()
+	}
+	_ = e.Ack(struct{}{})
+}
+
+// refusal tells a client why; to one that wants no acknowledgement as subscribe_error.
+type refusal struct {
+	BuildID string `json:"buildId,omitempty"`
+	Error   struct {
+		Code    buildcast.Code `json:"code"`
+		Message string         `json:"message"`
+		Field   string         `json:"field,omitempty"`
+	} `json:"error"`
+}
+
+func refuse(socket *socketio.Socket, e *socketio.Event, buildID string, err error) {
+	var r refusal
+	r.BuildID = buildID
+	r.Error.Code, r.Error.Message, r.Error.Field = buildcast.Describe(err)
+	if e.WantsAck() {
+		_ = e.Ack(r)
+		return
+	}
+	_ = socket.Emit("subscribe_error", r)
+}

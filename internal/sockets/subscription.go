@@ -1,0 +1,102 @@
+package sockets
+
+import (
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/socketio"
+)
+
+// subscription is one socket's cursor on one build. It is the source of the
+// socket's frames.
+type subscription struct {
+	server *Server
+	socket *socketio.Socket
+	cursor *live.Cursor
+	stream *socketio.Stream
+
+	mu      sync.Mutex
+	started bool
+	closed  bool
+	reading bool        // the store is asked for the next batch
+	read    *live.Batch // what it gave
+}
+
+func (s *Server) newSubscription(socket *socketio.Socket, buildID string, after int64) *subscription {
+	sub := &subscription{server: s, socket: socket}
+	sub.stream = socket.Stream(sub)
+	sub.cursor = s.hub.Watch(buildID, after, sub.stream.Wake)
+	return sub
+}
+
+// start lets events go out: before it, the socket asks in vain.
+func (sub *subscription) start() {
+	sub.mu.Lock()
+	sub.started = true
+	sub.mu.Unlock()
+	sub.stream.Wake()
+}
+
+// Next implements socketio.Source. It never waits: a batch that is not in memory
+// is read elsewhere, and the stream is woken when it is there.
+func (sub *subscription) Next() *socketio.Frame {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if !sub.started || sub.closed || sub.reading {
+		return nil
+	}
+	b, stored := sub.read, false
+	if sub.read = nil; b == nil {
+		b, stored = sub.cursor.Ready()
+	}
+	if stored {
+		sub.reading = true
+		sub.server.reads.Go(sub.readStore)
+	}
+	if b == nil {
+		return nil
+	}
+	return b.Frame(update).(*socketio.Frame)
+}
+
+func (sub *subscription) readStore() {
+	b, err := sub.cursor.Take(sub.socket.Context())
+	sub.mu.Lock()
+	sub.reading, sub.read = false, b
+	sub.mu.Unlock()
+	if err != nil {
+		time.AfterFunc(retryEvery, sub.stream.Wake) // the store is away; the socket waits
+		return
+	}
+	sub.stream.Wake()
+}
+
+func (sub *subscription) close() {
+	sub.mu.Lock()
+	sub.closed = true
+	sub.mu.Unlock()
+	sub.stream.Close()
+	sub.cursor.Close()
+}
+
+// update encodes a batch as the packet that every socket gets: what a poll
+// would have answered, and the status.
+func update(b *live.Batch) any {
+	arg := make([]byte, 0, b.Size()+600)
+	arg = append(arg, `{"buildId":"`...)
+	arg = append(arg, b.BuildID...)
+	arg = append(arg, `","events":`...)
+	arg = b.AppendJSON(arg)
+	arg = append(arg, `,"lastEventId":`...)
+	arg = strconv.AppendInt(arg, b.Last(), 10)
+	arg = append(arg, `,"status":`...)
+	status, err := json.Marshal(&b.Status)
+	if err != nil {
+		status = []byte("null") // a status is strings and numbers: it cannot fail
+	}
+	arg = append(append(arg, status...), '}')
+	return socketio.NewFrame("/", "update", arg)
+}
