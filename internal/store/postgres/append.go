@@ -42,8 +42,6 @@ const (
 
 // AppendEvents implements store.Events.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
 	appended := make([]store.Appended, len(appends))
 	left, err := s.appendKnown(ctx, appends, appended)
 	if err != nil || len(left) == 0 {
@@ -69,6 +67,8 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 
 // appendLocked appends in a transaction that locks the rows first.
 func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
+	s.order.RLock()
+	defer s.order.RUnlock()
 	for n := 1; ; n++ {
 		appended, err := s.appendOnce(ctx, appends)
 		if err == nil || n == attempts || !again(err) {

@@ -13,19 +13,16 @@ import (
 )
 
 // knownSQL appends to builds whose rows are known from the append before: one
-// statement, one round trip. It passes over a build whose row has changed
-// meanwhile (last_event_id), whose lease has moved on (lease_generation) or that
-// was deleted and made again (created_at), and returns the others.
-//
-// It locks the rows in id order first (l): an UPDATE alone takes them in any
-// order, and two processes that append to the same builds would deadlock.
+// statement, one round trip, and each row is written once instead of locked and
+// then written. It passes over a build whose row has changed meanwhile
+// (last_event_id), whose lease has moved on (lease_generation) or that was
+// deleted and made again (created_at), and returns the others.
 const knownSQL = `
-	WITH l AS MATERIALIZED (SELECT id FROM builds WHERE id = ANY($2::text[]) ORDER BY id FOR UPDATE),
-	b AS (
+	WITH b AS (
 		UPDATE builds SET last_event_id = n.last_event_id, status = n.status::jsonb, updated_at = $1, finished_at = n.finished_at
-		FROM l JOIN unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[])
-			AS n (id, expected, generation, created_at, last_event_id, status, finished_at) ON n.id = l.id
-		WHERE builds.id = l.id AND builds.last_event_id = n.expected
+		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[])
+			AS n (id, expected, generation, created_at, last_event_id, status, finished_at)
+		WHERE builds.id = n.id AND builds.last_event_id = n.expected
 			AND builds.lease_generation = n.generation AND builds.created_at = n.created_at
 		RETURNING builds.id),
 	e AS (
@@ -41,7 +38,8 @@ const (
 	maxKnown = 4096
 
 	// sharedFor is how long a build is left to the other path once another
-	// process has been seen to append to it: a wrong guess costs a round trip.
+	// process has been seen to append to it. That path locks rows in id order;
+	// an UPDATE in any order, by two processes on the same builds, would deadlock.
 	sharedFor = 10 * time.Second
 )
 
@@ -129,6 +127,12 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if len(known) == 0 {
 		return left, nil
 	}
+	if len(rows) > 1 {
+		if !s.order.TryLock() {
+			return everyIndex(appends), nil
+		}
+		defer s.order.Unlock()
+	}
 	now := buildcast.Now()
 	n := newGuesses(rows)
 	a := store.Assign(known, rows, map[store.EventKey]buildcast.Event{}, now)
@@ -136,12 +140,12 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if err != nil {
 		return nil, err
 	}
-	written := map[string]*store.Row{}
+	stored := map[string]*store.Row{}
 	found, err := s.pool.Query(ctx, knownSQL, args...)
 	if err == nil {
 		var id string
 		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
-			written[id] = rows[id]
+			stored[id] = rows[id]
 			return nil
 		})
 	}
@@ -149,22 +153,29 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 		return nil, err
 	}
 	if err != nil {
-		clear(written) // whatever was returned before the error is not stored
+		clear(stored) // whatever was returned before the error is not stored
 	}
-	s.known.put(written)
-	for i := range a.Update {
-		if id := a.Update[i].BuildID; written[id] == nil && err == nil { // passed over
-			s.known.shared(id)
-		}
-	}
+	s.known.put(stored)
 	for j, i := range at {
-		if written[known[j].BuildID] != nil && a.Appended[j].Err == nil {
+		switch id := known[j].BuildID; {
+		case stored[id] != nil && a.Appended[j].Err == nil:
 			appended[i] = a.Appended[j]
-		} else {
+		default:
+			if err == nil && stored[id] == nil {
+				s.known.shared(id)
+			}
 			left = append(left, i)
 		}
 	}
 	return left, nil
+}
+
+func everyIndex(appends []store.Append) []int {
+	all := make([]int, len(appends))
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // guesses are what the rows are thought to hold.
