@@ -52,7 +52,8 @@ func (c *serveCmd) Run(s *session) error {
 
 func (s *session) welcome(srv *server.Server, c *config.Config) {
 	s.note("buildcast %s is ready", version())
-	s.note("  API       %s   (described at %s/docs)", srv.URL(), srv.URL())
+	s.note("  dashboard %s", srv.URL())
+	s.note("  API       %s/docs", srv.URL())
 	s.note("  previews  %s", srv.PreviewURL())
 	s.note("  data      %s", c.Store())
 	if c.Insecure && !config.Loopback(c.Listen) && len(c.APIKeys) == 0 {

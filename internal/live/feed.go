@@ -273,7 +273,7 @@ func (f *feed) statusAt(ctx context.Context, id int64) (buildcast.Status, error)
 	defer f.mu.Unlock()
 	f.loaded = true
 	if s, ok := found[f.buildID]; !ok && f.status.BuildID == "" {
-		f.status = buildcast.NewStatus(f.buildID, "", buildcast.Time{})
+		f.status = buildcast.NewStatus(f.buildID, "", buildcast.Now()) // as if it was made by being watched
 	} else if ok && s.LastEventID >= f.status.LastEventID {
 		f.status = s
 	}
