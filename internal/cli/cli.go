@@ -165,11 +165,21 @@ func explain(err error) string {
 func (s *session) note(format string, args ...any) { fmt.Fprintf(s.stderr, format+"\n", args...) }
 
 // untilInterrupted gives a context that ends at the first Ctrl-C or SIGTERM. The
-// second one kills the process as if it had no handler.
+// second one kills the process as if it had no handler: the handler is gone
+// before the context ends, so before anything that could take long begins.
 func (s *session) untilInterrupted() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(s.ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // configFile is the path of the file with settings.
