@@ -1,6 +1,7 @@
 package buildcast
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -121,6 +122,15 @@ func (e *NewEvent) Validate() error {
 	}
 	if err := validateData(e.Data); err != nil {
 		return Errorf(InvalidArgument, "data %v", err).At("data")
+	}
+	// A line break between tokens would end a server-sent event in mid-data. JSON
+	// has none within strings.
+	if bytes.ContainsAny(e.Data, "\n\r") {
+		var b bytes.Buffer
+		if err := json.Compact(&b, e.Data); err != nil {
+			return Errorf(InvalidArgument, "data is not valid JSON").At("data")
+		}
+		e.Data = b.Bytes()
 	}
 	return nil
 }

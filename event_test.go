@@ -80,6 +80,14 @@ func TestNewEventValidate(t *testing.T) {
 	}
 }
 
+// A line break in data would cut a server-sent event in two.
+func TestDataIsOneLine(t *testing.T) {
+	e := NewEvent{Type: "a", Data: json.RawMessage("{\n\n  \"a\":\r\n [1, \"x\\n y\"]\n}")}
+	if err := e.Validate(); err != nil || string(e.Data) != `{"a":[1,"x\n y"]}` {
+		t.Errorf("%s, %v", e.Data, err)
+	}
+}
+
 func TestTimeText(t *testing.T) {
 	var at Time
 	if err := at.UnmarshalText([]byte("2026-11-23T09:14:31.1239+02:00")); err != nil || at.String() != "2026-11-23T07:14:31.123Z" {
