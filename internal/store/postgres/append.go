@@ -42,6 +42,8 @@ const (
 
 // AppendEvents implements store.Events.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	appended := make([]store.Appended, len(appends))
 	left, err := s.appendKnown(ctx, appends, appended)
 	if err != nil || len(left) == 0 {
@@ -67,8 +69,6 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 
 // appendLocked appends in a transaction that locks the rows first.
 func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
-	s.order.RLock()
-	defer s.order.RUnlock()
 	for n := 1; ; n++ {
 		appended, err := s.appendOnce(ctx, appends)
 		if err == nil || n == attempts || !again(err) {
@@ -109,29 +109,33 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 
 // lock begins the transaction, locks the builds' rows and reads what is stored
 // under the keys, in one round trip where all builds exist.
+//
+// Where one is missing it lets go of the others and begins again with creating
+// them: to create while holding locks would be to lock out of order, and each
+// deadlock of two first appends costs a second. All are asked for in id order, so
+// that creators wait for each other in that order too.
 func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now buildcast.Time) (map[string]*store.Row, map[store.EventKey]buildcast.Event, error) {
-	missing := buildIDs(appends)
+	all := buildIDs(appends)
 	keyIDs, keys := eventKeys(appends)
-	rows := make(map[string]*store.Row, len(missing))
-	keyed := make(map[store.EventKey]buildcast.Event)
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
 	for {
-		b.Queue(lockSQL, missing).Query(collectRows(rows))
+		rows := make(map[string]*store.Row, len(all))
+		keyed := make(map[store.EventKey]buildcast.Event)
+		b.Queue(lockSQL, all).Query(collectRows(rows))
 		if len(keys) > 0 {
-			clear(keyed) // what was read before the lock may be gone
 			b.Queue(keyedSQL, keyIDs, keys).Query(func(found pgx.Rows) error { return collectKeyed(found, keyed) })
 		}
 		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 			return nil, nil, err
 		}
-		// Another process may make the same build now: its row is then locked like
-		// any other. It may even delete it again before that, hence the loop.
-		if missing = toCreate(appends, rows); len(missing) == 0 {
+		// Another process may delete a build as soon as it has been created, hence the loop.
+		if !missing(appends, rows) {
 			return rows, keyed, nil
 		}
-		statuses := make([]string, len(missing))
-		for i, id := range missing {
+		create := creatable(appends)
+		statuses := make([]string, len(create))
+		for i, id := range create {
 			text, err := json.Marshal(buildcast.NewStatus(id, "", now))
 			if err != nil {
 				return nil, nil, err
@@ -139,20 +143,21 @@ func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now build
 			statuses[i] = string(text)
 		}
 		b = pgx.Batch{}
-		b.Queue(createSQL, missing, statuses, now.Std())
+		b.Queue(`ROLLBACK`)
+		b.Queue(`BEGIN`)
+		b.Queue(createSQL, create, statuses, now.Std())
 	}
 }
 
-// toCreate gives the builds that have no row yet, in id order. A fenced append
-// makes none: whoever still runs a build that has been deleted must not bring it back.
-func toCreate(appends []store.Append, rows map[string]*store.Row) []string {
-	var unfenced []store.Append
-	for _, a := range appends {
-		if a.Generation == 0 && rows[a.BuildID] == nil {
-			unfenced = append(unfenced, a)
-		}
-	}
-	return buildIDs(unfenced)
+// missing reports whether a build has yet to be created. A fenced append makes
+// none: whoever still runs a build that has been deleted must not bring it back.
+func missing(appends []store.Append, rows map[string]*store.Row) bool {
+	return slices.ContainsFunc(appends, func(a store.Append) bool { return a.Generation == 0 && rows[a.BuildID] == nil })
+}
+
+// creatable are the builds that may be created, in id order.
+func creatable(appends []store.Append) []string {
+	return buildIDs(slices.DeleteFunc(slices.Clone(appends), func(a store.Append) bool { return a.Generation != 0 }))
 }
 
 func buildIDs(appends []store.Append) []string {

@@ -18,6 +18,8 @@ const buildColumns = `id, project, prompt, plan, deploy, status, created_at`
 
 // CreateBuild implements store.Builds.
 func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	build, plan, err := b.Build(buildcast.Now())
 	if err != nil {
 		return build, false, err
@@ -46,6 +48,8 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 
 // GetBuild implements store.Builds.
 func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	b, err := scanBuild(s.pool.QueryRow(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, store.NoBuild(id)
@@ -55,6 +59,8 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 
 // ListBuilds implements store.Builds.
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	where, args := []string{"true"}, []any{}
 	add := func(condition string, values ...any) {
 		for _, v := range values {
@@ -64,8 +70,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 		where = append(where, condition)
 	}
 	if f.Phase != "" {
-		add(`status->>'status' = ?`, string(f.Phase))
-		add(finished(f.Phase))
+		add(`phase = ?`, string(f.Phase))
 	}
 	if f.Project != "" {
 		add(`project = ?`, f.Project)
@@ -103,16 +108,10 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 	return page, unavailable(err)
 }
 
-// finished is what the phase says about finished_at, which has an index.
-func finished(p buildcast.Phase) string {
-	if p.Terminal() {
-		return `finished_at IS NOT NULL`
-	}
-	return `finished_at IS NULL`
-}
-
 // DeleteBuild implements store.Builds.
 func (s *Store) DeleteBuild(ctx context.Context, id string) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	return unavailable(pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var running bool
 		err := tx.QueryRow(ctx, `SELECT finished_at IS NULL FROM builds WHERE id = $1 FOR UPDATE`, id).Scan(&running)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,6 +31,8 @@ func unavailable(err error) error {
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case !ok && errors.Is(err, context.DeadlineExceeded):
+		return store.Unavailable(err, "the database does not answer")
 	case !ok:
 		return store.Unavailable(redacted(err), "the database cannot be reached")
 	case e.Code[:2] == classData || e.Code[:2] == classConstraint:

@@ -248,7 +248,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(t.Context(), url)
-	if err == nil || !strings.Contains(err.Error(), "schema version 99") || !strings.Contains(err.Error(), "run the newer buildcast") {
+	if err == nil || !strings.Contains(err.Error(), "schema version 99") || !strings.Contains(err.Error(), "run the newer buildcast") || strings.Contains(err.Error(), "URL") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -257,7 +257,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 func TestReadOnlyDatabase(t *testing.T) {
 	url := pgtest.URL(t)
 	open(t, url)
-	c, err := pgxpool.ParseConfig(url)
+	c, err := poolConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,11 +266,14 @@ func TestReadOnlyDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Store{pool: pool}
+	s := &Store{pool: pool, timeout: callTimeout}
 	defer s.Close()
 	w := &writer{build: "b"}
 	if err := w.try(t.Context(), s); buildcast.CodeOf(err) != buildcast.StoreUnavailable {
 		t.Errorf("append: %v", err)
+	}
+	if err := s.Ping(t.Context()); buildcast.CodeOf(err) != buildcast.StoreUnavailable || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("ping: %v", err)
 	}
 	if events, err := s.ReadEvents(t.Context(), "b", 0, 1, 1); err != nil || len(events) != 0 {
 		t.Errorf("read: %v, %v", events, err)

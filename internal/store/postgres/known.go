@@ -12,19 +12,29 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// knownSQL appends to builds whose rows are known from the append before: one
-// statement, one round trip, and each row is written once instead of locked and
-// then written. It passes over a build whose row has changed meanwhile
-// (last_event_id), whose lease has moved on (lease_generation) or that was
-// deleted and made again (created_at), and returns the others.
-const knownSQL = `
-	WITH b AS (
+// The statement that appends to builds whose rows are known from the append
+// before: one round trip. It passes over a build whose row has changed meanwhile
+// (last_event_id), whose lease has moved on (lease_generation) or that was deleted
+// and made again (created_at), and returns the others.
+const (
+	// knownSQL is for one build.
+	knownSQL = `WITH ` + knownUpdate + knownInsert
+
+	// knownManySQL is for several. It locks the rows in id order first: an UPDATE
+	// alone takes them in any order, and two processes that append to the same
+	// builds would deadlock, at a second each time.
+	knownManySQL = `
+	WITH l AS MATERIALIZED (SELECT id FROM builds WHERE id = ANY($2::text[]) ORDER BY id FOR UPDATE),
+	` + knownUpdate + ` AND n.id IN (SELECT id FROM l)` + knownInsert
+
+	knownUpdate = `b AS (
 		UPDATE builds SET last_event_id = n.last_event_id, status = n.status::jsonb, updated_at = $1, finished_at = n.finished_at
 		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[])
 			AS n (id, expected, generation, created_at, last_event_id, status, finished_at)
 		WHERE builds.id = n.id AND builds.last_event_id = n.expected
-			AND builds.lease_generation = n.generation AND builds.created_at = n.created_at
-		RETURNING builds.id),
+			AND builds.lease_generation = n.generation AND builds.created_at = n.created_at`
+
+	knownInsert = ` RETURNING builds.id),
 	e AS (
 		INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
 		SELECT b.id, e.id, e.event_type, e.event_data::jsonb, e.key, e.progress, e.created_at
@@ -32,19 +42,19 @@ const knownSQL = `
 			AS e (build_id, id, event_type, event_data, key, progress, created_at)
 		JOIN b ON b.id = e.build_id)
 	SELECT id FROM b`
+)
 
 const (
 	// maxKnown bounds how many builds' rows are remembered, about 1 KB each.
 	maxKnown = 4096
 
 	// sharedFor is how long a build is left to the other path once another
-	// process has been seen to append to it. That path locks rows in id order;
-	// an UPDATE in any order, by two processes on the same builds, would deadlock.
+	// process has been seen to append to it: a wrong guess costs a round trip.
 	sharedFor = 10 * time.Second
 )
 
 // knownRows are rows as this process left them. They may be out of date: the
-// database finds that out, in knownSQL.
+// database finds that out.
 type knownRows struct {
 	mu   sync.Mutex
 	rows map[string]knownRow
@@ -127,12 +137,6 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if len(known) == 0 {
 		return left, nil
 	}
-	if len(rows) > 1 {
-		if !s.order.TryLock() {
-			return everyIndex(appends), nil
-		}
-		defer s.order.Unlock()
-	}
 	now := buildcast.Now()
 	n := newGuesses(rows)
 	a := store.Assign(known, rows, map[store.EventKey]buildcast.Event{}, now)
@@ -140,12 +144,16 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if err != nil {
 		return nil, err
 	}
-	stored := map[string]*store.Row{}
-	found, err := s.pool.Query(ctx, knownSQL, args...)
+	written := map[string]*store.Row{}
+	statement := knownSQL
+	if len(a.Update) > 1 {
+		statement = knownManySQL
+	}
+	found, err := s.pool.Query(ctx, statement, args...)
 	if err == nil {
 		var id string
 		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
-			stored[id] = rows[id]
+			written[id] = rows[id]
 			return nil
 		})
 	}
@@ -153,29 +161,22 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 		return nil, err
 	}
 	if err != nil {
-		clear(stored) // whatever was returned before the error is not stored
+		clear(written) // whatever was returned before the error is not stored
 	}
-	s.known.put(stored)
+	s.known.put(written)
+	for i := range a.Update {
+		if id := a.Update[i].BuildID; written[id] == nil && err == nil { // passed over
+			s.known.shared(id)
+		}
+	}
 	for j, i := range at {
-		switch id := known[j].BuildID; {
-		case stored[id] != nil && a.Appended[j].Err == nil:
+		if written[known[j].BuildID] != nil && a.Appended[j].Err == nil {
 			appended[i] = a.Appended[j]
-		default:
-			if err == nil && stored[id] == nil {
-				s.known.shared(id)
-			}
+		} else {
 			left = append(left, i)
 		}
 	}
 	return left, nil
-}
-
-func everyIndex(appends []store.Append) []int {
-	all := make([]int, len(appends))
-	for i := range all {
-		all[i] = i
-	}
-	return all
 }
 
 // guesses are what the rows are thought to hold.
@@ -191,7 +192,7 @@ func newGuesses(rows map[string]*store.Row) guesses {
 	return g
 }
 
-// args are those of knownSQL.
+// args are those of the statement.
 func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcast.Time) ([]any, error) {
 	n := len(a.Update)
 	ids, texts := make([]string, n), make([]string, n)

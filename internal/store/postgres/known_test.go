@@ -160,6 +160,16 @@ func TestKnownRowWithAFencedAppendAmongOthers(t *testing.T) {
 	}
 }
 
+// What is refused for its fence says nothing about other processes.
+func TestKnownRowWithFencedAppendsOnly(t *testing.T) {
+	s, _ := two(t)
+	appendTo(t, s, store.Append{BuildID: "b", Events: step("")})
+	if a := appendTo(t, s, store.Append{BuildID: "b", Generation: 7, Events: step("")})[0]; buildcast.CodeOf(a.Err) != buildcast.Fenced {
+		t.Errorf("the fenced append: %+v", a)
+	}
+	wantID(t, guessed(t, s, true, store.Append{BuildID: "b", Events: step("")})[0], 2)
+}
+
 func TestKnownRowAndAKeyThatIsStored(t *testing.T) {
 	s, _ := two(t)
 	appendTo(t, s, store.Append{BuildID: "b", Events: step("k")}, store.Append{BuildID: "c", Events: step("")})

@@ -15,6 +15,8 @@ import (
 // the side of a join they may be chosen again for each row of the other, passing
 // over those just claimed, so that the claim takes more than its limit.
 func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	rows, err := s.pool.Query(ctx, `
 		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval, lease_generation = lease_generation + 1
 		WHERE id = ANY(ARRAY(
@@ -37,6 +39,8 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 
 // RenewLease implements store.Leases.
 func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	tag, err := s.pool.Exec(ctx, `
 		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval WHERE id = $3 AND lease_generation = $4`,
 		l.Owner, ttl, l.BuildID, l.Generation)
@@ -49,8 +53,12 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 	return buildcast.Errorf(buildcast.Fenced, "build %s has been taken over from lease %d", l.BuildID, l.Generation)
 }
 
-// ReleaseLeases implements store.Leases.
+// ReleaseLeases implements store.Leases. It locks rows in id order, as appends do.
 func (s *Store) ReleaseLeases(ctx context.Context, owner string) error {
-	_, err := s.pool.Exec(ctx, `UPDATE builds SET lease_owner = NULL, lease_until = '-infinity' WHERE lease_owner = $1 AND finished_at IS NULL`, owner)
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	_, err := s.pool.Exec(ctx, `
+		UPDATE builds SET lease_owner = NULL, lease_until = '-infinity'
+		WHERE id = ANY(ARRAY(SELECT id FROM builds WHERE lease_owner = $1 AND finished_at IS NULL ORDER BY id FOR UPDATE))`, owner)
 	return unavailable(err)
 }

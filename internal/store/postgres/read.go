@@ -16,6 +16,8 @@ const readChunk = 500
 
 // ReadEvents implements store.Events.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	var events []buildcast.Event
 	size := 0
 	for len(events) < limit && (len(events) == 0 || size < maxBytes) {
@@ -54,6 +56,8 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 
 // Statuses implements store.Events.
 func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT status FROM builds WHERE id = ANY($1)`, buildIDs)
 	if err != nil {
 		return nil, unavailable(err)
@@ -73,6 +77,8 @@ func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]bui
 
 // LastEventIDs implements store.Events.
 func (s *Store) LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT id, last_event_id FROM builds WHERE id = ANY($1)`, buildIDs)
 	if err != nil {
 		return nil, unavailable(err)

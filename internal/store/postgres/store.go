@@ -3,15 +3,18 @@
 //
 // An append takes two round trips: the first locks the builds' rows and looks
 // up the keys, the second inserts, updates and commits. An append to builds
-// whose rows this process wrote last takes one (known.go).
+// whose rows this process wrote last takes one (known.go). Whatever locks several
+// rows locks them in id order, so that no two wait for each other.
 package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/buildcast/buildcast/internal/store"
@@ -21,30 +24,55 @@ var _ store.Store = (*Store)(nil)
 
 const (
 	connectTimeout = 5 * time.Second
-	defaultConns   = 16 // pool_max_conns in the URL overrides it
+	defaultConns   = 16 // at least; pool_max_conns in the URL overrides it
+
+	// callTimeout bounds each call. It is longer than the server's own timeouts,
+	// whose errors say more: it is for a server that says nothing at all.
+	callTimeout = 15 * time.Second
 )
 
 // Store is a store.Store in one database.
 type Store struct {
-	pool  *pgxpool.Pool
-	known knownRows
-	// order is held for reading by appends that lock rows in id order, and for
-	// writing by one that writes several in any order: the two would deadlock.
-	order sync.RWMutex
+	pool    *pgxpool.Pool
+	timeout time.Duration // of each call
+	known   knownRows
 }
 
 // Open connects and brings the schema up to date. The URL is that of libpq,
 // postgres://user:password@host:5432/name; its password is in no error.
 func Open(ctx context.Context, url string) (*Store, error) {
-	c, err := pgxpool.ParseConfig(url)
+	c, err := poolConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("the database URL cannot be read: want postgres://user:password@host:5432/name (%w)", redacted(err))
 	}
-	if c.MaxConns < defaultConns {
-		c.MaxConns = defaultConns
+	pool, err := pgxpool.NewWithConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("the database pool cannot be made: %w", redacted(err))
+	}
+	s := &Store{pool: pool, timeout: callTimeout}
+	if err := s.migrateUp(ctx); err != nil {
+		pool.Close()
+		hint := ""
+		if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+			hint = "; check that Postgres runs there and that the URL is right"
+		}
+		return nil, fmt.Errorf("cannot use the database at %s:%d: %w%s", c.ConnConfig.Host, c.ConnConfig.Port, redacted(err), hint)
+	}
+	return s, nil
+}
+
+// poolConfig is what the URL says, and our own settings where it says nothing.
+// Nothing may hang for ever: neither there nor, where the server does not answer,
+// here (callTimeout).
+func poolConfig(url string) (*pgxpool.Config, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		c.MaxConns = max(c.MaxConns, defaultConns)
 	}
 	c.ConnConfig.ConnectTimeout = connectTimeout
-	// Nothing may hang for ever: neither here nor, behind a dead connection, there.
 	for name, value := range map[string]string{
 		"application_name": "buildcast", "lock_timeout": "5s", "statement_timeout": "10s",
 		"idle_in_transaction_session_timeout": "15s",
@@ -53,29 +81,27 @@ func Open(ctx context.Context, url string) (*Store, error) {
 			c.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("the database pool cannot be made: %w", redacted(err))
-	}
-	s := &Store{pool: pool}
-	if err := s.migrateUp(ctx); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("cannot use the database at %s:%d: %w; check that Postgres runs there and that the URL is right",
-			c.ConnConfig.Host, c.ConnConfig.Port, redacted(err))
-	}
-	return s, nil
+	return c, nil
 }
 
-// Ping reports whether the store can write now: a standby cannot.
+// Ping reports whether the store can write now: a standby cannot, nor can a
+// database that its keepers have made read-only, as some do when its disk is full.
 func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	var readOnly bool
-	if err := s.pool.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&readOnly); err != nil {
+	if err := s.pool.QueryRow(ctx, `SELECT current_setting('transaction_read_only')::bool`).Scan(&readOnly); err != nil {
 		return unavailable(err)
 	}
 	if readOnly {
-		return store.Unavailable(nil, "the database is a read-only standby")
+		return store.Unavailable(nil, "the database is read-only")
 	}
 	return nil
+}
+
+// bounded is the context of one call.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // Close ends all connections, waiting for calls under way.

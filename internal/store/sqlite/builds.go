@@ -99,7 +99,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 	return page, unavailable(rows.Err())
 }
 
-// finished is what the phase says about finished_at, which has an index.
+// finished is what the phase says about finished_at: the indexes hold builds of one kind.
 func finished(p buildcast.Phase) string {
 	if p.Terminal() {
 		return `finished_at IS NOT NULL`

@@ -9,6 +9,15 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
+const claimSQL = `
+	UPDATE builds SET lease_owner = ?1, lease_until = ?2, lease_generation = lease_generation + 1
+	WHERE id IN (
+		SELECT id FROM builds
+		WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= ?3
+		AND id NOT IN (SELECT value FROM json_each(?4))
+		ORDER BY created_at, id LIMIT ?5)
+	RETURNING id, lease_generation, created_at`
+
 // ClaimBuilds implements store.Leases.
 func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
 	skip, err := json.Marshal(append([]string{}, except...))
@@ -16,15 +25,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 		return nil, err
 	}
 	now := time.Now()
-	rows, err := s.write.QueryContext(ctx, `
-		UPDATE builds SET lease_owner = ?1, lease_until = ?2, lease_generation = lease_generation + 1
-		WHERE id IN (
-			SELECT id FROM builds
-			WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= ?3
-			AND id NOT IN (SELECT value FROM json_each(?4))
-			ORDER BY created_at, id LIMIT ?5)
-		RETURNING id, lease_generation, created_at`,
-		owner, now.Add(ttl).UnixMilli(), now.UnixMilli(), string(skip), limit)
+	rows, err := s.write.QueryContext(ctx, claimSQL, owner, now.Add(ttl).UnixMilli(), now.UnixMilli(), string(skip), limit)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -46,6 +47,21 @@ func Bench(b *testing.B, s store.Store, insert func(ctx context.Context, build, 
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
 		})
 	}
+	b.Run("1 event beside a bare INSERT", func(b *testing.B) { // in turn: both see the same machine
+		var inserts, appends time.Duration
+		for b.Loop() {
+			begun := time.Now()
+			if err := insert(b.Context(), "bare", e.Type, data); err != nil {
+				b.Fatal(err)
+			}
+			between := time.Now()
+			if _, err := s.AppendEvents(b.Context(), []store.Append{{BuildID: "beside", Events: thousand[:1]}}); err != nil {
+				b.Fatal(err)
+			}
+			inserts, appends = inserts+between.Sub(begun), appends+time.Since(between)
+		}
+		b.ReportMetric(float64(appends)/float64(inserts), "INSERTs/append")
+	})
 	b.Run("bare INSERT", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -1,0 +1,48 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+)
+
+// A database of the first version keeps its builds, and lists them by status.
+func TestUpgrade(t *testing.T) {
+	url := pgtest.URL(t)
+	all, err := store.Migrations(migrations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	const times = `"createdAt":"2026-11-23T07:14:31.123Z","updatedAt":"2026-11-23T07:14:31.123Z"`
+	for _, sql := range []string{
+		all[0].SQL,
+		`CREATE TABLE schema_migrations (version integer PRIMARY KEY)`, `INSERT INTO schema_migrations VALUES (1)`,
+		`INSERT INTO builds (id, status, last_event_id, created_at, updated_at, finished_at) VALUES
+			('failed', '{"buildId":"failed","status":"failed","lastEventId":1,` + times + `}', 1, now(), now(), now()),
+			('queued', '{"buildId":"queued","status":"queued",` + times + `}', 0, now(), now(), NULL)`,
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, url)
+	for _, phase := range []buildcast.Phase{buildcast.Failed, buildcast.Queued} {
+		page, err := s.ListBuilds(t.Context(), store.Filter{Phase: phase, Limit: 10})
+		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) {
+			t.Errorf("%s: %+v, %v", phase, page.Statuses, err)
+		}
+	}
+	wantID(t, appendTo(t, s, store.Append{BuildID: "queued", Events: finish()})[0], 1)
+	if page, err := s.ListBuilds(t.Context(), store.Filter{Phase: buildcast.Completed, Limit: 10}); err != nil || len(page.Statuses) != 1 {
+		t.Errorf("completed: %+v, %v", page.Statuses, err)
+	}
+}
