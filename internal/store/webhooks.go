@@ -1,0 +1,166 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// Endpoint is a webhook endpoint as it is stored.
+type Endpoint struct {
+	buildcast.Endpoint // without its secret and the values of its headers
+	// Sealed is what must not be read by everyone, in a form that the store knows
+	// nothing of.
+	Sealed []byte
+	// Version counts the changes. 0: not stored yet.
+	Version int64
+}
+
+// Endpoints keeps the webhook endpoints. There are few: all are read at once.
+type Endpoints interface {
+	// SaveEndpoint stores the endpoint if the stored one still has its version
+	// (0: there is none), and gives the new version. Conflict, NotFound.
+	SaveEndpoint(ctx context.Context, e Endpoint) (version int64, err error)
+	// ListEndpoints gives all endpoints, the oldest first.
+	ListEndpoints(ctx context.Context) ([]Endpoint, error)
+	// DeleteEndpoint removes the endpoint with its cursors, deliveries and
+	// counts. NotFound.
+	DeleteEndpoint(ctx context.Context, id string) error
+}
+
+// Cursor is the place of an endpoint in a build's log, leased to whoever
+// delivers from it.
+//
+// It exists while something may have to be delivered: the transaction that
+// appends makes it for each enabled endpoint that follows the build and has none,
+// at the first event it stores. A cursor at the end of its log is parked, that
+// is, removed, by whoever holds it.
+type Cursor struct {
+	EndpointID string
+	BuildID    string
+	Next       int64 // the id of the first event that is not delivered yet
+	Generation int64 // of the lease: each claim and each Rewind gives the next
+}
+
+// Move is what has become of a cursor that is held. Exactly one of the fields
+// beside Cursor and Next is set, or none.
+type Move struct {
+	Cursor                     // as it was claimed; Next says how far it has come since
+	Park   bool                // remove it, if its log has not grown beyond Next meanwhile
+	Failed *buildcast.Delivery // store the delivery of the event before Next too, retrying
+	Block  bool                // with Failed: leave the cursor to itself until that delivery is delivered or dead
+	Leave  *time.Time          // let go of it; it is due again then
+}
+
+// Moved is the answer to a move.
+type Moved struct {
+	// Held is false where the cursor has been taken over or rewound, or was
+	// parked or left: it is no longer the caller's.
+	Held bool
+	// Parked reports that it has been removed. Where Park was asked for and Held
+	// is still true, the log has grown.
+	Parked bool
+}
+
+// Deliveries keeps where the endpoints stand in the builds' logs. Times are the
+// caller's, so that they can be tested; nodes' clocks must agree to a few seconds.
+type Deliveries interface {
+	// ClaimCursors leases up to limit cursors of the endpoint that are due, not
+	// blocked and not leased beyond now, those longest due first; where builds is
+	// not nil, only those builds'. The lease ends at until.
+	ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]Cursor, error)
+	// RenewCursors extends all the owner's leases, of cursors and of deliveries.
+	RenewCursors(ctx context.Context, owner string, until time.Time) error
+	// ReleaseCursors ends them, so that others can claim at once.
+	ReleaseCursors(ctx context.Context, owner string) error
+	// MoveCursors stores the moves in one transaction. What it answers has been
+	// stored and survives the end of the process; a crash of the machine may
+	// undo it, so that events are delivered again.
+	MoveCursors(ctx context.Context, owner string, moves []Move) ([]Moved, error)
+	// Rewind puts the endpoint's cursor of the build at next, making it where
+	// there is none, due at once, and takes it from whoever holds it. NotFound for
+	// an unknown build or endpoint.
+	Rewind(ctx context.Context, endpointID, buildID string, next int64) error
+
+	// ClaimDeliveries leases up to limit deliveries of the endpoint whose RetryAt
+	// has come, those longest due first.
+	ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error)
+	// SaveDelivery stores what has become of a delivery that was claimed, and ends
+	// its lease. Where it is retrying no more it unblocks the cursor. It stores
+	// nothing where the owner holds it no more.
+	SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error
+	// RecallDeliveries undoes the deliveries of the endpoint that were first
+	// attempted at or after since and are retrying: it removes them and puts the
+	// cursors, held or not, back to the first of them in each build.
+	RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error
+	// Redeliver makes the matching deliveries retrying and due at once, without
+	// their attempts so far counting: all that are dead and were last tried at or
+	// after since, or with a build and an event exactly that one, whatever its
+	// state, making it where there is none. It gives how many. NotFound where
+	// the endpoint or the event is not there.
+	Redeliver(ctx context.Context, r Redelivery, now time.Time) (int64, error)
+	// ListDeliveries gives the newest first by creation.
+	ListDeliveries(ctx context.Context, f DeliveryFilter) (DeliveryPage, error)
+	// PruneDeliveries removes those that are delivered or dead and were last
+	// tried before, and counts of buckets before.
+	PruneDeliveries(ctx context.Context, before time.Time) error
+}
+
+// Redelivery says what is to be delivered again.
+type Redelivery struct {
+	EndpointID string
+	BuildID    string // with EventID; empty: the dead ones
+	EventID    int64
+	Since      time.Time
+}
+
+// DeliveryFilter selects deliveries for a list. Empty fields select all.
+type DeliveryFilter struct {
+	EndpointID string
+	BuildID    string
+	State      buildcast.DeliveryState
+	Before     string // the Next of the page before
+	Limit      int
+}
+
+// DeliveryPage is one page of deliveries.
+type DeliveryPage struct {
+	Deliveries []buildcast.Delivery
+	Next       string // empty: this was the last
+}
+
+// Counts are what one run of a node counted for one endpoint in one bucket of
+// time. The counts of the log itself are under the empty endpoint.
+type Counts struct {
+	EndpointID string
+	Bucket     time.Time // when it began; buckets are five minutes
+	Run        string    // of the node's process
+	// Numbers are the counts, in a form that the store knows nothing of.
+	Numbers []byte // JSON
+}
+
+// Waiting is what an endpoint has before it.
+type Waiting struct {
+	Cursors, Events int64 // those of cursors that are not at the end of their log
+	Retrying, Dead  int64
+}
+
+// WebhookStatus keeps what /api/webhooks/status shows.
+type WebhookStatus interface {
+	// SaveCounts replaces the rows of the same endpoint, bucket and run.
+	SaveCounts(ctx context.Context, counts []Counts) error
+	// ReadCounts gives the rows of buckets that began at or after since.
+	ReadCounts(ctx context.Context, since time.Time) ([]Counts, error)
+	// Waiting gives what each endpoint has before it.
+	Waiting(ctx context.Context) (map[string]Waiting, error)
+	// Size is what the database takes up on disk, in bytes.
+	Size(ctx context.Context) (int64, error)
+}
+
+// Webhooks is all that a store keeps for webhooks.
+type Webhooks interface {
+	Endpoints
+	Deliveries
+	WebhookStatus
+}
