@@ -12,8 +12,28 @@ type Cursor struct {
 	feed   *feed
 	wake   func()
 	woken  chan struct{} // of Next; nil where the watcher has a wake of its own
+	eager  bool          // it gets events as they come, not in frames
 	after  int64         // guarded by the feed's lock
 	framed time.Time     // when the frame interval of its last batch began; likewise
+}
+
+// signal makes the wake of Next.
+func (c *Cursor) signal() {
+	c.woken = make(chan struct{}, 1)
+	c.wake = func() {
+		select {
+		case c.woken <- struct{}{}:
+		default: // it has a wake-up waiting already
+		}
+	}
+}
+
+// maxBytes bounds the cursor's batches.
+func (c *Cursor) maxBytes() int {
+	if c.eager {
+		return eagerBytes
+	}
+	return batchBytes
 }
 
 // After is the id of the last event that the cursor has given.

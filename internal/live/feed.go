@@ -21,6 +21,7 @@ type feed struct {
 
 	mu      sync.Mutex
 	cursors map[*Cursor]struct{}
+	eager   int  // how many of the cursors are
 	closed  bool // the last cursor has left; a new watch needs a new feed
 
 	// tail is the end of the log, without gaps; its last event is the newest
@@ -72,6 +73,7 @@ func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
 		f.status = status
 	}
 	f.last = max(f.last, status.LastEventID)
+	f.wakeEager()
 	f.wakeSoon(frameInterval - time.Since(f.woken)) // whatever a hint said before
 }
 
@@ -80,7 +82,20 @@ func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
 func (f *feed) reach(last int64) {
 	if last > f.last {
 		f.last = last
+		f.wakeEager()
 		f.wakeSoon(frameInterval - time.Since(f.woken))
+	}
+}
+
+// wakeEager wakes those that do not wait for frames. Their wakes only send a signal.
+func (f *feed) wakeEager() {
+	if f.eager == 0 {
+		return
+	}
+	for c := range f.cursors {
+		if c.eager {
+			c.wake()
+		}
 	}
 }
 
@@ -90,7 +105,7 @@ func (f *feed) reach(last int64) {
 // log's writer nor a lock waits while thousands of sockets are written to.
 func (f *feed) wakeSoon(wait time.Duration) {
 	switch {
-	case f.due || f.closed: // they will be woken
+	case f.due || f.closed || f.eager == len(f.cursors): // they will be woken, or have been
 	case wait > 0:
 		f.due = true
 		f.later = time.AfterFunc(wait, func() { f.hub.wakes.push(f) })
@@ -128,11 +143,11 @@ func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
 		return nil, false
 	}
 	now := time.Now()
-	if wait := frameInterval - now.Sub(c.framed); wait > 0 {
+	if wait := frameInterval - now.Sub(c.framed); wait > 0 && !c.eager {
 		f.wakeSoon(wait)
 		return nil, false
 	}
-	if b = f.inMemory(c.after, now); b == nil {
+	if b = f.inMemory(c.after, now, c.maxBytes()); b == nil {
 		return nil, true
 	}
 	f.give(c, b, now)
@@ -142,6 +157,9 @@ func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
 // give moves the cursor past the batch.
 func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
 	c.after = b.Last()
+	if c.eager {
+		return
+	}
 	if c.framed = now; f.woken.After(now.Add(-frameInterval)) {
 		c.framed = f.woken // in step with the others, to share their next batch
 	}
@@ -159,7 +177,7 @@ func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 	if b != nil || !stored {
 		return b, nil
 	}
-	b, err := f.fromStore(ctx, c.after)
+	b, err := f.fromStore(ctx, c.after, c.maxBytes())
 	if b == nil || err != nil {
 		return nil, err
 	}
@@ -172,7 +190,7 @@ func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 
 // fromStore reads the batch after an id, or waits for the read of another cursor
 // at the same id. It is called with the lock held, and lets go of it meanwhile.
-func (f *feed) fromStore(ctx context.Context, after int64) (*Batch, error) {
+func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch, error) {
 	if r := f.reads[after]; r != nil {
 		f.mu.Unlock()
 		defer f.mu.Lock()
@@ -189,7 +207,7 @@ func (f *feed) fromStore(ctx context.Context, after int64) (*Batch, error) {
 	// Others wait for this read: it does not end with the first one's context.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 	defer cancel()
-	events, status, err := f.read(ctx, after)
+	events, status, err := f.read(ctx, after, maxBytes)
 	f.mu.Lock()
 	delete(f.reads, after)
 	switch r.err = err; {
@@ -211,7 +229,7 @@ func (f *feed) fromStore(ctx context.Context, after int64) (*Batch, error) {
 // it, and where the tail goes on after it but does not reach back to its start.
 // Otherwise it would be one of the small frames of a while ago, and a reader that
 // has just come would get all of them, one by one.
-func (f *feed) inMemory(after int64, now time.Time) *Batch {
+func (f *feed) inMemory(after int64, now time.Time, maxBytes int) *Batch {
 	begin, end := int64(math.MaxInt64), f.tailEnd()
 	if len(f.tail) > 0 {
 		begin = f.tail[0].ID
@@ -225,14 +243,14 @@ func (f *feed) inMemory(after int64, now time.Time) *Batch {
 	if after+1 < begin || after >= end || end > f.status.LastEventID {
 		return nil
 	}
-	return f.remember(newBatch(f.buildID, cut(f.tail[after+1-begin:]), f.status))
+	return f.remember(newBatch(f.buildID, cut(f.tail[after+1-begin:], maxBytes), f.status))
 }
 
 // cut bounds a batch.
-func cut(events []buildcast.Event) []buildcast.Event {
+func cut(events []buildcast.Event, maxBytes int) []buildcast.Event {
 	size := 0
 	for i := range events {
-		if size += eventSize(&events[i]); i > 0 && (i == batchEvents || size > batchBytes) {
+		if size += eventSize(&events[i]); i > 0 && (i == batchEvents || size > maxBytes) {
 			return events[:i:i]
 		}
 	}
@@ -241,8 +259,8 @@ func cut(events []buildcast.Event) []buildcast.Event {
 
 // read asks the store for the events after an id, and for the status where the
 // known one is older than they are.
-func (f *feed) read(ctx context.Context, after int64) ([]buildcast.Event, buildcast.Status, error) {
-	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, batchEvents, batchBytes)
+func (f *feed) read(ctx context.Context, after int64, maxBytes int) ([]buildcast.Event, buildcast.Status, error) {
+	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, batchEvents, maxBytes)
 	if err != nil {
 		return nil, buildcast.Status{}, err
 	}

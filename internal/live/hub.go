@@ -45,6 +45,7 @@ const (
 	// Bounds of one batch.
 	batchEvents = 5000
 	batchBytes  = 1 << 20
+	eagerBytes  = 256 << 10 // for an eager cursor
 
 	// Bounds of what a feed, and all feeds together, keep in memory.
 	feedTailBytes = 512 << 10
@@ -82,14 +83,23 @@ func NewHub(source Source) *Hub {
 func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
 	c := &Cursor{after: after, wake: wake}
 	if wake == nil {
-		c.woken = make(chan struct{}, 1)
-		c.wake = func() {
-			select {
-			case c.woken <- struct{}{}:
-			default: // it has a wake-up waiting already
-			}
-		}
+		c.signal()
 	}
+	h.enter(buildID, c)
+	return c
+}
+
+// WatchEagerly is Watch for those who send events one by one, to whom a frame
+// means nothing: Next gives what is stored as soon as it is stored, in batches of
+// at most 256 KB.
+func (h *Hub) WatchEagerly(buildID string, after int64) *Cursor {
+	c := &Cursor{after: after, eager: true}
+	c.signal()
+	h.enter(buildID, c)
+	return c
+}
+
+func (h *Hub) enter(buildID string, c *Cursor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := h.feeds[buildID]
@@ -100,8 +110,10 @@ func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cursors[c] = struct{}{}
+	if c.eager {
+		f.eager++
+	}
 	c.feed = f
-	return c
 }
 
 func (h *Hub) leave(c *Cursor) {
@@ -110,6 +122,9 @@ func (h *Hub) leave(c *Cursor) {
 	defer h.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, ok := f.cursors[c]; ok && c.eager {
+		f.eager--
+	}
 	delete(f.cursors, c)
 	if len(f.cursors) > 0 || f.closed {
 		return

@@ -526,3 +526,31 @@ func TestEachReaderSeesEachEventOnce(t *testing.T) {
 		})
 	})
 }
+
+// An eager cursor waits for no frame, beside one that does.
+func TestAnEagerCursorGetsEachEventAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memoryLog{}
+		h := running(t, log, time.Hour)
+		framed := h.Watch("a", 0, func() {})
+		defer framed.Close()
+		c := h.WatchEagerly("a", 0)
+		defer c.Close()
+		begun := time.Now()
+		for i := range int64(5) {
+			log.commit(h, "a", "x")
+			synctest.Wait()
+			if b := next(t, c); b.First() != i+1 || b.Last() != i+1 {
+				t.Fatalf("got %d to %d, want %d", b.First(), b.Last(), i+1)
+			}
+		}
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("it waited %v for frames", waited)
+		}
+		late := h.WatchEagerly("a", 2)
+		defer late.Close()
+		if b := next(t, late); b.First() != 3 {
+			t.Errorf("a late one begins with %d, want 3", b.First())
+		}
+	})
+}
