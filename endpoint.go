@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"path"
 	"slices"
-	"strings"
 )
 
 // OperationsBuild is the log that buildcast keeps about its own webhooks: an
@@ -99,7 +98,7 @@ func (e *Endpoint) Follows(buildID, project string) bool {
 	if slices.Contains(e.Builds, buildID) {
 		return true
 	}
-	if strings.HasPrefix(buildID, "_") {
+	if buildID == OperationsBuild {
 		return false
 	}
 	return slices.Contains(e.Projects, project) || len(e.Builds) == 0 && len(e.Projects) == 0
