@@ -58,11 +58,13 @@ export class Attempt {
    * Hands on what a stream carried, and reads again what it lost.
    * @param {BuildEvent[]} events
    * @param {Status|null} [status]
+   * @param {number} [last] the id that the stream has come to
    */
-  push(events, status) {
+  push(events, status, last = 0) {
     if (this.signal.aborted) return;
+    const { cursor } = this.host;
     this.host.take(events, status);
-    if (!this.host.cursor.gap || this.#repairing) return;
+    if ((!cursor.gap && cursor.at >= last) || this.#repairing) return;
     this.#repairing = true;
     catchUp(this.host, this.signal).then(
       () => (this.#repairing = false),

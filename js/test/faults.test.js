@@ -75,6 +75,32 @@ for (const name of ['websocket', 'sse']) {
   });
 }
 
+test('a WebSocket that pings but never subscribes gives way to SSE', async (t) => {
+  const at = await setup(t, { prepare: (server) => (server.faults.websocket = 'deaf') });
+  await reached(at.progress, 'sse');
+  assert.equal(await finish(at), 'sse');
+});
+
+test('an acknowledgement older than the cursor is no reason to begin anew', async (t) => {
+  const at = await setup(t, { options: { lastEventId: 5 }, prepare: (server) => server.appendMany(5) });
+  at.server.ack = () => ({ lastEventId: 2 }); // a probe's: meanwhile 3 to 5 came by the transport in use
+  await reached(at.progress, 'websocket');
+  assert.deepEqual(at.seen.errors, []);
+});
+
+test('the last event of all is lost on the way: it is read again', async (t) => {
+  const at = await setup(t);
+  await reached(at.progress, 'websocket');
+  at.server.appendMany(3);
+  await given(at.progress, 3);
+  at.server.alter = () => [];
+  const ended = once(at.progress, 'end');
+  at.server.append('build_completed');
+  at.server.alter = (events) => events;
+  await ended;
+  assertOnceInOrder(at.seen.ids, 4);
+});
+
 test('it goes back up when the network allows, without a pause below', async (t) => {
   const at = await setup(t, {
     options: { timing: { probe: 60 } },

@@ -17,8 +17,8 @@ export const quick = {
 /**
  * What goes wrong, by transport: a function is asked at each request.
  * `refuse`: answered 502. `reset`: cut before an answer. `hang`: never answered. `silent`: opens, then nothing, as behind
- * a proxy that buffers. `{cut: ms}`: works for so long. undefined: works.
- * @typedef {undefined|'refuse'|'reset'|'hang'|'silent'|{cut: number}} Fault
+ * a proxy that buffers. `deaf`: a WebSocket that only pings. `{cut: ms}`: works for so long. undefined: works.
+ * @typedef {undefined|'refuse'|'reset'|'hang'|'silent'|'deaf'|{cut: number}} Fault
  */
 
 export class FakeServer {
@@ -180,12 +180,14 @@ export class FakeServer {
   #session(ws, fault) {
     ws.on('error', () => {});
     if (fault === 'silent') return;
-    const send = (packet) => ws.readyState === ws.OPEN && !this.stalled && ws.send(packet);
+    let held = false; // a proxy that holds a stream back loses none of it and then goes on
+    const send = (packet) => ws.readyState === ws.OPEN && !(held ||= this.stalled) && ws.send(packet);
     send(`0${JSON.stringify({ sid: 'e', upgrades: [], pingInterval: pace.ping, pingTimeout: pace.ping, maxPayload: 1e6 })}`);
     const ping = setInterval(() => send('2'), pace.ping);
     ws.on('close', () => clearInterval(ping));
     ws.on('message', (data) => {
       const packet = String(data);
+      if (fault === 'deaf') return;
       if (packet.startsWith('40')) {
         this.tokens.push(packet.slice(2) && JSON.parse(packet.slice(2)).token);
         if (this.connectError) send(`44${JSON.stringify(this.connectError)}`);
@@ -201,12 +203,13 @@ export class FakeServer {
     const ahead = after > this.log.length && { code: 'cursor_ahead', message: 'ahead' };
     const error = this.subscribeError ?? ahead;
     if (error) return send(`430${JSON.stringify([{ error }])}`);
-    send(`430${JSON.stringify([{ lastEventId: this.log.length, status: this.status }])}`);
+    send(`430${JSON.stringify([{ lastEventId: this.log.length, status: this.status, ...this.ack?.() }])}`);
     this.#follow(ws, () => {
+      if (after === this.log.length) return;
       const events = this.alter(this.log.slice(after));
       after = this.log.length;
       const update = { buildId, events, lastEventId: after, status: this.status };
-      if (events.length) send(`42${JSON.stringify(['update', update])}`);
+      send(`42${JSON.stringify(['update', update])}`);
     });
   }
 }

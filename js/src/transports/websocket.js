@@ -38,10 +38,10 @@ export async function websocket(attempt) {
  * @returns {(packet: string) => void}
  */
 function session(attempt, token, send) {
-  const { buildId, cursor, timing } = attempt.host;
-  let silence = timing.connect;
+  const { buildId, cursor } = attempt.host;
+  let silence = 0;
   return (packet) => {
-    attempt.expect(silence);
+    if (attempt.openedAt) attempt.expect(silence); // until then all of it is to take no longer than connect
     const [, type, ack, json] = /^(4?.)(\d*)(.*)/s.exec(packet) ?? [];
     const body = json && JSON.parse(json);
     if (type === '0') {
@@ -54,13 +54,13 @@ function session(attempt, token, send) {
     } else if (type === '42') {
       const [name, detail] = body;
       if (detail?.buildId !== buildId) return;
-      if (name === 'update') attempt.push(detail.events, detail.status);
+      if (name === 'update') attempt.push(detail.events, detail.status, detail.lastEventId);
       if (name === 'subscribe_error') throw BuildError.told(detail.error ?? detail);
     } else if (type === '43' && ack === '0') {
-      const [{ error, lastEventId, status }] = body;
+      const [{ error, status }] = body;
       if (error) throw BuildError.told(error);
-      if (lastEventId < cursor.at) throw BuildError.told({ code: 'cursor_ahead' });
       attempt.opened();
+      attempt.expect(silence);
       attempt.push([], status);
     } else if (type === '44') {
       throw BuildError.told({ ...body, ...body.data });
