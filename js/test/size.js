@@ -16,7 +16,7 @@ export async function weigh(entry) {
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
-  for (const entry of ['../src/index.js', '../src/react.js']) {
+  for (const entry of ['../src/index.js', '../src/react.js', '../src/webhooks.js']) {
     const { minified, gzip } = await weigh(entry);
     console.log(`${entry.slice(3)}: ${minified} bytes minified, ${gzip} with gzip`);
   }

@@ -12,6 +12,7 @@ const tsc = join(root, 'node_modules/typescript/bin/tsc');
 const consumer = `
 import { BuildProgress, type BuildError } from 'buildcast';
 import { useBuild } from 'buildcast/react';
+import { sign, verify, verifyBody, WebhookError } from 'buildcast/webhooks';
 const progress = new BuildProgress('id', { url: 'https://h', token: async () => 't', transports: ['sse'] });
 progress.addEventListener('update', ({ detail }) => {
   const id: number = detail.events[0].id + detail.lastEventId;
@@ -25,6 +26,15 @@ progress.addEventListener('end', ({ detail }) => detail.events);
 // @ts-expect-error there is no such transport
 new BuildProgress('id', { transports: ['pigeon'] });
 export async function all() { for await (const event of progress) console.log(event.type, event.data); }
+export async function receive(request: Request, headers: Record<string, string | string[] | undefined>) {
+  const { type, data } = await verify(request.headers, await request.text(), ['whsec_a', 'whsec_b'], { tolerance: 1000 });
+  const buildId: string = (await verifyBody(headers, new Uint8Array(await request.arrayBuffer()), 'whsec_a')).buildId;
+  const header: string = await sign('msg_1', new Date(), '{}', 'whsec_a');
+  const code: 'no_match' | 'bad_secret' | 'timestamp' | 'missing_header' = new WebhookError('no_match', 'no').code;
+  // @ts-expect-error a parsed body is not the body
+  await verify(request.headers, await (request.json() as Promise<{ a: 1 }>), 'whsec_a');
+  return [type, data, buildId, header, code];
+}
 export const view = () => useBuild('id').status?.progress;
 `;
 
