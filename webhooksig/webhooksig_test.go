@@ -1,10 +1,13 @@
 package webhooksig_test
 
 import (
+	"bufio"
 	"encoding/base64"
 	"errors"
 	"math"
 	"net/http"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +42,33 @@ var vectors = []struct {
 		"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk", 1649367553,
 		`{"email":"test@example.com","username":"test_user"}`, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
 	},
+}
+
+// The example of docs/webhooks-receiving.md is what receivers try their code on.
+func TestDocumentedExample(t *testing.T) {
+	page, err := os.ReadFile("../docs/webhooks-receiving.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "```http\n")
+	example, _, _ = strings.Cut(example, "\n```")
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(example)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(example, "\n\n")
+	unix, err := strconv.ParseInt(r.Header.Get("webhook-timestamp"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := parse(t, regexp.MustCompile("`(whsec_[^`]{8,})`").FindStringSubmatch(string(page))[1])
+	v := webhooksig.Verifier{Secrets: []webhooksig.Secret{secret}, Now: at(unix)}
+	if err := v.Verify(r.Header, []byte(body)); err != nil {
+		t.Error(err)
+	}
+	if err := webhooksig.VerifyBody(r.Header, []byte(body), secret); err != nil {
+		t.Error(err)
+	}
 }
 
 const foreign = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
