@@ -1,0 +1,328 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// receiver counts the requests and the connections that reach it.
+type receiver struct {
+	*httptest.Server
+	requests, conns atomic.Int32
+}
+
+// receive serves on a loopback address; h nil answers 200.
+func receive(t *testing.T, address string, h http.HandlerFunc) *receiver {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{}
+	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.requests.Add(1)
+		if h != nil {
+			h(w, req)
+		}
+	}))
+	r.Listener.Close()
+	r.Listener = l
+	r.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			r.conns.Add(1)
+		}
+	}
+	r.Start()
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) port() string {
+	_, port, _ := net.SplitHostPort(r.Listener.Addr().String())
+	return port
+}
+
+func (r *receiver) mustBeUntouched(t *testing.T) {
+	t.Helper()
+	if n, c := r.requests.Load(), r.conns.Load(); n != 0 || c != 0 {
+		t.Errorf("the receiver got %d requests on %d connections", n, c)
+	}
+}
+
+// outside is a policy in which 127.0.0.2 stands for the public internet and
+// 127.0.0.1 for what must not be reached.
+var outside = Policy{AllowHTTP: true, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}}
+
+func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
+
+func newClient(t *testing.T, p Policy, o Options) *http.Client {
+	t.Helper()
+	if o.Proxy == nil {
+		o.Proxy = noProxy
+	}
+	c := NewClient(p, o)
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// post gives the status and what the error is described as.
+func post(t *testing.T, c *http.Client, to string) (status int, failure string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(`{"id":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return 0, Describe(err)
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, 8<<10)); err != nil {
+		return res.StatusCode, Describe(err)
+	}
+	return res.StatusCode, ""
+}
+
+func mustRefuseAddress(t *testing.T, c *http.Client, to string) {
+	t.Helper()
+	if status, failure := post(t, c, to); status != 0 || !strings.HasPrefix(failure, string(RefusedAddress)+": ") {
+		t.Errorf("%s: status %d, %q", to, status, failure)
+	}
+}
+
+func TestAttackNameOfPrivateAddress(t *testing.T) {
+	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver()})
+	for name, addr := range map[string]string{
+		"loopback": "127.0.0.1", "private": "10.0.0.1", "metadata": "169.254.169.254", "zero": "0.0.0.0",
+		"loopback6": "::1", "unspecified6": "::", "mapped": "::ffff:127.0.0.1", "nat64": "64:ff9b::7f00:1",
+		"6to4": "2002:7f00:1::", "unique-local": "fd00::1", "both": "10.0.0.1 fd00::1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dns.answer(name+".test", addr)
+			mustRefuseAddress(t, c, "http://"+name+".test:"+victim.port()+"/")
+		})
+	}
+	victim.mustBeUntouched(t)
+}
+
+func TestAttackNameInOtherSpellings(t *testing.T) {
+	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns.answer("attack.test", "127.0.0.1")
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver()})
+	for name, host := range map[string]string{"upper case": "ATTACK.TEST", "final dot": "attack.test.", "both": "Attack.Test."} {
+		t.Run(name, func(t *testing.T) { mustRefuseAddress(t, c, "http://"+host+":"+victim.port()+"/") })
+	}
+	victim.mustBeUntouched(t)
+}
+
+func TestAttackNameOfPublicAndPrivateAddress(t *testing.T) {
+	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	public := receive(t, "127.0.0.2:"+victim.port(), nil)
+	c := newClient(t, outside, Options{Resolver: dns.resolver()})
+	for name, addrs := range map[string]string{"private first": "127.0.0.1 127.0.0.2", "public first": "127.0.0.2 127.0.0.1"} {
+		t.Run(name, func(t *testing.T) {
+			dns.answer("mixed.test", addrs)
+			c.CloseIdleConnections()
+			if status, failure := post(t, c, "http://mixed.test:"+victim.port()+"/"); status != 200 {
+				t.Errorf("status %d, %s", status, failure)
+			}
+		})
+	}
+	t.Run("public does not answer", func(t *testing.T) {
+		public.Close()
+		c.CloseIdleConnections()
+		if status, failure := post(t, c, "http://mixed.test:"+victim.port()+"/"); failure == "" {
+			t.Errorf("status %d", status)
+		}
+	})
+	victim.mustBeUntouched(t)
+}
+
+// The name is public when it is checked and loopback when it is used.
+func TestAttackRebindingBetweenCheckAndUse(t *testing.T) {
+	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns.answer("rebind.test", "93.184.216.34", "127.0.0.1")
+	p := Policy{AllowHTTP: true}
+	u, err := p.CheckURL("http://rebind.test:" + victim.port() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked, err := dns.resolver().LookupNetIP(t.Context(), "ip", u.Hostname())
+	if err != nil || len(checked) != 1 || p.Allowed(checked[0]) != nil {
+		t.Fatalf("the check should pass: %v, %v", checked, err)
+	}
+	mustRefuseAddress(t, newClient(t, p, Options{Resolver: dns.resolver()}), u.String())
+	if n := dns.timesAsked("rebind.test"); n != 2 {
+		t.Errorf("the name was asked for %d times", n)
+	}
+	victim.mustBeUntouched(t)
+}
+
+// The name is public for one delivery and loopback for the next.
+func TestAttackRebindingBetweenDeliveries(t *testing.T) {
+	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	receive(t, "127.0.0.2:"+victim.port(), func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })
+	dns.answer("rebind.test", "127.0.0.2", "127.0.0.1")
+	c := newClient(t, outside, Options{Resolver: dns.resolver()})
+	to := "http://rebind.test:" + victim.port() + "/"
+	if status, failure := post(t, c, to); status != 200 {
+		t.Errorf("the first: status %d, %s", status, failure)
+	}
+	mustRefuseAddress(t, c, to)
+	victim.mustBeUntouched(t)
+}
+
+func TestAttackRedirect(t *testing.T) {
+	victim := receive(t, "127.0.0.1:0", nil)
+	for name, location := range map[string]string{
+		"to loopback":        victim.URL + "/",
+		"to metadata":        "http://169.254.169.254/latest/meta-data",
+		"to a file":          "file:///etc/passwd",
+		"to itself":          "/again",
+		"that cannot parse":  "http://[::1/%zz",
+		"scheme-relative":    "//127.0.0.1:" + victim.port() + "/",
+		"with user and name": "http://good@127.0.0.1:" + victim.port() + "/",
+	} {
+		for _, code := range []int{301, 302, 303, 307, 308} {
+			t.Run(name+" "+http.StatusText(code), func(t *testing.T) {
+				public := receive(t, "127.0.0.2:0", func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Location", location)
+					w.WriteHeader(code)
+				})
+				if status, failure := post(t, newClient(t, outside, Options{}), public.URL); status != code || failure != "" {
+					t.Errorf("status %d, %q", status, failure)
+				}
+				if n := public.requests.Load(); n != 1 {
+					t.Errorf("the public receiver got %d requests", n)
+				}
+			})
+		}
+	}
+	victim.mustBeUntouched(t)
+}
+
+// The client judges URLs itself: the policy may have become stricter since one was stored.
+func TestAttackURLThatWasNeverChecked(t *testing.T) {
+	victim := receive(t, "127.0.0.1:0", nil)
+	for name, to := range map[string]string{
+		"loopback":          "http://127.0.0.1:PORT/",
+		"mapped":            "http://[::ffff:127.0.0.1]:PORT/",
+		"short":             "http://127.1:PORT/",
+		"decimal":           "http://2130706433:PORT/",
+		"octal":             "http://0177.0.0.1:PORT/",
+		"hexadecimal":       "http://0x7f.0.0.1:PORT/",
+		"zero":              "http://0.0.0.0:PORT/",
+		"zero, short":       "http://0:PORT/",
+		"localhost":         "http://localhost:PORT/",
+		"upper case":        "http://LOCALHOST:PORT/",
+		"final dot":         "http://localhost.:PORT/",
+		"ideographic dots":  "http://127\u30020\u30020\u30021:PORT/",
+		"full-width digits": "http://\uff11\uff12\uff17.0.0.1:PORT/",
+		"user as a decoy":   "http://good@127.0.0.1:PORT/",
+		"other scheme":      "ftp://127.0.0.1:PORT/",
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, failure := post(t, newClient(t, Policy{AllowHTTP: true}, Options{}), strings.Replace(to, "PORT", victim.port(), 1))
+			if !strings.HasPrefix(failure, string(RefusedURL)+": ") {
+				t.Errorf("status %d, %q", status, failure)
+			}
+		})
+	}
+	t.Run("http where only https is allowed", func(t *testing.T) {
+		if _, failure := post(t, newClient(t, Policy{}, Options{}), "http://good.example/"); !strings.Contains(failure, "--webhook-allow-http") {
+			t.Errorf("%q", failure)
+		}
+	})
+	victim.mustBeUntouched(t)
+}
+
+// The dialer checks by itself, whatever gets past the check of the URL.
+func TestAttackOnTheDialerAlone(t *testing.T) {
+	victim := receive(t, "127.0.0.1:0", nil)
+	g := newGuard(Policy{}, Options{Resolver: newDNS(t).resolver(), Proxy: noProxy})
+	for _, host := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::", "localhost", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			conn, err := g.direct.DialContext(t.Context(), "tcp", net.JoinHostPort(host, victim.port()))
+			if conn != nil {
+				conn.Close()
+			}
+			if _, ok := errors.AsType[*RefusedError](err); !ok {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	victim.mustBeUntouched(t)
+}
+
+func TestProxy(t *testing.T) {
+	dns, proxy := newDNS(t), receive(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodConnect {
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		w.Header().Set("Asked-For", r.URL.String())
+	})
+	dns.answer("private.test", "10.0.0.1")
+	dns.answer("mixed.test", "93.184.216.34 10.0.0.1")
+	dns.answer("public.test", "93.184.216.34")
+	through := &url.URL{Scheme: "http", Host: proxy.Listener.Addr().String(), User: url.UserPassword("me", "hunter2")}
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver(), Proxy: http.ProxyURL(through)})
+	for name, to := range map[string]string{
+		"private address": "http://10.0.0.1/", "mapped address": "http://[::ffff:10.0.0.1]/", "metadata": "http://169.254.169.254/",
+		"name of a private address": "http://private.test/", "over https": "https://private.test/",
+		"name of a public and a private address": "http://mixed.test/", "upper case": "http://PRIVATE.TEST./",
+	} {
+		t.Run("attack "+name, func(t *testing.T) {
+			if _, failure := post(t, c, to); !strings.HasPrefix(failure, "refused ") {
+				t.Errorf("%q", failure)
+			}
+			proxy.mustBeUntouched(t)
+		})
+	}
+	t.Run("unknown name", func(t *testing.T) {
+		if _, failure := post(t, c, "https://unknown.test/"); failure != "dns failure: the name does not exist" {
+			t.Errorf("%q", failure)
+		}
+		proxy.mustBeUntouched(t)
+	})
+	t.Run("public name", func(t *testing.T) { // though the proxy itself is on loopback
+		if status, failure := post(t, c, "http://public.test/hook"); status != 200 || proxy.requests.Load() != 1 {
+			t.Errorf("status %d, %q", status, failure)
+		}
+	})
+	t.Run("CONNECT is refused", func(t *testing.T) {
+		if _, failure := post(t, c, "https://public.test/"); failure != "proxy failure: the proxy answered CONNECT with status 407" {
+			t.Errorf("%q", failure)
+		}
+	})
+	t.Run("proxy is down", func(t *testing.T) {
+		proxy.Close()
+		c.CloseIdleConnections()
+		if _, failure := post(t, c, "https://public.test/"); failure != "proxy failure: connection refused" {
+			t.Errorf("%q", failure)
+		}
+	})
+}
+
+func TestProxyURLThatIsWrong(t *testing.T) {
+	c := newClient(t, Policy{}, Options{Proxy: func(*http.Request) (*url.URL, error) {
+		return nil, errors.New("invalid proxy address http://me:hunter2@")
+	}})
+	_, failure := post(t, c, "https://good.example/")
+	if !strings.HasPrefix(failure, "proxy failure: ") || strings.Contains(failure, "hunter2") {
+		t.Errorf("%q", failure)
+	}
+}

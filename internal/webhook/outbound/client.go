@@ -1,0 +1,203 @@
+package outbound
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Limits of a client. Times end what no request waits for any more: a request's
+// own deadline is its context's.
+const (
+	MaxResponseHeader = 64 << 10 // bytes of a response's header
+	maxIdlePerHost    = 32
+	maxIdle           = 256
+	idleTimeout       = 90 * time.Second
+	connectTimeout    = 30 * time.Second // DNS and connect, and again TLS
+	pingAfter         = 15 * time.Second // an HTTP/2 connection in use but silent is tested after this
+)
+
+// Options are what a client takes from its surroundings. The zero Options are
+// the machine's own.
+type Options struct {
+	// Resolver finds receivers' addresses; nil: [net.DefaultResolver]. Whatever it
+	// answers is checked.
+	Resolver *net.Resolver
+	// Proxy chooses a request's proxy, or none; nil: [http.ProxyFromEnvironment]
+	// (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). It must not change the request.
+	Proxy func(*http.Request) (*url.URL, error)
+	// RootCAs are the authorities that vouch for receivers; nil: the system's.
+	RootCAs *x509.CertPool
+}
+
+// NewClient makes a client that reaches what p lets it reach, and nothing else.
+//
+// It follows no redirect: a 3xx is a response like any other. It keeps no
+// cookies, asks for no compression and verifies TLS (1.2 at least). The caller
+// bounds the time, by the request's context, and the body it reads. Errors may
+// hold the URL, and with it a receiver's token: show and log [Describe] of them.
+//
+// Deliveries carry an id and may arrive twice, so a POST is sent again at once
+// where a kept connection turns out to be closed; else each pause of a receiver's
+// would be a failed attempt.
+//
+// http.Client.CloseIdleConnections ends the client's goroutines once no request is under way.
+func NewClient(p Policy, o Options) *http.Client {
+	if o.Resolver == nil {
+		o.Resolver = net.DefaultResolver
+	}
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
+	return &http.Client{
+		Transport:     newGuard(p, o),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// guard is the RoundTripper that checks each request, and by its dialers each connection.
+type guard struct {
+	policy  Policy
+	options Options
+	direct  *http.Transport // its dialer checks addresses
+	proxied *http.Transport // its dialer connects to proxies only, wherever they are
+}
+
+func newGuard(p Policy, o Options) *guard {
+	checked := &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver, ControlContext: p.control}
+	g := &guard{policy: p, options: o, direct: newTransport(o, checked)}
+	g.proxied = newTransport(o, &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver})
+	g.proxied.Proxy = func(r *http.Request) (*url.URL, error) {
+		return attemptOf(r.Context()).proxy, nil
+	}
+	g.proxied.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return &proxyError{status: res.StatusCode}
+		}
+		return nil
+	}
+	return g
+}
+
+// control is called with the resolved address of each socket before it connects.
+func (p Policy) control(_ context.Context, network, address string, _ syscall.RawConn) error {
+	if network != "tcp4" && network != "tcp6" {
+		return fmt.Errorf("webhooks are sent over TCP, not %s", network)
+	}
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("the address to connect to cannot be checked: %w", err)
+	}
+	return p.Allowed(addr.Addr())
+}
+
+func newTransport(o Options, d *net.Dialer) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			// The transport dials without the request's deadline, for the benefit of
+			// later requests. A connection that took longer than that is of no use to
+			// them, and the resolver and the dialer share out what time there is.
+			ctx, cancel := attemptOf(ctx).untilDeadline(ctx)
+			defer cancel()
+			return d.DialContext(ctx, network, address)
+		},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSHandshakeTimeout:    connectTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // else a small body could become a large one
+		MaxIdleConns:           maxIdle,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: MaxResponseHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerStream:     64 << 10, // what a receiver can make us hold unread
+			MaxReceiveBufferPerConnection: 1 << 20,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingAfter,
+		},
+	}
+}
+
+// RoundTrip sends one request, as [http.RoundTripper] says.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	a := newAttempt(req.Context())
+	res, err := g.send(req, a)
+	if err != nil {
+		return nil, a.failed(err)
+	}
+	a.reach(phaseBody)
+	res.Body = &body{ReadCloser: res.Body, attempt: a}
+	// A redirect is the caller's failure whatever it points to; http.Client would
+	// make an error without status and body of one that it cannot parse.
+	if _, err := req.URL.Parse(res.Header.Get("Location")); err != nil {
+		res.Header.Del("Location")
+	}
+	return res, nil
+}
+
+func (g *guard) send(req *http.Request, a *attempt) (*http.Response, error) {
+	transport, err := g.route(req, a)
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
+		return nil, err
+	}
+	out := req.Clone(a.context(req.Context()))
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	if out.Header.Get("Idempotency-Key") == "" {
+		out.Header["Idempotency-Key"] = nil // not sent; tells the transport that it may send twice
+	}
+	return transport.RoundTrip(out)
+}
+
+// route checks the request's URL and chooses the way it goes.
+func (g *guard) route(req *http.Request, a *attempt) (*http.Transport, error) {
+	if err := g.policy.check(req.URL); err != nil {
+		return nil, err
+	}
+	proxy, err := g.options.Proxy(req)
+	if err != nil { // its text may hold the proxy's password
+		return nil, &proxyError{}
+	}
+	if proxy == nil {
+		return g.direct, nil
+	}
+	a.proxy = proxy
+	return g.proxied, g.checkTarget(req.Context(), req.URL.Hostname(), a)
+}
+
+// checkTarget refuses a host of which any address is refused, because it is the
+// proxy that will choose one.
+func (g *guard) checkTarget(ctx context.Context, host string, a *attempt) error {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return g.policy.Allowed(addr)
+	}
+	a.reach(phaseDNS)
+	addrs, err := g.options.Resolver.LookupNetIP(ctx, "ip", strings.ToLower(host))
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		if err := g.policy.Allowed(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CloseIdleConnections is called by http.Client's method of that name.
+func (g *guard) CloseIdleConnections() {
+	g.direct.CloseIdleConnections()
+	g.proxied.CloseIdleConnections()
+}

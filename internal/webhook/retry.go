@@ -1,0 +1,161 @@
+package webhook
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/buildcast/buildcast"
+)
+
+// maxAttempts bounds the attempts that are kept of a delivery.
+const maxAttempts = 20
+
+// maxRetryAfter bounds what a receiver can ask for.
+const maxRetryAfter = 24 * time.Hour
+
+// newDelivery is that of an event whose first attempt has failed.
+func (n *sender) newDelivery(e *buildcast.Event, o outcome) buildcast.Delivery {
+	now := buildcast.Now()
+	d := buildcast.Delivery{
+		EndpointID: n.id, BuildID: e.BuildID, EventID: e.ID, EventType: e.Type, State: buildcast.DeliveryRetrying, CreatedAt: now,
+	}
+	n.tried(&d, o)
+	return d
+}
+
+// tried notes a failed attempt in the delivery: it is tried again as the
+// schedule says, or given up.
+func (n *sender) tried(d *buildcast.Delivery, o outcome) {
+	n.attempted(d, o)
+	if d.Tries > len(n.Schedule) {
+		d.State, d.RetryAt = buildcast.DeliveryDead, nil
+		return
+	}
+	wait := max(jitter(n.Schedule[d.Tries-1]), min(o.retryAfter, maxRetryAfter))
+	at := buildcast.TimeOf(time.Now().Add(wait))
+	d.RetryAt = &at
+}
+
+func (n *sender) attempted(d *buildcast.Delivery, o outcome) {
+	d.Tries++
+	if d.Attempts = append(d.Attempts, o.Attempt); len(d.Attempts) > maxAttempts {
+		d.Attempts = d.Attempts[len(d.Attempts)-maxAttempts:]
+	}
+	d.UpdatedAt = buildcast.Now()
+}
+
+// jitter is d ±10 %: retries of one outage do not all come at once.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration((0.9 + 0.2*rand.Float64()) * float64(d)) //nolint:gosec // not a secret
+}
+
+// expect has the sender look for retries at a time, if not earlier.
+func (n *sender) expect(at *buildcast.Time) {
+	if at == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.retry.IsZero() || at.Std().Before(n.retry) {
+		n.retry = at.Std()
+		n.wake()
+	}
+}
+
+// claimRetries claims retries that are due and makes them.
+func (n *sender) claimRetries(r *round) {
+	n.mu.Lock()
+	n.retry = time.Time{}
+	n.mu.Unlock()
+	for _, d := range n.dueDeliveries(r.ctx, maxRetries) {
+		r.work.Go(func() {
+			if !n.gate.enter(r.ctx) {
+				n.giveBack(d)
+				return
+			}
+			defer n.gate.leave()
+			n.redeliver(d)
+		})
+	}
+}
+
+func (n *sender) dueDeliveries(ctx context.Context, limit int) (due []buildcast.Delivery) {
+	now := time.Now()
+	err := bounded(ctx, func(ctx context.Context) (err error) {
+		due, err = n.Store.ClaimDeliveries(ctx, n.Owner, n.id, now, now.Add(leaseTime), limit)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		n.Logger.Warn("webhooks: retries cannot be claimed; trying again", "endpoint", n.id, "error", err)
+	}
+	if len(due) == limit {
+		soon := buildcast.Now() // there may be more
+		n.expect(&soon)
+	}
+	return due
+}
+
+// redeliver tries a delivery again.
+func (n *sender) redeliver(d buildcast.Delivery) {
+	e, err := n.eventOf(d)
+	if err != nil || e == nil {
+		n.lost(d, err)
+		return
+	}
+	o := n.attempt(n.target.Load(), e, d.Tries+1)
+	switch {
+	case o.ok:
+		n.succeeded()
+		n.attempted(&d, o)
+		d.State, d.RetryAt = buildcast.DeliveryDelivered, nil
+	case o.cancelled, !n.failed(key{d.BuildID, d.EventID}, o), d.Tries >= len(n.Schedule) && !n.hopeless(d, o):
+		n.giveBack(d) // the endpoint's failure is not the event's
+		return
+	default:
+		n.tried(&d, o)
+	}
+	n.saveDelivery(d)
+}
+
+// lost deals with a delivery whose event cannot be read, or is gone with its build.
+func (n *sender) lost(d buildcast.Delivery, err error) {
+	if err != nil {
+		n.Logger.Warn("webhooks: a log cannot be read; trying again", "endpoint", n.id, "build", d.BuildID, "error", err)
+		n.giveBack(d)
+		return
+	}
+	d.State, d.RetryAt = buildcast.DeliveryDead, nil
+	n.saveDelivery(d)
+}
+
+func (n *sender) eventOf(d buildcast.Delivery) (*buildcast.Event, error) {
+	var events []buildcast.Event
+	err := bounded(n.attempts, func(ctx context.Context) (err error) {
+		events, err = n.log.Read(ctx, d.BuildID, d.EventID-1, 1)
+		return err
+	})
+	if err != nil || len(events) == 0 || events[0].ID != d.EventID {
+		return nil, err
+	}
+	return &events[0], nil
+}
+
+// giveBack ends the claim of a delivery that was not tried.
+func (n *sender) giveBack(d buildcast.Delivery) { n.saveDelivery(d) }
+
+// saveDelivery stores what has become of the delivery, and looks for a cursor
+// that it held up.
+func (n *sender) saveDelivery(d buildcast.Delivery) {
+	n.persist(n.attempts, "what has become of a retry", func(ctx context.Context) error {
+		return n.Store.SaveDelivery(ctx, n.Owner, d)
+	})
+	if d.State == buildcast.DeliveryRetrying {
+		n.expect(d.RetryAt)
+		return
+	}
+	if d.State == buildcast.DeliveryDead {
+		n.reportDead(d)
+	}
+	n.hint(d.BuildID)
+}
