@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deflate"
 	"github.com/buildcast/buildcast/internal/live"
 )
 
@@ -114,12 +116,16 @@ type sse struct {
 	woken   chan struct{} // capacity 1
 	builds  []*streamedBuild
 	several bool
+	gzip    *deflate.Member // nil: the client does not take gzip
 }
 
 // stream answers with events until all builds are over, the client leaves or the
 // server stops; then clients go on from their cursor.
 func (a *api) stream(w http.ResponseWriter, r *http.Request, ids []string, after []int64, several bool) error {
 	s := &sse{w: w, conn: http.NewResponseController(w), woken: make(chan struct{}, 1), several: several}
+	if acceptsGzip(r) {
+		s.gzip = new(deflate.Member)
+	}
 	wake := func() {
 		select {
 		case s.woken <- struct{}{}:
@@ -150,11 +156,22 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, ids []string, after
 	return s.run(r.Context(), a.Stopping)
 }
 
+// run writes the stream. Only gzip is offered: a compressed form that all readers
+// of a batch share must stand alone, which for zstd means a frame of its own, and
+// browsers need not read on after the first frame of an answer.
 func (s *sse) run(ctx, stopping context.Context) error {
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold the stream back
+	h.Add("Vary", "Accept-Encoding")
+	if s.gzip != nil {
+		h.Set("Content-Encoding", "gzip")
+		if _, err := io.WriteString(s.w, deflate.Header); err != nil {
+			return nil //nolint:nilerr // the client has left
+		}
+		defer s.endGzip()
+	}
 	// Something at once, so that a client can tell a quiet stream from one that a
 	// proxy holds back; and a pause of its own for each, so that they do not all
 	// come back in the same moment.
@@ -202,11 +219,7 @@ func (s *sse) takeAll(ctx context.Context) (goOn bool, err error) {
 			open = true
 			continue
 		}
-		frame := batch.SSE()
-		if s.several {
-			frame = s.composite(batch)
-		}
-		if !s.send(frame) {
+		if !s.sendBatch(batch) {
 			return false, nil
 		}
 		if !batch.Ended() {
@@ -253,11 +266,50 @@ func endFrame(b *live.Batch) []byte {
 	return fmt.Appendf(nil, "event: end\ndata: %s\n\n", status)
 }
 
-// send reports whether the client took the frame.
+// sendBatch sends the forms of the batch that all readers share, where there are such.
+func (s *sse) sendBatch(b *live.Batch) bool {
+	switch {
+	case s.several:
+		return s.send(s.composite(b))
+	case s.gzip == nil:
+		return s.put(b.SSE())
+	}
+	s.gzip.Add(b.SSE())
+	return s.put(b.Deflated())
+}
+
+// send sends a frame of this stream alone, and reports whether the client took it.
 func (s *sse) send(frame []byte) bool {
+	if s.gzip == nil {
+		return s.put(frame)
+	}
+	s.gzip.Add(frame)
+	return s.put(deflate.Piece(frame))
+}
+
+// endGzip lets a reader tell the end of the stream from a connection that broke.
+func (s *sse) endGzip() { s.put(s.gzip.Trailer()) }
+
+// put writes the bytes as they are.
+func (s *sse) put(b []byte) bool {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(frameTimeout))
-	if _, err := s.w.Write(frame); err != nil {
+	if _, err := s.w.Write(b); err != nil {
 		return false
 	}
 	return s.conn.Flush() == nil
+}
+
+// acceptsGzip reports whether the client takes gzip.
+func acceptsGzip(r *http.Request) bool {
+	for _, h := range r.Header.Values("Accept-Encoding") {
+		for coding := range strings.SplitSeq(h, ",") {
+			name, weight, _ := strings.Cut(coding, ";")
+			name, weight = strings.TrimSpace(name), strings.ReplaceAll(weight, " ", "")
+			if strings.EqualFold(name, "gzip") {
+				refused := strings.HasPrefix(weight, "q=0") && strings.Trim(weight, "q=0.") == ""
+				return !refused
+			}
+		}
+	}
+	return false
 }

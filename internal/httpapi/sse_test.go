@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"net/http"
@@ -38,6 +39,21 @@ func (h *harness) openSSE(t *testing.T, path string, headers ...string) *sseStre
 	}
 	t.Cleanup(func() { resp.Body.Close() })
 	return &sseStream{t, resp, bufio.NewReader(resp.Body)}
+}
+
+// openGzip is openSSE for a client that undoes gzip itself.
+func (h *harness) openGzip(t *testing.T, path string, headers ...string) *sseStream {
+	t.Helper()
+	s := h.openSSE(t, path, append(headers, "Accept-Encoding", "gzip")...)
+	if got := s.resp.Header.Get("Content-Encoding"); got != "gzip" {
+		t.Fatalf("%s: the answer is encoded as %q", path, got)
+	}
+	zipped, err := gzip.NewReader(s.resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.r = bufio.NewReader(zipped)
+	return s
 }
 
 // block gives the next block without its empty line; "" at the end of the stream.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deflate"
 )
 
 // Batch is a run of consecutive events of one build: at least one. It is shared
@@ -20,6 +21,10 @@ type Batch struct {
 	made time.Time
 	size int // about the bytes of the events as JSON
 	sse  struct {
+		sync.Once
+		b []byte
+	}
+	deflated struct {
 		sync.Once
 		b []byte
 	}
@@ -79,6 +84,12 @@ func (b *Batch) SSE() []byte {
 		b.sse.b = out
 	})
 	return b.sse.b
+}
+
+// Deflated is SSE as a piece of a gzip stream; see deflate.Member.
+func (b *Batch) Deflated() []byte {
+	b.deflated.Do(func() { b.deflated.b = deflate.Piece(b.SSE()) })
+	return b.deflated.b
 }
 
 // Frame is what encode made of the batch when it was first called: a form that

@@ -1,0 +1,74 @@
+// Package deflate makes gzip streams of pieces: what many readers get is
+// compressed once, and each reader's stream is put together from the pieces.
+//
+// A piece refers to nothing before it and ends on a byte with an empty block, so
+// pieces may follow each other in any order, and a reader can inflate each one
+// whole as soon as it has come. Only the check sum at a stream's end is the
+// stream's own.
+package deflate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// stored is the size below which compressing gains nothing: one event alone has
+// little to repeat.
+const stored = 200
+
+// An empty stored block: readers give out what they hold when they meet one.
+const flush = "\x00\x00\x00\xff\xff"
+
+// Compressors are large (hundreds of KB), so they are shared.
+var compressors = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return w
+}}
+
+// Piece is the compressed form of plain, which becomes a part of a Member.
+func Piece(plain []byte) []byte {
+	if len(plain) < stored {
+		out := make([]byte, 0, 5+len(plain)+len(flush))
+		out = append(out, 0)
+		out = binary.LittleEndian.AppendUint16(out, uint16(len(plain)))
+		out = binary.LittleEndian.AppendUint16(out, ^uint16(len(plain)))
+		return append(append(out, plain...), flush...)
+	}
+	out := bytes.NewBuffer(make([]byte, 0, len(plain)/2))
+	w := compressors.Get().(*flate.Writer)
+	defer compressors.Put(w)
+	w.Reset(out)
+	_, _ = w.Write(plain) // a bytes.Buffer does not fail
+	_ = w.Flush()
+	return out.Bytes()
+}
+
+// Member is one gzip stream in the making: its Header, then pieces in any
+// number, each of them also given to Add as plain bytes, then its Trailer. The
+// zero value is a new one. It belongs to one goroutine.
+type Member struct {
+	sum, size uint32
+}
+
+// Header is what a stream begins with: no name, no time, an unknown system.
+const Header = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+// Add counts a piece's plain bytes.
+func (m *Member) Add(plain []byte) {
+	m.sum = crc32.Update(m.sum, crc32.IEEETable, plain)
+	m.size += uint32(len(plain)) //nolint:gosec // the format counts modulo 2^32
+}
+
+// Trailer ends the stream: an empty last block, the check sum and the size.
+func (m *Member) Trailer() []byte {
+	out := append(make([]byte, 0, 13), "\x01\x00\x00\xff\xff"...)
+	out = binary.LittleEndian.AppendUint32(out, m.sum)
+	return binary.LittleEndian.AppendUint32(out, m.size)
+}
