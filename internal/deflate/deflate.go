@@ -63,7 +63,7 @@ const Header = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 // Add counts a piece's plain bytes.
 func (m *Member) Add(plain []byte) {
 	m.sum = crc32.Update(m.sum, crc32.IEEETable, plain)
-	m.size += uint32(len(plain)) //nolint:gosec // the format counts modulo 2^32
+	m.size += uint32(len(plain)) // the format counts modulo 2^32
 }
 
 // Trailer ends the stream: an empty last block, the check sum and the size.

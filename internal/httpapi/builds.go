@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -196,8 +198,22 @@ func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
 	if found.Statuses == nil {
 		found.Statuses = []buildcast.Status{} // [] and not null
 	}
+	return sendHashed(w, r, builds{found.Statuses, found.Next})
+}
+
+// sendHashed sends what may change for many reasons: its tag is its content's.
+func sendHashed(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Cache-Control", "private, no-cache")
-	return sendJSON(w, http.StatusOK, builds{found.Statuses, found.Next})
+	sum := sha256.Sum256(body)
+	if notModified(w, r, fmt.Sprintf(`W/"%x"`, sum[:12])) {
+		return nil
+	}
+	send(w, http.StatusOK, jsonBody, body)
+	return nil
 }
 
 // cancelBuild appends the event that cancels the build; who runs it sees the

@@ -206,3 +206,17 @@ func TestDeleteBuild(t *testing.T) {
 		t.Errorf("deleted %v", deleted)
 	}
 }
+
+func TestListBuildsUnchanged(t *testing.T) {
+	h := newHarness(t)
+	h.append("b1", "a")
+	tag := h.get("/api/builds").want(http.StatusOK).Header.Get("ETag")
+	if same := h.get("/api/builds", "If-None-Match", tag).want(http.StatusNotModified); len(same.Body) > 0 || same.Header.Get("ETag") != tag {
+		t.Errorf("304 with %v and %q", same.Header, same.Body)
+	}
+	h.get("/api/builds?status=failed", "If-None-Match", tag).want(http.StatusOK)
+	h.append("b1", "b")
+	if next := h.get("/api/builds", "If-None-Match", tag).want(http.StatusOK).Header.Get("ETag"); next == tag {
+		t.Errorf("the list has changed, and its tag %s has not", tag)
+	}
+}

@@ -168,7 +168,7 @@ func (s *sse) run(ctx, stopping context.Context) error {
 	if s.gzip != nil {
 		h.Set("Content-Encoding", "gzip")
 		if _, err := io.WriteString(s.w, deflate.Header); err != nil {
-			return nil //nolint:nilerr // the client has left
+			return nil // the client has left
 		}
 		defer s.endGzip()
 	}
