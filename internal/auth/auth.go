@@ -71,6 +71,14 @@ func (g *Guard) Check(r *http.Request) error {
 	return nil
 }
 
+// CheckPrivate is Check for what is not open to read: whatever its method, the
+// request needs what one that writes does.
+func (g *Guard) CheckPrivate(r *http.Request) error {
+	writes := *r
+	writes.Method = http.MethodPost
+	return g.Check(&writes)
+}
+
 // CheckHost is the part of Check that protects reading: a page that has rebound
 // its own name to this machine is refused.
 func (g *Guard) CheckHost(r *http.Request) error {

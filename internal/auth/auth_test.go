@@ -129,6 +129,35 @@ func TestCrossSiteWrite(t *testing.T) {
 	}
 }
 
+func TestPrivateReading(t *testing.T) {
+	withKeys, without := guard(t, Config{Keys: []string{key}}), guard(t, Config{TrustedOrigins: []string{"https://app.example.com"}})
+	fromSite := func(origin string) []string { return []string{"Sec-Fetch-Site", "cross-site", "Origin", origin} }
+	for _, tt := range []struct {
+		name    string
+		guard   *Guard
+		method  string
+		host    string
+		headers []string
+		want    buildcast.Code
+	}{
+		{"without a key", withKeys, "GET", "x.example", nil, buildcast.Unauthenticated},
+		{"HEAD without a key", withKeys, "HEAD", "x.example", nil, buildcast.Unauthenticated},
+		{"with a key", withKeys, "GET", "x.example", []string{"X-API-Key", key}, ""},
+		{"on loopback", without, "GET", "localhost", nil, ""},
+		{"a rebound name", without, "GET", "evil.example", nil, buildcast.PermissionDenied},
+		{"a page of another site", without, "GET", "localhost", fromSite("https://evil.example"), buildcast.PermissionDenied},
+		{"a page of a trusted site", without, "GET", "localhost", fromSite("https://app.example.com"), ""},
+	} {
+		r := request(tt.method, tt.host, tt.headers...)
+		if got := buildcast.CodeOf(tt.guard.CheckPrivate(r)); got != tt.want {
+			t.Errorf("%s: code %q, want %q", tt.name, got, tt.want)
+		}
+		if r.Method != tt.method {
+			t.Errorf("%s: the request's method is now %s", tt.name, r.Method)
+		}
+	}
+}
+
 func FuzzIsLoopback(f *testing.F) {
 	for _, s := range []string{"localhost:80", "[::1]:80", "127.0.0.1", "a.localhost.", "[", "]", ":", "::1%lo"} {
 		f.Add(s)

@@ -34,6 +34,8 @@ type Log interface {
 // Guard decides whether a request may be served; see auth.Guard.
 type Guard interface {
 	Check(r *http.Request) error
+	// CheckPrivate is Check for what is not open to read.
+	CheckPrivate(r *http.Request) error
 }
 
 // Config is what the API needs. Fields without a default are required.
@@ -55,6 +57,8 @@ type Config struct {
 	// Created and Deleted, where set, are told of builds that were queued and
 	// removed. They must not block.
 	Created, Deleted func(buildID string)
+	// Webhooks, where set, serves /api/webhooks; without it there is nothing there.
+	Webhooks Webhooks
 	// Guard, where set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,
@@ -125,9 +129,13 @@ var compressed = []string{
 // it has written anything.
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 
-// handle serves the operation and describes it in the OpenAPI document.
+// handle serves the operation and describes it in the OpenAPI document. What is
+// described as needing a key is not served without one, whatever the method.
 func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	a.huma.OpenAPI().AddOperation(op)
+	if op.Security != nil {
+		serve = a.private(serve)
+	}
 	plain := a.handler(serve)
 	zipped := plain
 	if op.Method == http.MethodGet && !strings.HasPrefix(op.Path, "/events") {
@@ -143,6 +151,22 @@ func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	})
 }
 
+func (a *api) private(serve handlerFunc) handlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := a.checkPrivate(r); err != nil {
+			return err
+		}
+		return serve(w, r)
+	}
+}
+
+func (a *api) checkPrivate(r *http.Request) error {
+	if a.Guard == nil {
+		return nil
+	}
+	return a.Guard.CheckPrivate(r)
+}
+
 func (a *api) handler(serve handlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := serve(w, r); err != nil {
@@ -154,7 +178,7 @@ func (a *api) handler(serve handlerFunc) http.Handler {
 // noRoute answers what matches no route: 405 where another method would.
 func (a *api) noRoute(w http.ResponseWriter, r *http.Request) error {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		probe := *r
 		probe.Method = method
 		if _, pattern := a.mux.Handler(&probe); pattern != "/" && pattern != "" {

@@ -10,7 +10,7 @@ import (
 // appendEvents stores events at the end of a build's log, and answers after
 // they are durable.
 func (a *api) appendEvents(w http.ResponseWriter, r *http.Request) error {
-	id, err := buildID(r)
+	id, err := a.buildID(r)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,9 @@ func (b *newBuild) validate() error {
 		if err := buildcast.ValidateBuildID(b.ID); err != nil {
 			return at(err, "id")
 		}
+		if b.ID == buildcast.OperationsBuild {
+			return reserved("id")
+		}
 	}
 	if err := validateText(b.Project, maxProject, "project"); err != nil {
 		return err
@@ -120,7 +123,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) getBuild(w http.ResponseWriter, r *http.Request) error {
-	id, err := buildID(r)
+	id, err := a.buildID(r)
 	if err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (a *api) getStatus(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) findStatus(r *http.Request) (buildcast.Status, error) {
-	id, err := buildID(r)
+	id, err := a.buildID(r)
 	if err != nil {
 		return buildcast.Status{}, err
 	}
@@ -195,10 +198,13 @@ func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if found.Statuses == nil {
-		found.Statuses = []buildcast.Status{} // [] and not null
+	shown := make([]buildcast.Status, 0, len(found.Statuses)) // [] and not null
+	for _, s := range found.Statuses {
+		if s.BuildID != buildcast.OperationsBuild { // which is no build of anybody's
+			shown = append(shown, s)
+		}
 	}
-	return sendHashed(w, r, builds{found.Statuses, found.Next})
+	return sendHashed(w, r, builds{shown, found.Next})
 }
 
 // sendHashed sends what may change for many reasons: its tag is its content's.
@@ -234,7 +240,7 @@ func (a *api) cancelBuild(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *api) deleteBuild(w http.ResponseWriter, r *http.Request) error {
-	id, err := buildID(r)
+	id, err := a.buildID(r)
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func FuzzPollParameters(f *testing.F) {
 		q := url.Values{"lastEventId": {cursor}, "limit": {limit}, "wait": {wait}}
 		r := httptest.NewRequest("GET", eventsPath+"?"+q.Encode(), nil)
 		r.SetPathValue("id", "b1")
-		p, err := readPoll(r)
+		p, err := (&api{}).readPoll(r)
 		if err != nil {
 			if buildcast.CodeOf(err) != buildcast.InvalidArgument || fieldOf(err) == "" {
 				t.Fatalf("%q gives %v", q, err)

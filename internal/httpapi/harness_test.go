@@ -165,3 +165,10 @@ func decode[T any](a httpAnswer) T {
 	a.into(&v)
 	return v
 }
+
+func asJSON(t testing.TB, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -29,6 +29,7 @@ func TestNoRoute(t *testing.T) {
 		{"GET", "/api/builds/b1/cancel", "POST"},
 		{"PATCH", "/api/builds/b1/events", "GET, HEAD, POST"},
 		{"OPTIONS", "/api/builds/b1/events", "GET, HEAD, POST"},
+		{"PUT", "/api/webhooks/endpoints/e1", "GET, HEAD, PATCH, DELETE"},
 		{"POST", "/healthz", "GET, HEAD"},
 		{"POST", "/docs", "GET, HEAD"},
 		{strings.Repeat("X", 100), "/docs", "GET, HEAD"},
@@ -117,7 +118,8 @@ func TestRequestLog(t *testing.T) {
 
 type guardFunc func(*http.Request) error
 
-func (f guardFunc) Check(r *http.Request) error { return f(r) }
+func (f guardFunc) Check(r *http.Request) error        { return f(r) }
+func (f guardFunc) CheckPrivate(r *http.Request) error { return f(r) }
 
 func TestGuard(t *testing.T) {
 	h := newHarness(t, func(c *Config) {

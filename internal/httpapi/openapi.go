@@ -19,9 +19,9 @@ func describe(version string) huma.Config {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.AllowAdditionalPropertiesByDefault = true // answers may grow fields
 	c.Info.Description = about
-	c.Tags = []*huma.Tag{{Name: "builds"}, {Name: "events"}, {Name: "server"}}
+	c.Tags = []*huma.Tag{{Name: "builds"}, {Name: "events"}, {Name: "webhooks"}, {Name: "server"}}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write where the server has keys; reading is open."},
+		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, where the server has keys; reading builds is open."},
 	}
 	c.Extensions = map[string]any{"x-problem-codes": codes}
 	aliasNouns(c.Components.Schemas)
@@ -31,6 +31,7 @@ func describe(version string) huma.Config {
 func (a *api) routes() {
 	a.buildRoutes()
 	a.eventRoutes()
+	a.webhookRoutes()
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{"server"},
 		Summary:   "Is the server alive?",

@@ -130,10 +130,30 @@ func query(r *http.Request) (url.Values, error) {
 	return q, nil
 }
 
-// buildID is the valid build id in the request's path.
-func buildID(r *http.Request) (string, error) {
+// buildID is the valid build id in the request's path, of a build with which
+// the request may do what it asks for.
+func (a *api) buildID(r *http.Request) (string, error) {
 	id := r.PathValue("id")
-	return id, buildcast.ValidateBuildID(id)
+	if err := buildcast.ValidateBuildID(id); err != nil {
+		return "", err
+	}
+	return id, a.mayUse(r, id)
+}
+
+// mayUse keeps buildcast's own log from being written, and from being read by
+// everyone: it names the receivers of webhooks.
+func (a *api) mayUse(r *http.Request, id string) error {
+	if id != buildcast.OperationsBuild {
+		return nil
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return reserved("buildId")
+	}
+	return a.checkPrivate(r)
+}
+
+func reserved(field string) error {
+	return buildcast.Errorf(buildcast.PermissionDenied, "%s is buildcast's own log of its webhooks, which only buildcast writes: use another build id", buildcast.OperationsBuild).At(field)
 }
 
 // validateText checks what people write: at most limit bytes of printable UTF-8.

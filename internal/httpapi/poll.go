@@ -41,8 +41,8 @@ type page struct {
 	HasMore     bool              `json:"hasMore" doc:"There are more events already: poll again at once"`
 }
 
-func readPoll(r *http.Request) (p poll, err error) {
-	if p.buildID, err = buildID(r); err != nil {
+func (a *api) readPoll(r *http.Request) (p poll, err error) {
+	if p.buildID, err = a.buildID(r); err != nil {
 		return p, err
 	}
 	q, err := query(r)
@@ -70,7 +70,7 @@ func (a *api) pollEvents(w http.ResponseWriter, r *http.Request) error {
 	if wantsStream(r) {
 		return a.streamEvents(w, r)
 	}
-	p, err := readPoll(r)
+	p, err := a.readPoll(r)
 	if err != nil {
 		return err
 	}

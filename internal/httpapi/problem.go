@@ -36,7 +36,7 @@ var codes = []struct {
 	{buildcast.NotFound, http.StatusNotFound, "There is no such thing"},
 	{methodNotAllowed, http.StatusMethodNotAllowed, "The method is not allowed here"},
 	{timedOut, http.StatusRequestTimeout, "The request body stopped arriving"},
-	{buildcast.Conflict, http.StatusConflict, "The build exists and differs"},
+	{buildcast.Conflict, http.StatusConflict, "What is there differs"},
 	{buildcast.NotFinished, http.StatusConflict, "The build is not finished"},
 	{buildcast.CursorAhead, http.StatusConflict, "The cursor is beyond the log's end"},
 	{buildcast.Fenced, http.StatusConflict, "The build has moved on to another owner"},

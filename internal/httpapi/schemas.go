@@ -85,7 +85,68 @@ var nouns = map[string]map[string]string{
 		"retries": "How often it is tried again after a failure",
 		"timeout": "Of one attempt; 10m where it is absent",
 	},
+	"Endpoint": {
+		"types":               "The event types that are sent, with * for any run of characters; empty: all",
+		"builds":              "Ids of builds whose events are sent; with projects empty too: all builds",
+		"projects":            "Projects whose builds' events are sent, beside those of builds",
+		"headers":             "Sent with each request; their values are not shown",
+		"rateLimit":           "The most requests a second from one server; 0: no limit",
+		"timeoutMs":           "Of one attempt, from the DNS query to the end of the answer",
+		"ordering":            "What becomes of a build's later events while one is retried: they go on (normal), or wait (strict)",
+		"payload":             "Whether a request holds the event's data (full) or not (thin)",
+		"disabledReason":      "Why it is not enabled, where it is the receiver's doing",
+		"secret":              "Signs the requests; only in the answer that made it",
+		"previousSecretUntil": "Until then the secret before signs as well",
+	},
+	"EndpointChange": {
+		"url":    "Where events are sent; needed for a new endpoint",
+		"secret": "Only for a new endpoint; made where it is absent",
+	},
+	"Breaker": {
+		"state":    "Events are sent (closed), wait (open), or one is being tried (half_open)",
+		"failures": "How many probes have failed since it opened",
+		"reason":   "The failure that opened it, or the last probe's",
+	},
+	"Attempt": {
+		"status":   "Of the answer; 0: there was none, and error says why",
+		"response": "The beginning of the answer's body",
+	},
+	"Delivery": {
+		"tries":    "How many attempts count against the schedule",
+		"attempts": "The latest, the oldest first",
+		"retryAt":  "When it is tried next, while it is retrying",
+	},
+	"EndpointStatus": {
+		"backlog": "Events that wait for the endpoint; some may be of types that it does not take",
+		"cursors": "How many builds they are of",
+		"windows": "By span up to now: 1h, 24h and 7d",
+	},
+	"DeliveryWindow": {
+		"delivered": "Events",
+		"failed":    "Attempts",
+		"success":   "The share of attempts that were answered with 2xx, 0 to 1; null where there was none",
+		"p50Ms":     "How long half of the answers took at most, to within a fifth; null where there was none",
+	},
+	"LogStatus": {
+		"bytes": "What the database takes up on disk",
+	},
+	"WebhookPayload": {
+		"data": "Absent where the endpoint takes thin payloads",
+	},
 }
+
+// enums are the values of fields whose types are no more than text to reflection.
+var enums = map[string]map[string][]any{
+	"Endpoint":       {"ordering": orderings, "payload": payloads},
+	"EndpointChange": {"ordering": orderings, "payload": payloads},
+	"Breaker":        {"state": {buildcast.BreakerClosed, buildcast.BreakerOpen, buildcast.BreakerHalfOpen}},
+	"Delivery":       {"state": {buildcast.DeliveryRetrying, buildcast.DeliveryDelivered, buildcast.DeliveryDead}},
+}
+
+var (
+	orderings = []any{buildcast.OrderingNormal, buildcast.OrderingStrict}
+	payloads  = []any{buildcast.PayloadFull, buildcast.PayloadThin}
+)
 
 // describeNouns completes the schemas, after all of them were made.
 func (a *api) describeNouns() {
@@ -93,6 +154,11 @@ func (a *api) describeNouns() {
 	for name, fields := range nouns {
 		for field, text := range fields {
 			all[name].Properties[field].Description = text
+		}
+	}
+	for name, fields := range enums {
+		for field, values := range fields {
+			all[name].Properties[field].Enum = values
 		}
 	}
 	for _, s := range all {
@@ -106,6 +172,7 @@ func (a *api) describeNouns() {
 	// A plan may be no more than a build command.
 	all["Plan"].Required = []string{"name"}
 	all["Plan"].Properties["tasks"].Nullable = true
+	all["EndpointChange"].AdditionalProperties = false
 	e := all["NewEvent"]
 	e.AdditionalProperties = false // the scanner refuses what it does not know
 	e.Properties["type"].Pattern = `^[a-z][a-z0-9_.-]{0,49}$`

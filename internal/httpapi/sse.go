@@ -25,7 +25,7 @@ const (
 
 // streamEvents is GET /events/{id}: one build as server-sent events.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) error {
-	id, err := buildID(r)
+	id, err := a.buildID(r)
 	if err != nil {
 		return err
 	}
@@ -52,6 +52,9 @@ func (a *api) streamMany(w http.ResponseWriter, r *http.Request) error {
 	for i, id := range ids {
 		if err := buildcast.ValidateBuildID(id); err != nil {
 			return at(err, "build")
+		}
+		if err := a.mayUse(r, id); err != nil {
+			return err
 		}
 		if _, twice := index[id]; twice {
 			return buildcast.Errorf(buildcast.InvalidArgument, "build %s is named twice", id).At("build")

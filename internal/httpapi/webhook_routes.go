@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/buildcast/buildcast"
+)
+
+func (a *api) webhookRoutes() {
+	a.endpointRoutes()
+	a.deliveryRoutes()
+	a.describeWebhook()
+}
+
+// webhook serves an operation on webhooks: with a key only, reading too, and
+// never from a cache, for a secret may be in the answer.
+func (a *api) webhook(op *huma.Operation, serve handlerFunc) {
+	op.Tags, op.Security = []string{"webhooks"}, needsKey
+	a.handle(op, func(w http.ResponseWriter, r *http.Request) error {
+		if a.Webhooks == nil {
+			return buildcast.Errorf(buildcast.NotFound, "this server sends no webhooks")
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		return serve(w, r)
+	})
+}
+
+const (
+	endpointsPath = "/api/webhooks/endpoints"
+	endpointPath  = endpointsPath + "/{id}"
+)
+
+var (
+	keyProblems     = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.StoreUnavailable)
+	onEndpoint      = problems(buildcast.InvalidArgument, buildcast.NotFound)
+	changedEndpoint = problems(buildcast.Conflict)
+)
+
+func (a *api) endpointRoutes() {
+	change := content[buildcast.EndpointChange](a, jsonBody)
+	change[jsonBody].Example = map[string]any{
+		"url": "https://example.com/hooks/builds", "types": []string{"task_*", "deploy_completed"}, "projects": []string{"web"},
+	}
+	a.webhook(&huma.Operation{
+		Method: http.MethodGet, Path: endpointsPath, OperationID: "listEndpoints", Summary: "List the endpoints",
+		Responses: a.answers(answer[endpoints](http.StatusOK, "All of them."), keyProblems),
+	}, a.listEndpoints)
+	a.webhook(&huma.Operation{
+		Method: http.MethodPost, Path: endpointsPath, OperationID: "createEndpoint", Summary: "Have events sent to an address",
+		Description: "Events that are stored from now on are sent. The url is needed; what else is left out has its default.",
+		RequestBody: a.body(true, change),
+		Responses: a.answers(answer[buildcast.Endpoint](http.StatusCreated, "The endpoint, with its secret, which is never shown again."),
+			problems(buildcast.InvalidArgument, buildcast.Conflict), writeProblems),
+	}, a.createEndpoint)
+	a.webhook(&huma.Operation{
+		Method: http.MethodGet, Path: endpointPath, OperationID: "getEndpoint", Summary: "Get an endpoint", Parameters: endpointInPath(),
+		Responses: a.answers(answer[buildcast.Endpoint](http.StatusOK, "The endpoint, without its secret."), onEndpoint, keyProblems),
+	}, a.getEndpoint)
+	a.webhook(&huma.Operation{
+		Method: http.MethodPatch, Path: endpointPath, OperationID: "changeEndpoint", Summary: "Change an endpoint", Parameters: endpointInPath(),
+		Description: "Fields that are left out stay as they are. A disabled endpoint is enabled again with enabled: true.",
+		RequestBody: a.body(true, change),
+		Responses:   a.answers(answer[buildcast.Endpoint](http.StatusOK, "The endpoint after the change."), onEndpoint, changedEndpoint, writeProblems),
+	}, a.changeEndpoint)
+	a.webhook(&huma.Operation{
+		Method: http.MethodDelete, Path: endpointPath, OperationID: "deleteEndpoint", Summary: "Delete an endpoint and what is still to be sent to it",
+		Parameters: endpointInPath(),
+		Responses:  a.answers(empty(http.StatusNoContent, "It is gone."), onEndpoint, keyProblems),
+	}, a.deleteEndpoint)
+	rotate := content[rotation](a, jsonBody)
+	rotate[jsonBody].Example = map[string]any{"overlapSeconds": int(defaultOverlap.Seconds())}
+	a.webhook(&huma.Operation{
+		Method: http.MethodPost, Path: endpointPath + "/rotate-secret", OperationID: "rotateSecret", Summary: "Give an endpoint a new secret",
+		Description: "Requests carry the signatures of both secrets until the overlap ends. With an overlap of 0 the secret before ends at once.",
+		Parameters:  endpointInPath(), RequestBody: a.body(false, rotate),
+		Responses: a.answers(answer[buildcast.Endpoint](http.StatusOK, "The endpoint, with its new secret, which is never shown again."),
+			onEndpoint, changedEndpoint, writeProblems),
+	}, a.rotateSecret)
+	a.webhook(&huma.Operation{
+		Method: http.MethodPost, Path: endpointPath + "/test", OperationID: "testEndpoint", Summary: "Send a request to an endpoint now",
+		Parameters: endpointInPath(),
+		Responses:  a.answers(answer[buildcast.Attempt](http.StatusOK, "What the receiver said, or why it said nothing."), onEndpoint, keyProblems),
+	}, a.testEndpoint)
+}
+
+func (a *api) deliveryRoutes() {
+	event := map[string]any{"buildId": "27", "eventId": 7}
+	to := content[place](a, jsonBody)
+	to[jsonBody].Example = event
+	a.webhook(&huma.Operation{
+		Method: http.MethodPost, Path: endpointPath + "/rewind", OperationID: "rewindEndpoint", Summary: "Deliver a build's events again, from one of them on",
+		Parameters: endpointInPath(), RequestBody: a.body(true, to),
+		Responses: a.answers(empty(http.StatusAccepted, "Delivery goes on with that event."), onEndpoint, writeProblems),
+	}, a.rewindEndpoint)
+	again := content[redelivery](a, jsonBody)
+	again[jsonBody].Examples = map[string]*huma.Example{
+		"one event": {Value: event},
+		"all dead":  {Value: map[string]any{"since": "2026-11-23T00:00:00Z"}},
+	}
+	a.webhook(&huma.Operation{
+		Method: http.MethodPost, Path: endpointPath + "/redeliver", OperationID: "redeliver", Summary: "Deliver one event again, or all that were given up",
+		Parameters: endpointInPath(), RequestBody: a.body(true, again),
+		Responses: a.answers(answer[redelivered](http.StatusAccepted, "They are due at once, and tried as if for the first time."), onEndpoint, writeProblems),
+	}, a.redeliver)
+	a.webhook(&huma.Operation{
+		Method: http.MethodGet, Path: "/api/webhooks/deliveries", OperationID: "listDeliveries",
+		Summary:     "List deliveries that did not go well at once, the newest first",
+		Description: "Events that were delivered at their first attempt leave no delivery.",
+		Parameters:  describeParams(endpointParam, ofBuildParam, deliveryParam, deliveriesParam, beforeParam),
+		Responses:   a.answers(answer[deliveries](http.StatusOK, "One page of them."), problems(buildcast.InvalidArgument), keyProblems),
+	}, a.listDeliveries)
+	a.webhook(&huma.Operation{
+		Method: http.MethodGet, Path: "/api/webhooks/status", OperationID: "webhookStatus", Summary: "How deliveries stand, by endpoint, and how the log grows",
+		Responses: a.answers(answer[buildcast.WebhookStatus](http.StatusOK, "As it is now."), keyProblems),
+	}, a.webhookStatus)
+}
+
+// describeWebhook says what receivers get.
+func (a *api) describeWebhook() {
+	header := func(name, what string) *huma.Param {
+		return &huma.Param{Name: name, In: "header", Required: true, Description: what, Schema: &huma.Schema{Type: huma.TypeString}}
+	}
+	a.huma.OpenAPI().Webhooks = map[string]*huma.PathItem{"event": {Post: &huma.Operation{
+		OperationID: "receiveEvent", Tags: []string{"webhooks"}, Summary: "An event, as it is sent to an endpoint",
+		Description: "At least once: an event may come again, with the same webhook-id. Any 2xx is taken as received; 410 disables the endpoint.",
+		Parameters: []*huma.Param{
+			header("webhook-id", "The same for every attempt at this event"),
+			header("webhook-timestamp", "Of the attempt, in seconds since 1970"),
+			header("webhook-signature", "v1, and the base64 HMAC-SHA256 of id.timestamp.body by the secret; one for each secret, with a space between (Standard Webhooks)"),
+			header("X-Webhook-Signature", "The hex HMAC-SHA256 of the body by the secret as it is written"),
+		},
+		RequestBody: a.body(true, content[buildcast.WebhookPayload](a, jsonBody)),
+		Responses:   a.answers(empty(http.StatusNoContent, "It is received.")),
+	}}}
+}
+
+func endpointInPath() []*huma.Param {
+	longest := maxEndpointID
+	return []*huma.Param{{
+		Name: "id", In: "path", Required: true, Description: "The endpoint's id.",
+		Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]+$", MaxLength: &longest},
+	}}
+}
