@@ -2,12 +2,15 @@ package browsertest
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -17,40 +20,82 @@ type fault struct {
 	refuseWebSocket bool
 	cutWebSocket    time.Duration // each WebSocket after this time; 0: never
 	holdStreams     bool          // server-sent events never arrive; the connection stays open
+	cutStreams      time.Duration // each stream in the middle of what comes after this time; 0: never
 	refuseStreams   bool
 	refuseWaiting   bool // long polls
 }
 
-// proxy passes requests to the server, with the fault.
-func (f fault) proxy(t *testing.T, server string) http.Handler {
+// network passes requests to the server, with the fault, and counts what it passes.
+type network struct {
+	fault
+	host  string // of the server
+	proxy *httputil.ReverseProxy
+
+	sockets, streams, waiting atomic.Int64  // WebSockets, streams and long polls so far
+	opened                    chan struct{} // one for each WebSocket
+	lossy                     atomic.Bool   // what the server sends on a WebSocket is lost, and all that comes after it
+}
+
+func newNetwork(t *testing.T, server string, f fault) *network {
 	t.Helper()
 	target, err := url.Parse(server)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pass := httputil.NewSingleHostReverseProxy(target)
-	pass.FlushInterval = -1
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		isSocket := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-		isStream := strings.HasPrefix(r.URL.Path, "/events/")
-		switch {
-		case isSocket && f.refuseWebSocket, isStream && f.refuseStreams, f.refuseWaiting && r.URL.Query().Has("wait"):
-			http.Error(w, "the proxy refuses this", http.StatusForbidden)
-		case isStream && f.holdStreams:
-			w.Header().Set("Content-Type", "text/event-stream")
-			_ = http.NewResponseController(w).Flush()
-			<-r.Context().Done()
-		case isSocket:
-			f.tunnel(w, r, target.Host)
-		default:
-			pass.ServeHTTP(w, r)
+	n := &network{fault: f, host: target.Host, proxy: httputil.NewSingleHostReverseProxy(target), opened: make(chan struct{}, 100)}
+	n.proxy.FlushInterval = -1
+	n.proxy.ErrorLog = log.New(io.Discard, "", 0) // cut connections, which are meant
+	return n
+}
+
+func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	isSocket := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	isStream := strings.HasPrefix(r.URL.Path, "/events/")
+	isWaiting := r.URL.Query().Has("wait")
+	switch {
+	case isSocket && n.refuseWebSocket, isStream && n.refuseStreams, isWaiting && n.refuseWaiting:
+		http.Error(w, "the proxy refuses this", http.StatusForbidden)
+		return
+	case isSocket:
+		n.tunnel(w, r)
+		return
+	case isStream && n.holdStreams:
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return
+	case isStream:
+		n.streams.Add(1)
+		if n.cutStreams > 0 {
+			w = &torn{w, time.Now().Add(n.cutStreams)}
 		}
-	})
+	case isWaiting:
+		n.waiting.Add(1)
+	}
+	n.proxy.ServeHTTP(w, r)
+}
+
+// torn is an answer that breaks in the middle of the first write after its
+// time, and the connection with it. Whether the answer is compressed is all the same.
+type torn struct {
+	http.ResponseWriter
+	at time.Time
+}
+
+func (t *torn) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+func (t *torn) Write(p []byte) (int, error) {
+	if time.Now().Before(t.at) {
+		return t.ResponseWriter.Write(p)
+	}
+	n, _ := t.ResponseWriter.Write(p[:len(p)/2])
+	_ = http.NewResponseController(t.ResponseWriter).Flush()
+	return n, errors.New("cut")
 }
 
 // tunnel passes a WebSocket, and cuts it where the fault says so.
-func (f fault) tunnel(w http.ResponseWriter, r *http.Request, host string) {
-	up, err := net.Dial("tcp", host)
+func (n *network) tunnel(w http.ResponseWriter, r *http.Request) {
+	up, err := net.Dial("tcp", n.host)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -62,25 +107,42 @@ func (f fault) tunnel(w http.ResponseWriter, r *http.Request, host string) {
 	}
 	defer down.Close()
 	var head bytes.Buffer
-	r.Header.Set("Origin", "http://"+host) // as a proxy that serves one site does
-	r.Host = host
+	r.Header.Set("Origin", "http://"+n.host) // as a proxy that serves one site does
+	r.Host = n.host
 	if err := r.Write(&head); err != nil {
 		return
 	}
 	if _, err := up.Write(head.Bytes()); err != nil {
 		return
 	}
-	if f.cutWebSocket > 0 {
-		deadline := time.Now().Add(f.cutWebSocket)
+	if n.cutWebSocket > 0 {
+		deadline := time.Now().Add(n.cutWebSocket)
 		_ = up.SetDeadline(deadline)
 		_ = down.SetDeadline(deadline)
 	}
+	n.sockets.Add(1)
+	n.opened <- struct{}{}
 	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{up, down}, {down, up}} {
-		go func() {
-			_, _ = io.Copy(way[0], way[1])
-			done <- struct{}{}
-		}()
+	pass := func(to io.Writer, from io.Reader) {
+		_, _ = io.Copy(to, from)
+		done <- struct{}{}
 	}
+	go pass(up, down)
+	go pass(&leaky{Writer: down, lossy: &n.lossy}, up)
 	<-done
+}
+
+// leaky loses what is written while the network is lossy, and all that comes
+// after it: a connection that lost something is dead, and nobody is told.
+type leaky struct {
+	io.Writer
+	lossy *atomic.Bool
+	dead  bool
+}
+
+func (l *leaky) Write(p []byte) (int, error) {
+	if l.dead = l.dead || l.lossy.Load(); l.dead {
+		return len(p), nil
+	}
+	return l.Writer.Write(p)
 }

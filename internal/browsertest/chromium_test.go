@@ -1,0 +1,135 @@
+package browsertest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// browser is a Chromium with a profile of its own. It is told what to do over
+// the DevTools protocol on a pipe, by one goroutine.
+type browser struct {
+	commands *os.File
+	answers  *bufio.Reader
+	last     int // id of the last command
+}
+
+// startBrowser starts a Chromium without a page. It ends with the context.
+func startBrowser(ctx context.Context, t *testing.T) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("Chromium is not installed: run make deps, or apt-get install -y chromium")
+	}
+	// Not t.TempDir: the browser's last processes may still write there.
+	profile, err := os.MkdirTemp("", "buildcast-chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirIn, commands := pipe(t)
+	answers, theirOut := pipe(t)
+	cmd := exec.CommandContext(ctx, path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+profile,
+		"--remote-debugging-pipe", "about:blank")
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4, as Chromium wants them
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirIn.Close()
+	theirOut.Close() // now a Chromium that ends is seen as the end of its answers
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
+		_ = os.RemoveAll(profile)
+	})
+	return &browser{commands: commands, answers: bufio.NewReader(answers)}
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+	})
+	return r, w
+}
+
+// open opens a tab and gives the session that commands it.
+func (b *browser) open(t *testing.T, url string) string {
+	t.Helper()
+	var target struct {
+		ID string `json:"targetId"`
+	}
+	b.call(t, "", "Target.createTarget", map[string]any{"url": url}, &target)
+	var session struct {
+		ID string `json:"sessionId"`
+	}
+	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": target.ID, "flatten": true}, &session)
+	return session.ID
+}
+
+// freeze stops a tab: its timers, and what arrives for it.
+func (b *browser) freeze(t *testing.T, tab string) {
+	t.Helper()
+	b.call(t, tab, "Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
+}
+
+// wake lets a frozen tab go on, in front of its user.
+func (b *browser) wake(t *testing.T, tab string) {
+	t.Helper()
+	b.call(t, tab, "Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
+	b.call(t, tab, "Page.bringToFront", map[string]any{}, nil)
+}
+
+// call sends a command and waits for its answer; events between are passed over.
+func (b *browser) call(t *testing.T, session, method string, params, result any) {
+	t.Helper()
+	b.last++
+	command := map[string]any{"id": b.last, "method": method, "params": params}
+	if session != "" {
+		command["sessionId"] = session
+	}
+	text, err := json.Marshal(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.commands.Write(append(text, 0)); err != nil {
+		t.Fatalf("%s: %v", method, err)
+	}
+	for {
+		text, err := b.answers.ReadBytes(0)
+		if err != nil {
+			t.Fatalf("%s: Chromium has ended: %v", method, err)
+		}
+		var answer struct {
+			ID     int             `json:"id"`
+			Result json.RawMessage `json:"result"`
+			Error  json.RawMessage `json:"error"`
+		}
+		if err := json.Unmarshal(text[:len(text)-1], &answer); err != nil {
+			t.Fatal(err)
+		}
+		if answer.ID != b.last {
+			continue
+		}
+		if answer.Error != nil {
+			t.Fatalf("%s: %s", method, answer.Error)
+		}
+		if result == nil {
+			return
+		}
+		if err := json.Unmarshal(answer.Result, result); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+}
