@@ -77,7 +77,7 @@ func TestTheClientSleeps(t *testing.T) {
 				}
 			})
 			got := v.check(t, "websocket", "websocket")
-			if len(got) == 1 && got[0].Slept < 10_000 {
+			if got[0].Slept < 10_000 {
 				t.Errorf("the page slept for %d ms only", got[0].Slept)
 			}
 			if n := v.network.sockets.Load(); tt.lost && n != 2 {
@@ -93,7 +93,27 @@ func TestTabsShareOneConnection(t *testing.T) {
 	v.report(t, usualPace, nil)
 	got := v.check(t, "websocket", "websocket")
 	shared := slices.DeleteFunc(got, func(s seen) bool { return !s.Shared })
-	if n := v.network.sockets.Load() + v.network.streams.Load() + v.network.waiting.Load(); n != 1 || len(shared) != 7 {
+	if n := v.network.connections(); n != 1 || len(shared) != 7 {
 		t.Errorf("8 tabs had %d connections, and %d of them shared; want 1 and 7", n, len(shared))
+	}
+}
+
+// TestTheLeadingTabIsClosed closes the tab that has the connection in mid-build,
+// and opens another that has to learn what it missed.
+func TestTheLeadingTabIsClosed(t *testing.T) {
+	t.Parallel()
+	v := open(t, startServer(t), fault{}, 1)
+	v.openTabs(t, 2)
+	v.report(t, usualPace, func(reported int) {
+		switch reported {
+		case 100:
+			v.closeTab(t)
+		case 200:
+			v.openTabs(t, 1)
+		}
+	})
+	v.check(t, "websocket", "websocket")
+	if n := v.network.connections(); n != 2 {
+		t.Errorf("%d connections, want one of the tab that was closed and one of the next", n)
 	}
 }

@@ -63,31 +63,35 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// open opens a tab and gives the session that commands it.
-func (b *browser) open(t *testing.T, url string) string {
+// tab is a page as DevTools names it: itself, and the session that commands it.
+type tab struct {
+	Target  string `json:"targetId"`
+	Session string `json:"sessionId"`
+}
+
+func (b *browser) open(t *testing.T, url string) (opened tab) {
 	t.Helper()
-	var target struct {
-		ID string `json:"targetId"`
-	}
-	b.call(t, "", "Target.createTarget", map[string]any{"url": url}, &target)
-	var session struct {
-		ID string `json:"sessionId"`
-	}
-	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": target.ID, "flatten": true}, &session)
-	return session.ID
+	b.call(t, "", "Target.createTarget", map[string]any{"url": url}, &opened)
+	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": opened.Target, "flatten": true}, &opened)
+	return opened
+}
+
+func (b *browser) close(t *testing.T, tab tab) {
+	t.Helper()
+	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
 // freeze stops a tab: its timers, and what arrives for it.
-func (b *browser) freeze(t *testing.T, tab string) {
+func (b *browser) freeze(t *testing.T, tab tab) {
 	t.Helper()
-	b.call(t, tab, "Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
+	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
 }
 
 // wake lets a frozen tab go on, in front of its user.
-func (b *browser) wake(t *testing.T, tab string) {
+func (b *browser) wake(t *testing.T, tab tab) {
 	t.Helper()
-	b.call(t, tab, "Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
-	b.call(t, tab, "Page.bringToFront", map[string]any{}, nil)
+	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
+	b.call(t, tab.Session, "Page.bringToFront", map[string]any{}, nil)
 }
 
 // call sends a command and waits for its answer; events between are passed over.

@@ -75,6 +75,11 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.proxy.ServeHTTP(w, r)
 }
 
+// connections is how many were made that stay open: browsers allow six to a host.
+func (n *network) connections() int64 {
+	return n.sockets.Load() + n.streams.Load() + n.waiting.Load()
+}
+
 // torn is an answer that breaks in the middle of the first write after its
 // time, and the connection with it. Whether the answer is compressed is all the same.
 type torn struct {

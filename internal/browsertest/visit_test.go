@@ -22,6 +22,10 @@ const (
 	events    = 300
 	atOnce    = 10                     // events that are reported together
 	usualPace = 200 * time.Millisecond // from ten to the next: the network's faults need time to happen
+
+	// Of a whole visit. A silent WebSocket is given up after 45 s in any case: what
+	// is to be noticed earlier is found missing.
+	deadline = 40 * time.Second
 )
 
 // page follows a build and reports what it saw when the build is over.
@@ -58,9 +62,11 @@ type visit struct {
 	ctx     context.Context
 	build   string
 	server  string // its URL, without the network between
+	url     string // of the page
 	network *network
 	browser *browser
-	tabs    []string
+	tabs    []tab
+	loaded  chan struct{}
 	seen    chan seen
 }
 
@@ -68,11 +74,12 @@ type visit struct {
 // loaded. The query's names and values go to the page.
 func open(t *testing.T, server string, f fault, tabs int, query ...string) *visit {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	t.Cleanup(cancel)
-	v := &visit{ctx: ctx, server: server, network: newNetwork(t, server, f), seen: make(chan seen, tabs)}
-	v.build = fmt.Sprintf("b%d", time.Now().UnixNano()%1e12)
-	loaded := make(chan struct{}, tabs)
+	v := &visit{
+		ctx: ctx, build: fmt.Sprintf("b%d", time.Now().UnixNano()%1e12), server: server, network: newNetwork(t, server, f),
+		loaded: make(chan struct{}, 100), seen: make(chan seen, 100),
+	}
 	files, err := fs.Sub(js.Source, "src")
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +88,7 @@ func open(t *testing.T, server string, f fault, tabs int, query ...string) *visi
 	mux.Handle("/", v.network)
 	mux.Handle("/client/", http.StripPrefix("/client/", http.FileServerFS(files)))
 	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, page) })
-	mux.HandleFunc("POST /loaded", func(http.ResponseWriter, *http.Request) { loaded <- struct{}{} })
+	mux.HandleFunc("POST /loaded", func(http.ResponseWriter, *http.Request) { v.loaded <- struct{}{} })
 	mux.HandleFunc("POST /seen", func(_ http.ResponseWriter, r *http.Request) {
 		var s seen
 		if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
@@ -96,14 +103,28 @@ func open(t *testing.T, server string, f fault, tabs int, query ...string) *visi
 	for pair := range slices.Chunk(query, 2) {
 		q.Set(pair[0], pair[1])
 	}
+	v.url = front.URL + "/page?" + q.Encode()
 	v.browser = startBrowser(ctx, t)
-	for range tabs {
-		v.tabs = append(v.tabs, v.browser.open(t, front.URL+"/page?"+q.Encode()))
-	}
-	for range tabs {
-		await(t, v, loaded, "the page has loaded")
-	}
+	v.openTabs(t, tabs)
 	return v
+}
+
+// openTabs opens tabs at once, and waits until all of them follow the build.
+func (v *visit) openTabs(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		v.tabs = append(v.tabs, v.browser.open(t, v.url))
+	}
+	for range n {
+		await(t, v, v.loaded, "the page has loaded")
+	}
+}
+
+// closeTab closes the tab that was opened first.
+func (v *visit) closeTab(t *testing.T) {
+	t.Helper()
+	v.browser.close(t, v.tabs[0])
+	v.tabs = v.tabs[1:]
 }
 
 // report reports the build's events at this pace, each under a key, and waits
@@ -150,10 +171,10 @@ func (v *visit) check(t *testing.T, first, last string) []seen {
 	for i := range want {
 		want[i] = int64(i + 1)
 	}
-	var all []seen
-	for range v.tabs {
+	all := make([]seen, len(v.tabs))
+	for i := range all {
 		got := await(t, v, v.seen, "each page has seen the end")
-		all = append(all, got)
+		all[i] = got
 		if !slices.Equal(got.IDs, want) {
 			t.Errorf("%d events, not each once and in order: %v", len(got.IDs), got.IDs)
 		}
@@ -161,7 +182,6 @@ func (v *visit) check(t *testing.T, first, last string) []seen {
 		if n := len(reached); n == 0 || reached[0] != first || reached[n-1] != last {
 			t.Errorf("transports %v, want %s at first and %s at the end; errors %v", got.Transports, first, last, got.Errors)
 		}
-		t.Logf("transports %v, errors %v", got.Transports, got.Errors)
 	}
 	return all
 }
