@@ -41,7 +41,7 @@ func Piece(plain []byte) []byte {
 		out = binary.LittleEndian.AppendUint16(out, ^uint16(len(plain)))
 		return append(append(out, plain...), flush...)
 	}
-	out := bytes.NewBuffer(make([]byte, 0, len(plain)/2))
+	out := bytes.NewBuffer(make([]byte, 0, len(plain)/8))
 	w := compressors.Get().(*flate.Writer)
 	defer compressors.Put(w)
 	w.Reset(out)

@@ -129,11 +129,11 @@ var compressed = []string{
 // it has written anything.
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 
-// handle serves the operation and describes it in the OpenAPI document. What is
-// described as needing a key is not served without one, whatever the method.
+// handle serves the operation and describes it in the OpenAPI document. Reading
+// is open, unless it is described as needing a key; writing never is (ServeHTTP).
 func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	a.huma.OpenAPI().AddOperation(op)
-	if op.Security != nil {
+	if op.Security != nil && op.Method == http.MethodGet {
 		serve = a.private(serve)
 	}
 	plain := a.handler(serve)

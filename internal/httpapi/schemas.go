@@ -85,7 +85,7 @@ var nouns = map[string]map[string]string{
 		"retries": "How often it is tried again after a failure",
 		"timeout": "Of one attempt; 10m where it is absent",
 	},
-	"Endpoint": {
+	"Endpoint": { //nolint:gosec // it describes secrets, and holds none
 		"types":               "The event types that are sent, with * for any run of characters; empty: all",
 		"builds":              "Ids of builds whose events are sent; with projects empty too: all builds",
 		"projects":            "Projects whose builds' events are sent, beside those of builds",
@@ -98,7 +98,7 @@ var nouns = map[string]map[string]string{
 		"secret":              "Signs the requests; only in the answer that made it",
 		"previousSecretUntil": "Until then the secret before signs as well",
 	},
-	"EndpointChange": {
+	"EndpointChange": { //nolint:gosec // likewise
 		"url":    "Where events are sent; needed for a new endpoint",
 		"secret": "Only for a new endpoint; made where it is absent",
 	},
