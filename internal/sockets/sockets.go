@@ -132,6 +132,9 @@ func readRequest(e *socketio.Event) (request, error) {
 	if r.LastEventID != nil && *r.LastEventID < 0 {
 		return r, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId is %d: use 0 or the id of the last event you have seen", *r.LastEventID).At("lastEventId")
 	}
+	if r.BuildID == buildcast.OperationsBuild { // a socket shows no key
+		return r, buildcast.Errorf(buildcast.PermissionDenied, "%s is not followed over sockets: read it with an API key at /events/%[1]s", r.BuildID)
+	}
 	return r, buildcast.ValidateBuildID(r.BuildID)
 }
 

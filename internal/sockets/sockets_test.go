@@ -249,6 +249,7 @@ func TestErrorsAreTold(t *testing.T) {
 	p := r.connect("", "")
 	for _, tt := range []struct{ request, want string }{
 		{`{"buildId":"a/b"}`, `"code":"invalid_argument"`},
+		{`{"buildId":"_operations"}`, `"code":"permission_denied"`},
 		{`{"buildId":"b1","lastEventId":9}`, `"code":"cursor_ahead"`},
 		{`{"buildId":"b1","lastEventId":-1}`, `"code":"invalid_argument"`},
 		{`{"buildId":"b1","lastEventId":"1"}`, `"code":"invalid_argument"`},
