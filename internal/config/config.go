@@ -59,6 +59,9 @@ type Config struct {
 	// DrainTimeout bounds each step of an orderly stop.
 	DrainTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long a stop waits for requests and for running commands to end, each, such as 10s."`
 
+	// Webhooks is how events are sent to endpoints.
+	Webhooks Webhooks `embed:"" prefix:"webhook-"`
+
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged on stderr: debug, info, warn or error."`
 	LogFormat string `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log: text or json."`
 }
@@ -69,7 +72,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkLimits, c.checkDatabase} {
+	for _, check := range []func() error{c.checkAddresses, c.checkLimits, c.checkDatabase, c.Webhooks.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -79,6 +82,9 @@ func (c *Config) Check() error {
 
 func (c *Config) readSecrets() (err error) {
 	if c.Database, err = Secret("--database", c.Database); err != nil {
+		return err
+	}
+	if err := c.Webhooks.readSecrets(); err != nil {
 		return err
 	}
 	var keys []string
@@ -176,6 +182,7 @@ func (c *Config) LogValue() slog.Value {
 		slog.String("listen", c.Listen), slog.String("preview_listen", c.PreviewListen), slog.String("data_dir", c.DataDir),
 		slog.String("store", c.Store()), slog.Int("api_keys", len(c.APIKeys)), slog.Bool("insecure", c.Insecure),
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
+		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),
 	)
 }
 

@@ -21,6 +21,8 @@ func (s *Server) Run(ctx context.Context) error {
 	core.run("the log", s.log.Run)
 	core.run("the hub", s.hub.Run)
 	core.run("the previews", s.previews.Run)
+	sending := s.newStage(parts, "the webhooks")
+	sending.run("the webhooks", s.webhooks.Run)
 	work := s.newStage(parts, "the builds")
 	work.run("the pipeline", s.pipeline.Run)
 	// Before the first answer: who is told that this server has the directory is told where it is.
@@ -42,7 +44,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.dir.removeInfo(); err != nil {
 		s.logger.Warn("server.json is left over", "error", err)
 	}
-	for _, st := range []*stage{intake, work, core} {
+	for _, st := range []*stage{intake, work, sending, core} {
 		if err := st.end(); err != nil {
 			return err // a part hangs: waiting for the group would hang too
 		}

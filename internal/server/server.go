@@ -35,6 +35,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
+	"github.com/buildcast/buildcast/internal/webhook"
 )
 
 // openTimeout bounds connecting to the database and bringing its tables up to date.
@@ -67,6 +68,7 @@ type Server struct {
 	previews *local.Target
 	pipeline *pipeline.Pipeline
 	sockets  *sockets.Server
+	webhooks *webhook.Service
 
 	api, preview httpServer
 	// stopping ends when the drain begins.
@@ -100,14 +102,18 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 	if s.store, err = openStore(ctx, cfg); err != nil {
 		return nil, err
 	}
+	s.hub = live.NewHub(s.store)
+	if s.webhooks, err = s.newWebhooks(); err != nil {
+		return nil, err
+	}
 	s.wire(guard, version)
 	return s, nil
 }
 
 // wire makes the parts. None of them does anything before Run.
 func (s *Server) wire(guard *auth.Guard, version string) {
-	s.hub = live.NewHub(s.store)
-	s.log = eventlog.New(s.store, s.hub.Committed, s.logger)
+	s.log = eventlog.New(s.store, s.committed, s.logger)
+	s.webhooks.SetLog(s.log)
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
 	})
@@ -119,6 +125,7 @@ func (s *Server) wire(guard *auth.Guard, version string) {
 		Stopping: s.stopping,
 		Created:  func(string) { s.pipeline.Kick() },
 		Deleted:  s.deleted,
+		Webhooks: s.webhooks,
 		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
 	})
 	s.sockets = sockets.New(s.hub, socketio.Config{Config: engineio.Config{Origins: s.config.AllowOrigins, Logger: s.logger}})
@@ -137,6 +144,12 @@ func (s *Server) wire(guard *auth.Guard, version string) {
 	})
 	s.api.Server = s.newHTTP(root)
 	s.preview.Server = s.newHTTP(s.previews.Handler())
+}
+
+// committed tells those who wait for events of what was stored.
+func (s *Server) committed(buildID string, events []buildcast.Event, status buildcast.Status) {
+	s.hub.Committed(buildID, events, status)
+	s.webhooks.Committed(buildID, events, status)
 }
 
 // deleted removes what a deleted build left on this machine's disk.

@@ -127,6 +127,7 @@ type Store interface {
 	Events
 	Builds
 	Leases
+	Webhooks
 	// Ping reports whether the store can write now.
 	Ping(ctx context.Context) error
 	Close() error

@@ -74,11 +74,9 @@ func (h *holding) next(cursor *live.Cursor) (*live.Batch, error) {
 	if batch != nil || err != nil {
 		return batch, err
 	}
-	if h.crowded() {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(h.round.ctx, idleTime)
+	ctx, cancel := context.WithTimeout(h.round.ctx, h.idle())
 	defer cancel()
+	defer h.awake()
 	batch, err = cursor.Next(ctx)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return nil, nil

@@ -75,12 +75,28 @@ func (s *Service) report(ctx context.Context) {
 	for {
 		select {
 		case e := <-s.reports:
-			s.persist(ctx, "an operational event", func(ctx context.Context) error {
-				_, err := s.log.Append(ctx, buildcast.OperationsBuild, 0, e)
-				return err
-			})
+			s.persist(ctx, "an operational event", func(ctx context.Context) error { return s.append(ctx, e) })
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// reportRest appends what was told and not appended when report ended.
+func (s *Service) reportRest(ctx context.Context) {
+	for {
+		select {
+		case e := <-s.reports:
+			if err := s.append(ctx, e); err != nil {
+				s.Logger.Warn("webhooks: an operational event is not stored", "type", e.Type, "error", err)
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (s *Service) append(ctx context.Context, e buildcast.NewEvent) error {
+	_, err := s.log.Append(ctx, buildcast.OperationsBuild, 0, e)
+	return err
 }

@@ -66,7 +66,9 @@ func (n *sender) expect(at *buildcast.Time) {
 // claimRetries claims retries that are due and makes them.
 func (n *sender) claimRetries(r *round) {
 	n.mu.Lock()
-	n.retry = time.Time{}
+	if !n.retry.After(time.Now()) {
+		n.retry = time.Time{}
+	}
 	n.mu.Unlock()
 	for _, d := range n.dueDeliveries(r.ctx, maxRetries) {
 		r.work.Go(func() {

@@ -15,9 +15,11 @@ const (
 	// maxRequests is how many requests are under way to one endpoint at most.
 	maxRequests = 32
 
-	// maxHeld bounds the cursors of one endpoint that this node holds, and with
-	// them the memory for its backlog (256 KB each).
-	maxHeld = 128
+	// maxBusy bounds the cursors of one endpoint that this node delivers from at
+	// once, and with them the memory for its backlog (256 KB each). Those that wait
+	// at the end of their logs come beside: maxHeld bounds both.
+	maxBusy = 128
+	maxHeld = 2048
 
 	// maxRetries bounds the retries of one endpoint that are claimed at once.
 	maxRetries = 32
@@ -40,6 +42,7 @@ type sender struct {
 	mu     sync.Mutex
 	fresh  map[string]bool     // builds with something new that nobody here holds
 	held   map[string]*holding // by build
+	busy   int                 // how many of them are not at the end of their log
 	broken broken              // what the breaker knows
 	round  *round              // the work that goes on; nil while nothing is sent
 	more   bool                // the last claim took all it could: others wait
@@ -197,7 +200,7 @@ func (n *sender) claim(ctx context.Context, poll bool) {
 		poll = true
 	}
 	r := n.round
-	room := maxHeld - len(n.held)
+	room := max(min(maxBusy-n.busy, maxHeld-len(n.held)), 0)
 	fresh := make([]string, 0, min(len(n.fresh), room))
 	for id := range n.fresh {
 		if len(fresh) == room {
@@ -243,6 +246,7 @@ func (n *sender) claimCursors(r *round, builds []string, limit int) int {
 		h := &holding{sender: n, round: r, Cursor: c}
 		n.mu.Lock()
 		n.held[c.BuildID] = h
+		n.busy++
 		n.mu.Unlock()
 		r.work.Go(func() {
 			h.run()
@@ -258,17 +262,42 @@ func (n *sender) released(h *holding) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.held, h.BuildID)
+	n.busy--
 	if h.missed {
 		n.fresh[h.BuildID] = true
 	}
-	if h.missed || n.more {
+	if n.othersWait() {
 		n.wake()
 	}
+}
+
+// idle notes that a held cursor waits at the end of its log, and gives how long
+// it may: the more there are the shorter.
+func (n *sender) idle() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.busy--
+	if n.othersWait() {
+		n.wake()
+	}
+	if len(n.held) > maxHeld/2 {
+		return idleTime / 10
+	}
+	return idleTime
+}
+
+// awake notes that it goes on.
+func (n *sender) awake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.busy++
 }
 
 // crowded reports whether others wait for the place of a held cursor.
 func (n *sender) crowded() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.more
+	return n.othersWait()
 }
+
+func (n *sender) othersWait() bool { return n.more || len(n.fresh) > 0 }

@@ -153,6 +153,7 @@ func (s *Service) Run(ctx context.Context) error {
 	last.Wait()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	s.reportRest(end)
 	if err := s.flush(end); err != nil {
 		s.Logger.Warn("webhooks: counts of the last seconds are not stored", "error", err)
 	}

@@ -37,6 +37,9 @@ const (
 		FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[]) AS b (id, last_event_id, status, finished_at)
 		WHERE builds.id = b.id`
 
+	cursorsSQL = `
+		WITH b AS (SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[]) AS b (id, project, first))` + makeCursors
+
 	attempts = 4 // of a transaction that loses against others
 )
 
@@ -98,6 +101,7 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 			return nil, err
 		}
 		b.Queue(updateSQL, args...)
+		b.Queue(cursorsSQL, cursorArgs(&a, rows, now)...)
 	}
 	b.Queue(`COMMIT`)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
@@ -244,6 +248,20 @@ func updateArgs(statuses []buildcast.Status, now buildcast.Time) ([]any, error) 
 		finished[i] = stdTime(st.FinishedAt)
 	}
 	return []any{ids, last, texts, finished, now.Std()}, nil
+}
+
+// cursorArgs are the builds that grow, with the first ids that are new.
+func cursorArgs(a *store.Assigned, rows map[string]*store.Row, now buildcast.Time) []any {
+	var ids, projects []string
+	var first []int64
+	begun := map[string]bool{}
+	for i := range a.Insert {
+		if e := &a.Insert[i]; !begun[e.BuildID] {
+			begun[e.BuildID] = true
+			ids, projects, first = append(ids, e.BuildID), append(projects, rows[e.BuildID].Status.Project), append(first, e.ID)
+		}
+	}
+	return []any{now.Std(), ids, projects, first}
 }
 
 func stdTime(t *buildcast.Time) *time.Time {

@@ -123,7 +123,8 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) error {
 		case running:
 			return store.StillRunning(id)
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM project_build_events WHERE build_id = $1`, id); err != nil {
+		if err := execAll(ctx, tx, id, `DELETE FROM webhook_cursors WHERE build_id = $1`,
+			`DELETE FROM worker_webhook_failures WHERE build_id = $1`, `DELETE FROM project_build_events WHERE build_id = $1`); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `DELETE FROM builds WHERE id = $1`, id)

@@ -20,6 +20,7 @@ const insertRows = 64
 // statements are prepared once on the writing connection.
 type statements struct {
 	lock, create, keyed, insert, insertMany, update *sql.Stmt
+	makeCursor, advance, leave, park                *sql.Stmt
 }
 
 func (s *Store) prepare(ctx context.Context) error {
@@ -35,6 +36,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.stmts.insert, insert + row},
 		{&s.stmts.insertMany, insert + strings.Repeat(row+",", insertRows-1) + row},
 		{&s.stmts.update, `UPDATE builds SET last_event_id = ?, status = ?, updated_at = ?, finished_at = ? WHERE id = ?`},
+		{&s.stmts.makeCursor, makeCursorSQL},
+		{&s.stmts.advance, advanceSQL},
+		{&s.stmts.leave, leaveSQL},
+		{&s.stmts.park, parkSQL},
 	} {
 		stmt, err := s.write.PrepareContext(ctx, p.text)
 		if err != nil {
@@ -95,6 +100,9 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append) 
 	}
 	a := store.Assign(appends, rows, keyed, now)
 	if err := s.insertEvents(ctx, tx, a.Insert); err != nil {
+		return a, err
+	}
+	if err := s.makeCursors(ctx, tx, &a, rows, now); err != nil {
 		return a, err
 	}
 	update := tx.StmtContext(ctx, s.stmts.update)

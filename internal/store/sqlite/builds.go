@@ -123,10 +123,10 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) error {
 	case !finished.Valid:
 		return store.StillRunning(id)
 	}
-	for _, q := range []string{`DELETE FROM project_build_events WHERE build_id = ?`, `DELETE FROM builds WHERE id = ?`} {
-		if _, err := tx.ExecContext(ctx, q, id); err != nil {
-			return unavailable(err)
-		}
+	if err := execAll(ctx, tx, id,
+		`DELETE FROM project_build_events WHERE build_id = ?`, `DELETE FROM webhook_cursors WHERE build_id = ?`,
+		`DELETE FROM worker_webhook_failures WHERE build_id = ?`, `DELETE FROM builds WHERE id = ?`); err != nil {
+		return unavailable(err)
 	}
 	return unavailable(tx.Commit())
 }

@@ -13,10 +13,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver
 
+	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -30,6 +33,10 @@ type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 	stmts statements
+	path  string
+
+	followers atomic.Pointer[[]buildcast.Endpoint] // the enabled endpoints
+	following sync.Mutex                           // held while they are read
 }
 
 // Open opens the database file, making it and its directory where they are
@@ -42,7 +49,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock}
+	s := &Store{lock: lock, path: path}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot open the database %s: %w", path, err)
@@ -65,6 +72,9 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	if err := s.loadFollowers(ctx); err != nil {
+		return err
+	}
 	return s.prepare(ctx)
 }
 

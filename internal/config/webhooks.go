@@ -1,0 +1,41 @@
+package config
+
+import "net/netip"
+
+// minWebhookKey is the length of the shortest key, in bytes.
+const minWebhookKey = 32
+
+// Webhooks is how events are sent to endpoints.
+type Webhooks struct {
+	// Allow are ranges of addresses that endpoints may be at though they are not
+	// of the public internet.
+	Allow []netip.Prefix `placeholder:"CIDR" help:"Private address ranges that webhooks may be sent to, such as 10.0.0.0/8. Loopback is allowed while --listen is on loopback."`
+	// AllowHTTP allows http beyond loopback.
+	AllowHTTP bool `name:"allow-http" help:"Allow webhooks over http: events can be read on the way. Endpoints on loopback may use http anyway, while --listen is on loopback."`
+	// Key encrypts the endpoints' secrets in the database. Empty: they are kept as they are.
+	Key string `placeholder:"KEY" help:"Key of at least 32 characters that encrypts endpoints' secrets and headers in the database. @FILE reads it from a file. Keep it: without it they cannot be read again. Flags are visible in process lists: use the environment or a file."`
+	// URL and Secret make an endpoint that sends every event of every build.
+	URL    string `name:"url" placeholder:"URL" help:"An endpoint that is sent every event; others are made with 'buildcast webhooks add'."`
+	Secret string `placeholder:"SECRET" help:"What signs requests to --webhook-url: whsec_... or 8 characters or more. Made where it is left out. @FILE reads it from a file. Flags are visible in process lists: use the environment or a file."`
+}
+
+func (w *Webhooks) readSecrets() (err error) {
+	if w.URL, err = Secret("--webhook-url", w.URL); err != nil { // it may hold a token
+		return err
+	}
+	if w.Key, err = Secret("--webhook-key", w.Key); err != nil {
+		return err
+	}
+	w.Secret, err = Secret("--webhook-secret", w.Secret)
+	return err
+}
+
+func (w *Webhooks) check() error {
+	if w.Key != "" && len(w.Key) < minWebhookKey {
+		return invalid("--webhook-key", "it has %d characters: use %d or more, such as what 'openssl rand -base64 32' gives", len(w.Key), minWebhookKey)
+	}
+	if w.Secret != "" && w.URL == "" {
+		return invalid("--webhook-secret", "it is set, but --webhook-url is not: set both, or neither")
+	}
+	return nil
+}

@@ -1,0 +1,228 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// A claim passes over rows that another claims or moves just now. ARRAY has the
+// rows chosen once; see ClaimBuilds.
+const (
+	claimCursors = `
+		UPDATE webhook_cursors SET lease_owner = $1, lease_until = $2, generation = generation + 1
+		WHERE endpoint_id = $3 AND build_id = ANY(ARRAY(
+			SELECT build_id FROM webhook_cursors
+			WHERE endpoint_id = $3 AND NOT blocked AND due_at <= $4 AND lease_until <= $4`
+	claimRest = `
+			ORDER BY due_at, build_id LIMIT $5 FOR UPDATE SKIP LOCKED))
+		RETURNING build_id, next_event_id, generation, due_at`
+)
+
+// ClaimCursors implements store.Deliveries.
+func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	query, args := claimCursors+claimRest, []any{owner, until, endpointID, now, limit}
+	if builds != nil {
+		query, args = claimCursors+` AND build_id = ANY($6)`+claimRest, append(args, builds)
+	}
+	rows, err := s.pool.Query(ctx, query, args...)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	type claimed struct {
+		store.Cursor
+		due time.Time
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
+		c := claimed{Cursor: store.Cursor{EndpointID: endpointID}}
+		return c, row.Scan(&c.BuildID, &c.Next, &c.Generation, &c.due)
+	})
+	// RETURNING gives no order.
+	slices.SortFunc(all, func(a, b claimed) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.BuildID, b.BuildID)) })
+	cursors := make([]store.Cursor, len(all))
+	for i, c := range all {
+		cursors[i] = c.Cursor
+	}
+	return cursors, unavailable(err)
+}
+
+// RenewCursors implements store.Deliveries. It waits for nobody: a row that is
+// locked is being moved, and is renewed the next time.
+func (s *Store) RenewCursors(ctx context.Context, owner string, until time.Time) error {
+	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		for _, q := range []string{`
+			UPDATE webhook_cursors SET lease_until = $2 WHERE ctid = ANY(ARRAY(
+				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 ORDER BY endpoint_id, build_id FOR UPDATE))`, `
+			UPDATE worker_webhook_failures SET lease_until = $2 WHERE lease_owner = $1 AND state = 'retrying'`} {
+			if _, err := tx.Exec(ctx, q, owner, until); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ReleaseCursors implements store.Deliveries.
+func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
+	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return execAll(ctx, tx, owner, `
+			UPDATE webhook_cursors SET lease_owner = NULL, lease_until = '-infinity' WHERE ctid = ANY(ARRAY(
+				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 ORDER BY endpoint_id, build_id FOR UPDATE))`, `
+			UPDATE worker_webhook_failures SET lease_owner = NULL, lease_until = '-infinity' WHERE lease_owner = $1 AND state = 'retrying'`)
+	})
+}
+
+// What a move does beside advancing.
+const (
+	moveOn    = 0
+	movePark  = 1
+	moveLeave = 2
+	moveBlock = 3
+)
+
+// moveSQL moves cursors and stores the failures that come with them. It locks the
+// rows in the order in which all do. Rows that are not the owner's any more are
+// passed over, and not returned.
+const moveSQL = `
+	WITH m AS MATERIALIZED (
+		SELECT * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::int[], $8::timestamptz[])
+			AS m (n, endpoint_id, build_id, generation, next, kind, due_at)),
+	l AS MATERIALIZED (
+		SELECT m.*, m.kind = 1 AND (SELECT last_event_id FROM builds b WHERE b.id = m.build_id) < m.next AS park
+		FROM webhook_cursors c JOIN m ON c.endpoint_id = m.endpoint_id AND c.build_id = m.build_id AND c.generation = m.generation
+		WHERE c.lease_owner = $1
+		ORDER BY c.endpoint_id, c.build_id FOR UPDATE OF c),
+	d AS (
+		DELETE FROM webhook_cursors c USING l WHERE l.park AND c.endpoint_id = l.endpoint_id AND c.build_id = l.build_id),
+	u AS (
+		UPDATE webhook_cursors c SET next_event_id = l.next, blocked = l.kind = 3,
+			due_at = CASE l.kind WHEN 2 THEN l.due_at ELSE c.due_at END,
+			lease_owner = CASE WHEN l.kind < 2 THEN c.lease_owner END,
+			lease_until = CASE WHEN l.kind < 2 THEN c.lease_until ELSE '-infinity' END
+		FROM l WHERE NOT l.park AND c.endpoint_id = l.endpoint_id AND c.build_id = l.build_id),
+	f AS (
+		INSERT INTO worker_webhook_failures (endpoint_id, build_id, event_id, event_type, state, tries, attempts, retry_at, created_at, updated_at)
+		SELECT l.endpoint_id, l.build_id, f.event_id, f.event_type, f.state, f.tries, f.attempts::jsonb, f.retry_at, f.created_at, f.updated_at
+		FROM unnest($9::int[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[])
+			AS f (n, event_id, event_type, state, tries, attempts, retry_at, created_at, updated_at)
+		JOIN l ON l.n = f.n
+		ON CONFLICT (endpoint_id, build_id, event_id) DO UPDATE SET state = excluded.state, tries = excluded.tries,
+			attempts = excluded.attempts, asked = false, retry_at = excluded.retry_at, lease_owner = NULL,
+			lease_until = '-infinity', created_at = excluded.created_at, updated_at = excluded.updated_at)
+	SELECT n, kind, park FROM l`
+
+// MoveCursors implements store.Deliveries. A move lost with the machine means an
+// event sent twice, so its commits do not wait for the disk.
+//
+// Parking locks the builds' rows first: an append that is under way has either
+// made the log longer, or finds the cursor gone and makes it anew.
+func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	args, parked, err := moveArgs(owner, moves)
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		moved, err := s.moveOnce(ctx, args, parked, len(moves))
+		if err == nil || n == attempts || !again(err) {
+			return moved, unavailable(err)
+		}
+	}
+}
+
+func (s *Store) moveOnce(ctx context.Context, args []any, parked []string, count int) ([]store.Moved, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release() // closed by the pool where the transaction is still open
+	moved := make([]store.Moved, count)
+	var b pgx.Batch
+	b.Queue(`BEGIN`)
+	b.Queue(`SET LOCAL synchronous_commit = off`)
+	if len(parked) > 0 {
+		b.Queue(`SELECT FROM builds WHERE id = ANY($1) ORDER BY id FOR UPDATE`, parked)
+	}
+	b.Queue(moveSQL, args...).Query(func(rows pgx.Rows) error {
+		var n, kind int
+		var park bool
+		_, err := pgx.ForEachRow(rows, []any{&n, &kind, &park}, func() error {
+			moved[n] = store.Moved{Parked: park, Held: !park && kind < moveLeave}
+			return nil
+		})
+		return err
+	})
+	b.Queue(`COMMIT`)
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, err
+	}
+	return moved, nil
+}
+
+// moveArgs turns the moves into the columns that unnest takes, and gives the
+// builds whose cursors are to be parked.
+func moveArgs(owner string, moves []store.Move) (args []any, parked []string, err error) {
+	count := len(moves)
+	n, kinds := make([]int, count), make([]int, count)
+	endpoints, builds := make([]string, count), make([]string, count)
+	generations, next := make([]int64, count), make([]int64, count)
+	due := make([]*time.Time, count)
+	failed := failures{}
+	for i := range moves {
+		m := &moves[i]
+		n[i], endpoints[i], builds[i], generations[i], next[i] = i, m.EndpointID, m.BuildID, m.Generation, m.Next
+		switch {
+		case m.Park:
+			kinds[i] = movePark
+			parked = append(parked, m.BuildID)
+		case m.Leave != nil:
+			kinds[i], due[i] = moveLeave, m.Leave
+		case m.Failed != nil && m.Block:
+			kinds[i] = moveBlock
+		default:
+			kinds[i] = moveOn
+		}
+		if m.Failed != nil {
+			if err := failed.add(i, m.Failed); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	slices.Sort(parked)
+	return append([]any{owner, n, endpoints, builds, generations, next, kinds, due}, failed.args()...), slices.Compact(parked), nil
+}
+
+// putCursor is the end of an INSERT that puts cursors somewhere else and takes
+// them from their holders.
+const putCursor = `, due_at = excluded.due_at, blocked = false, lease_owner = NULL, lease_until = '-infinity', generation = webhook_cursors.generation + 1`
+
+// Rewind implements store.Deliveries.
+func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
+	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// The build's row first: nobody deletes it meanwhile.
+		tag, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR UPDATE`, buildID)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return store.NoBuild(buildID)
+		}
+		if err := endpointExists(ctx, tx, endpointID); err != nil {
+			return err
+		}
+		now := time.Now()
+		_, err = tx.Exec(ctx, `
+			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = excluded.next_event_id`+putCursor,
+			endpointID, buildID, next, now, now.UnixMilli())
+		return err
+	})
+}

@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// follows is buildcast.Endpoint.Follows of endpoint w and build b.
+const follows = ` w.enabled AND (b.id = ANY(w.builds) OR b.id <> '` + buildcast.OperationsBuild + `'
+	AND (b.project = ANY(w.projects) OR w.builds = '{}' AND w.projects = '{}'))`
+
+// makeCursors makes the cursors that are missing for what is appended to the
+// builds of b (id, project, first). A generation begins with the time ($1), so
+// that a cursor that was parked and made again has none of before.
+const makeCursors = `
+	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
+	SELECT w.id, b.id, b.first, $1, (extract(epoch FROM $1::timestamptz) * 1000)::bigint
+	FROM b JOIN webhook_endpoints w ON ` + follows + `
+	ORDER BY w.id, b.id
+	ON CONFLICT DO NOTHING`
+
+// SaveEndpoint implements store.Endpoints.
+func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	settings, err := json.Marshal(e.Endpoint)
+	if err != nil {
+		return 0, err
+	}
+	args := []any{e.ID, string(settings), list(e.Builds), list(e.Projects), e.Enabled, e.Sealed, time.Now()}
+	query := `
+		INSERT INTO webhook_endpoints (id, settings, builds, projects, enabled, sealed, updated_at, version, created_at)
+		VALUES ($1, $2::jsonb, $3, $4, $5, $6, $7, 1, $8) ON CONFLICT DO NOTHING`
+	if e.Version == 0 {
+		args = append(args, e.CreatedAt.Std())
+	} else {
+		query = `
+		UPDATE webhook_endpoints SET settings = $2::jsonb, builds = $3, projects = $4, enabled = $5, sealed = $6, updated_at = $7, version = version + 1
+		WHERE id = $1 AND version = $8`
+		args = append(args, e.Version)
+	}
+	tag, err := s.pool.Exec(ctx, query, args...)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	if tag.RowsAffected() == 0 {
+		if err := endpointExists(ctx, s.pool, e.ID); err != nil {
+			return 0, err
+		}
+		return 0, store.EndpointChanged(e.ID)
+	}
+	return e.Version + 1, nil
+}
+
+// list is never NULL.
+func list(in []string) []string { return append([]string{}, in...) }
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func endpointExists(ctx context.Context, q querier, id string) error {
+	var one int
+	err := q.QueryRow(ctx, `SELECT 1 FROM webhook_endpoints WHERE id = $1`, id).Scan(&one)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.NoEndpoint(id)
+	}
+	return unavailable(err)
+}
+
+// ListEndpoints implements store.Endpoints.
+func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, `SELECT settings, sealed, version FROM webhook_endpoints ORDER BY created_at, id`)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e store.Endpoint, err error) {
+		var settings []byte
+		if err := row.Scan(&settings, &e.Sealed, &e.Version); err != nil {
+			return e, err
+		}
+		return e, json.Unmarshal(settings, &e.Endpoint)
+	})
+	return all, unavailable(err)
+}
+
+// DeleteEndpoint implements store.Endpoints. It locks its cursors in the order in
+// which all do.
+func (s *Store) DeleteEndpoint(ctx context.Context, id string) error {
+	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM webhook_endpoints WHERE id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return store.NoEndpoint(id)
+		}
+		return execAll(ctx, tx, id,
+			`SELECT FROM webhook_cursors WHERE endpoint_id = $1 ORDER BY build_id FOR UPDATE`,
+			`DELETE FROM webhook_cursors WHERE endpoint_id = $1`,
+			`DELETE FROM worker_webhook_failures WHERE endpoint_id = $1`,
+			`DELETE FROM webhook_counts WHERE endpoint_id = $1`)
+	})
+}
+
+func execAll(ctx context.Context, tx pgx.Tx, arg any, queries ...string) error {
+	for _, q := range queries {
+		if _, err := tx.Exec(ctx, q, arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inTx runs do in a transaction, again where it loses against another one.
+func (s *Store) inTx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	for n := 1; ; n++ {
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return do(ctx, tx) })
+		if err == nil || n == attempts || !again(err) {
+			return unavailable(err)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// Texts of the statements that are prepared for cursors. A generation begins with
+// the time, so that a cursor that was parked and made again has none of before.
+const (
+	makeCursorSQL = `
+		INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`
+	held       = ` WHERE endpoint_id = ? AND build_id = ? AND lease_owner = ? AND generation = ?`
+	advanceSQL = `UPDATE webhook_cursors SET next_event_id = ?` + held
+	leaveSQL   = `UPDATE webhook_cursors SET next_event_id = ?, due_at = ?, blocked = ?, lease_owner = NULL, lease_until = 0` + held
+	parkSQL    = `DELETE FROM webhook_cursors` + held + ` AND (SELECT last_event_id FROM builds WHERE id = build_id) < ?`
+)
+
+// ClaimCursors implements store.Deliveries.
+func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
+	only := "null"
+	if builds != nil {
+		b, err := json.Marshal(builds)
+		if err != nil {
+			return nil, err
+		}
+		only = string(b)
+	}
+	rows, err := s.write.QueryContext(ctx, `
+		UPDATE webhook_cursors SET lease_owner = ?1, lease_until = ?2, generation = generation + 1
+		WHERE endpoint_id = ?3 AND build_id IN (
+			SELECT build_id FROM webhook_cursors
+			WHERE endpoint_id = ?3 AND blocked = 0 AND due_at <= ?4 AND lease_until <= ?4
+			AND (?5 = 'null' OR build_id IN (SELECT value FROM json_each(?5)))
+			ORDER BY due_at, build_id LIMIT ?6)
+		RETURNING build_id, next_event_id, generation, due_at`,
+		owner, until.UnixMilli(), endpointID, now.UnixMilli(), only, limit)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	type claimed struct {
+		store.Cursor
+		due int64
+	}
+	var all []claimed
+	for rows.Next() {
+		c := claimed{Cursor: store.Cursor{EndpointID: endpointID}}
+		if err := rows.Scan(&c.BuildID, &c.Next, &c.Generation, &c.due); err != nil {
+			return nil, unavailable(err)
+		}
+		all = append(all, c)
+	}
+	// RETURNING gives no order.
+	slices.SortFunc(all, func(a, b claimed) int { return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.BuildID, b.BuildID)) })
+	cursors := make([]store.Cursor, len(all))
+	for i, c := range all {
+		cursors[i] = c.Cursor
+	}
+	return cursors, unavailable(rows.Err())
+}
+
+// RenewCursors implements store.Deliveries.
+func (s *Store) RenewCursors(ctx context.Context, owner string, until time.Time) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		for _, q := range []string{
+			`UPDATE webhook_cursors SET lease_until = ? WHERE lease_owner = ?`,
+			`UPDATE worker_webhook_failures SET lease_until = ? WHERE lease_owner = ? AND state = 'retrying'`,
+		} {
+			if _, err := tx.ExecContext(ctx, q, until.UnixMilli(), owner); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ReleaseCursors implements store.Deliveries.
+func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		return execAll(ctx, tx, owner,
+			`UPDATE webhook_cursors SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = ?`,
+			`UPDATE worker_webhook_failures SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = ?`)
+	})
+}
+
+// MoveCursors implements store.Deliveries. A move lost with the machine means an
+// event sent twice, so its commits do not wait for the disk: in WAL mode the file
+// stays sound, and what the process has written outlives it.
+func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = NORMAL`); err != nil {
+		return nil, unavailable(err)
+	}
+	defer func() {
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), `PRAGMA synchronous = FULL`); err != nil {
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // appends must not use it as it is
+		}
+	}()
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
+	moved := make([]store.Moved, len(moves))
+	for i := range moves {
+		if moved[i], err = s.moveCursor(ctx, tx, owner, &moves[i]); err != nil {
+			return nil, unavailable(err)
+		}
+	}
+	return moved, unavailable(tx.Commit())
+}
+
+func (s *Store) moveCursor(ctx context.Context, tx *sql.Tx, owner string, m *store.Move) (moved store.Moved, err error) {
+	exec := func(stmt *sql.Stmt, args ...any) bool {
+		if err != nil {
+			return false
+		}
+		var res sql.Result
+		if res, err = tx.StmtContext(ctx, stmt).ExecContext(ctx, args...); err != nil {
+			return false
+		}
+		var n int64
+		n, err = res.RowsAffected()
+		return n > 0
+	}
+	switch {
+	case m.Leave != nil:
+		exec(s.stmts.leave, m.Next, m.Leave.UnixMilli(), false, m.EndpointID, m.BuildID, owner, m.Generation)
+		return moved, err
+	case m.Park && exec(s.stmts.park, m.EndpointID, m.BuildID, owner, m.Generation, m.Next):
+		moved.Parked = true
+		return moved, err
+	case m.Failed != nil && m.Block:
+		if !exec(s.stmts.leave, m.Next, 0, true, m.EndpointID, m.BuildID, owner, m.Generation) {
+			return moved, err
+		}
+		return moved, putDelivery(ctx, tx, m.Failed)
+	}
+	moved.Held = exec(s.stmts.advance, m.Next, m.EndpointID, m.BuildID, owner, m.Generation)
+	if moved.Held && m.Failed != nil {
+		err = putDelivery(ctx, tx, m.Failed)
+	}
+	return moved, err
+}
+
+// putCursor puts a cursor somewhere else, takes it from its holder, and makes it
+// where there is none.
+const putCursorSQL = `
+	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?1, ?2, ?3, ?4, ?4)
+	ON CONFLICT DO UPDATE SET next_event_id = `
+
+const putCursorRest = `, due_at = excluded.due_at, blocked = 0, lease_owner = NULL, lease_until = 0, generation = generation + 1`
+
+// Rewind implements store.Deliveries.
+func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := s.endpointExists(ctx, tx, endpointID); err != nil {
+			return err
+		}
+		var one int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM builds WHERE id = ?`, buildID).Scan(&one); err != nil {
+			return err
+		} else if one == 0 {
+			return store.NoBuild(buildID)
+		}
+		_, err := tx.ExecContext(ctx, putCursorSQL+`excluded.next_event_id`+putCursorRest, endpointID, buildID, next, time.Now().UnixMilli())
+		return err
+	})
+}
