@@ -47,7 +47,7 @@ func (s *Service) send(t *target, e *buildcast.Event, try int, at time.Time) (o 
 	ctx, cancel := context.WithTimeout(s.attempts, time.Duration(t.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	req, err := request.New(ctx, request.Receiver{
-		URL: t.URL, Headers: t.hidden.Headers, Payload: t.Payload, Secrets: t.signers(at),
+		URL: t.URL, Headers: t.Values, Payload: t.Payload, Secrets: t.signers(at),
 	}, e, try, at)
 	if err != nil {
 		o.Error = err.Error()
@@ -58,7 +58,7 @@ func (s *Service) send(t *target, e *buildcast.Event, try int, at time.Time) (o 
 		o.cancelled, o.Error = s.attempts.Err() != nil, outbound.Describe(err)
 		return o
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close()
 	o.Status = res.StatusCode
 	o.Response, err = read(res.Body)
 	switch {

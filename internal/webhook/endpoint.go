@@ -26,7 +26,7 @@ type target struct {
 type hidden struct {
 	Secret   string            `json:"secret"`
 	Previous string            `json:"previous,omitempty"`
-	Headers  map[string]string `json:"headers,omitempty"`
+	Values   map[string]string `json:"headers,omitempty"` // of headers
 }
 
 // open makes the target of a stored endpoint.
@@ -63,8 +63,8 @@ func (t *target) signers(now time.Time) []webhooksig.Secret {
 // shown is the endpoint as the API shows it.
 func (t *target) shown() buildcast.Endpoint {
 	e := t.Endpoint.Endpoint
-	e.Headers = make(map[string]string, len(t.hidden.Headers))
-	for name := range t.hidden.Headers {
+	e.Headers = make(map[string]string, len(t.Values))
+	for name := range t.Values {
 		e.Headers[name] = "(hidden)"
 	}
 	return e

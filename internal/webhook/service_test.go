@@ -68,7 +68,7 @@ func (w *world) start(tweak ...func(*Config)) {
 	w.Service = New(c)
 	log := eventlog.New(w.db, func(id string, events []buildcast.Event, status buildcast.Status) {
 		hub.Committed(id, events, status)
-		w.Service.Committed(id, events, status)
+		w.Committed(id, events, status)
 	}, c.Logger)
 	w.SetLog(log)
 	core, stopCore := context.WithCancel(context.WithoutCancel(w.Context()))

@@ -59,7 +59,7 @@ func (s *Service) apply(t *target, c buildcast.EndpointChange) error {
 		if err := checkHeaders(*c.Headers); err != nil {
 			return err
 		}
-		t.hidden.Headers = maps.Clone(*c.Headers)
+		t.Values = maps.Clone(*c.Headers)
 	}
 	return applySending(t, c)
 }

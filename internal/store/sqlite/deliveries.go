@@ -175,8 +175,8 @@ func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (pag
 		}
 		add("(created_at, build_id, event_id, endpoint_id) < (?, ?, ?, ?)", p.Created, p.BuildID, p.EventID, p.EndpointID)
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+`
-		ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT ?`, append(args, f.Limit+1)...)
+	rows, err := s.read.QueryContext(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+ //nolint:gosec // the conditions are the constants above
+		` ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT ?`, append(args, f.Limit+1)...)
 	if err != nil {
 		return page, unavailable(err)
 	}
