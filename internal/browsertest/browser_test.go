@@ -53,15 +53,25 @@ func TestTheServerIsKilled(t *testing.T) {
 	v.check(t, "websocket", "websocket")
 }
 
-// TestTheClientSleeps freezes the page for 10 s of a build, as a phone does with
-// a page in the background, and a laptop with all of them.
+// TestTheClientSleeps lets 10 s of a build pass a client by.
 func TestTheClientSleeps(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
 	for _, tt := range []struct {
-		name string
-		lost bool // whether the WebSocket dies meanwhile, without a word
-	}{{"its connection lives", false}, {"its connection dies", true}} {
+		name        string
+		sleep, wake func(*testing.T, *visit)
+	}{
+		{
+			"its page is frozen",
+			func(t *testing.T, v *visit) { v.browser.freeze(t, v.tabs[0]) },
+			func(t *testing.T, v *visit) { v.browser.thaw(t, v.tabs[0]) },
+		},
+		{
+			"its computer is suspended, and its connection dies without a word",
+			func(t *testing.T, v *visit) { v.browser.suspend(t); v.network.lossy.Store(true) },
+			func(t *testing.T, v *visit) { v.network.lossy.Store(false); v.browser.resume(t) },
+		},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			v := open(t, server, fault{}, 1)
@@ -69,22 +79,32 @@ func TestTheClientSleeps(t *testing.T) {
 				switch reported {
 				case 20:
 					await(t, v, v.network.opened, "the page has a WebSocket")
-					v.network.lossy.Store(tt.lost)
-					v.browser.freeze(t, v.tabs[0])
+					tt.sleep(t, v)
 				case 280: // 26 times 400 ms
-					v.network.lossy.Store(false)
-					v.browser.wake(t, v.tabs[0])
+					tt.wake(t, v)
 				}
 			})
-			got := v.check(t, "websocket", "websocket")
-			if got[0].Slept < 10_000 {
+			if got := v.check(t, "websocket", "websocket"); got[0].Slept < 10_000 {
 				t.Errorf("the page slept for %d ms only", got[0].Slept)
 			}
-			if n := v.network.sockets.Load(); tt.lost && n != 2 {
-				t.Errorf("%d WebSockets, want the one that died and one more", n)
+			if n := v.network.sockets.Load(); n != 2 {
+				t.Errorf("%d WebSockets, want one before the sleep and one after it", n)
 			}
 		})
 	}
+}
+
+// TestTheNetworkHeals has the client climb to a better transport while events
+// come by the old one. The way is long, so that both carry the same events.
+func TestTheNetworkHeals(t *testing.T) {
+	t.Parallel()
+	v := open(t, startServer(t), fault{delay: 300 * time.Millisecond, refuseWebSocket: true}, 1, "timing", `{"probe":500}`)
+	v.report(t, usualPace, func(reported int) {
+		if reported == 100 {
+			v.network.healed.Store(true)
+		}
+	})
+	v.check(t, "sse", "websocket")
 }
 
 func TestTabsShareOneConnection(t *testing.T) {
@@ -99,10 +119,10 @@ func TestTabsShareOneConnection(t *testing.T) {
 }
 
 // TestTheLeadingTabIsClosed closes the tab that has the connection in mid-build,
-// and opens another that has to learn what it missed.
+// and opens another that has to learn what it missed, while more comes.
 func TestTheLeadingTabIsClosed(t *testing.T) {
 	t.Parallel()
-	v := open(t, startServer(t), fault{}, 1)
+	v := open(t, startServer(t), fault{delay: 300 * time.Millisecond}, 1)
 	v.openTabs(t, 2)
 	v.report(t, usualPace, func(reported int) {
 		switch reported {

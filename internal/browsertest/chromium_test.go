@@ -13,6 +13,7 @@ import (
 // browser is a Chromium with a profile of its own. It is told what to do over
 // the DevTools protocol on a pipe, by one goroutine.
 type browser struct {
+	process  int // and its group
 	commands *os.File
 	answers  *bufio.Reader
 	last     int // id of the last command
@@ -47,7 +48,7 @@ func startBrowser(ctx context.Context, t *testing.T) *browser {
 		_ = cmd.Wait()
 		_ = os.RemoveAll(profile)
 	})
-	return &browser{commands: commands, answers: bufio.NewReader(answers)}
+	return &browser{process: cmd.Process.Pid, commands: commands, answers: bufio.NewReader(answers)}
 }
 
 func pipe(t *testing.T) (r, w *os.File) {
@@ -81,17 +82,30 @@ func (b *browser) close(t *testing.T, tab tab) {
 	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
-// freeze stops a tab: its timers, and what arrives for it.
+// freeze stops a tab, as a phone does in the background: Chromium stops its
+// timers and closes its WebSockets.
 func (b *browser) freeze(t *testing.T, tab tab) {
 	t.Helper()
 	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
 }
 
-// wake lets a frozen tab go on, in front of its user.
-func (b *browser) wake(t *testing.T, tab tab) {
+// thaw lets a frozen tab go on.
+func (b *browser) thaw(t *testing.T, tab tab) {
 	t.Helper()
 	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
-	b.call(t, tab.Session, "Page.bringToFront", map[string]any{}, nil)
+}
+
+// suspend stops all of the browser, as a laptop that is closed. Nothing in it can know.
+func (b *browser) suspend(t *testing.T) { b.signal(t, syscall.SIGSTOP) }
+
+// resume lets a suspended browser go on.
+func (b *browser) resume(t *testing.T) { b.signal(t, syscall.SIGCONT) }
+
+func (b *browser) signal(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(-b.process, signal); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // call sends a command and waits for its answer; events between are passed over.

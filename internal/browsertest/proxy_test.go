@@ -17,6 +17,7 @@ import (
 
 // fault is what a network does to requests on their way to the server.
 type fault struct {
+	delay           time.Duration // of requests, and of what a WebSocket brings
 	refuseWebSocket bool
 	cutWebSocket    time.Duration // each WebSocket after this time; 0: never
 	holdStreams     bool          // server-sent events never arrive; the connection stays open
@@ -34,6 +35,7 @@ type network struct {
 	sockets, streams, waiting atomic.Int64  // WebSockets, streams and long polls so far
 	opened                    chan struct{} // one for each WebSocket
 	lossy                     atomic.Bool   // what the server sends on a WebSocket is lost, and all that comes after it
+	healed                    atomic.Bool   // nothing is refused any more
 }
 
 func newNetwork(t *testing.T, server string, f fault) *network {
@@ -52,8 +54,10 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	isSocket := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 	isStream := strings.HasPrefix(r.URL.Path, "/events/")
 	isWaiting := r.URL.Query().Has("wait")
+	n.late()
+	refused := isSocket && n.refuseWebSocket || isStream && n.refuseStreams || isWaiting && n.refuseWaiting
 	switch {
-	case isSocket && n.refuseWebSocket, isStream && n.refuseStreams, isWaiting && n.refuseWaiting:
+	case refused && !n.healed.Load():
 		http.Error(w, "the proxy refuses this", http.StatusForbidden)
 		return
 	case isSocket:
@@ -73,6 +77,13 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n.waiting.Add(1)
 	}
 	n.proxy.ServeHTTP(w, r)
+}
+
+// late takes the time that the fault says.
+func (n *network) late() {
+	if n.delay > 0 {
+		<-time.After(n.delay)
+	}
 }
 
 // connections is how many were made that stay open: browsers allow six to a host.
@@ -133,21 +144,22 @@ func (n *network) tunnel(w http.ResponseWriter, r *http.Request) {
 		done <- struct{}{}
 	}
 	go pass(up, down)
-	go pass(&leaky{Writer: down, lossy: &n.lossy}, up)
+	go pass(&faulty{Writer: down, network: n}, up)
 	<-done
 }
 
-// leaky loses what is written while the network is lossy, and all that comes
-// after it: a connection that lost something is dead, and nobody is told.
-type leaky struct {
+// faulty is late, and loses what is written while the network is lossy and all
+// that comes after it: a connection that lost something is dead, and nobody is told.
+type faulty struct {
 	io.Writer
-	lossy *atomic.Bool
-	dead  bool
+	network *network
+	dead    bool
 }
 
-func (l *leaky) Write(p []byte) (int, error) {
-	if l.dead = l.dead || l.lossy.Load(); l.dead {
+func (f *faulty) Write(p []byte) (int, error) {
+	f.network.late()
+	if f.dead = f.dead || f.network.lossy.Load(); f.dead {
 		return len(p), nil
 	}
-	return l.Writer.Write(p)
+	return f.Writer.Write(p)
 }

@@ -41,9 +41,16 @@ build.addEventListener("transport", ({ detail: { transport, shared } }) => {
   if (transport) seen.shared = shared;
 });
 build.addEventListener("error", (e) => seen.errors.push(String(e.detail.message)));
-build.addEventListener("end", () => fetch("/seen", { method: "POST", body: JSON.stringify(seen) }));
-document.addEventListener("freeze", () => (seen.slept -= Date.now()));
-document.addEventListener("resume", () => (seen.slept += Date.now()));
+let before = Date.now();
+const tick = () => {
+  seen.slept = Math.max(seen.slept, Date.now() - before);
+  before = Date.now();
+};
+setInterval(tick, 100);
+build.addEventListener("end", () => {
+  tick();
+  fetch("/seen", { method: "POST", body: JSON.stringify(seen) });
+});
 await fetch("/loaded", { method: "POST" });
 </script>`
 
@@ -53,7 +60,7 @@ type seen struct {
 	Transports []string `json:"transports"`
 	Shared     bool     `json:"shared"` // the last transport is another tab's
 	Errors     []string `json:"errors"`
-	Slept      int      `json:"slept"` // ms
+	Slept      int      `json:"slept"` // ms: its longest time without a tick of its clock
 }
 
 // visit is one build, and the tabs of a Chromium that follow it through a

@@ -81,13 +81,6 @@ test('a WebSocket that pings but never subscribes gives way to SSE', async (t) =
   assert.equal(await finish(at), 'sse');
 });
 
-test('an acknowledgement older than the cursor is no reason to begin anew', async (t) => {
-  const at = await setup(t, { options: { lastEventId: 5 }, prepare: (server) => server.appendMany(5) });
-  at.server.ack = () => ({ lastEventId: 2 }); // a probe's: meanwhile 3 to 5 came by the transport in use
-  await reached(at.progress, 'websocket');
-  assert.deepEqual(at.seen.errors, []);
-});
-
 test('the last event of all is lost on the way: it is read again', async (t) => {
   const at = await setup(t);
   await reached(at.progress, 'websocket');
@@ -117,6 +110,24 @@ test('it goes back up when the network allows, without a pause below', async (t)
   at.server.faults.websocket = undefined;
   await reached(at.progress, 'websocket');
   assert.deepEqual(at.seen.transports, ['sse', 'websocket']);
+  assert.equal(await finish(at), 'websocket');
+});
+
+test('what comes while the better transport opens is given once', async (t) => {
+  const at = await setup(t, {
+    options: { timing: { probe: 60 } },
+    prepare: (server) => (server.faults.websocket = 'refuse'),
+  });
+  await reached(at.progress, 'sse');
+  at.server.appendMany(3);
+  await given(at.progress, 3);
+  at.server.onSubscribe = async () => {
+    at.server.appendMany(3); // they come by SSE; the subscription is behind them
+    await given(at.progress, 6);
+  };
+  at.server.faults.websocket = undefined;
+  await Promise.race([reached(at.progress, 'websocket'), once(at.progress, 'error')]);
+  assert.deepEqual(at.seen.errors, []);
   assert.equal(await finish(at), 'websocket');
 });
 

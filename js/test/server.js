@@ -35,6 +35,8 @@ export class FakeServer {
   /** Tokens that clients sent. */
   tokens = [];
   subscribeError = null;
+  /** The answer to a subscribe, which is made already, waits for it. */
+  onSubscribe = async () => {};
   #waiting = new Set();
   #open = new Set();
   #sockets = new WebSocketServer({ noServer: true });
@@ -198,12 +200,14 @@ export class FakeServer {
     });
   }
 
-  #subscribe(ws, send, { lastEventId: after }) {
+  async #subscribe(ws, send, { lastEventId: after }) {
     this.requests.at(-1).after = after;
     const ahead = after > this.log.length && { code: 'cursor_ahead', message: 'ahead' };
     const error = this.subscribeError ?? ahead;
     if (error) return send(`430${JSON.stringify([{ error }])}`);
-    send(`430${JSON.stringify([{ lastEventId: this.log.length, status: this.status, ...this.ack?.() }])}`);
+    const answer = JSON.stringify([{ lastEventId: this.log.length, status: this.status }]);
+    await this.onSubscribe();
+    send(`430${answer}`);
     this.#follow(ws, () => {
       if (after === this.log.length) return;
       const events = this.alter(this.log.slice(after));
