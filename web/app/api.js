@@ -29,3 +29,7 @@ export async function call(path, { method = 'GET', key, signal } = {}) {
 }
 
 export const buildPath = (id) => `/api/builds/${encodeURIComponent(id)}`;
+
+/** Reads events of a build: those after one, at most `limit` of them. */
+export const eventsOf = (id) => async (after, limit) =>
+  (await call(`${buildPath(id)}/events?lastEventId=${after}&limit=${limit}`)).events;

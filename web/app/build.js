@@ -3,7 +3,7 @@
 import { BuildProgress } from '/assets/js/index.js';
 import { $, setData, setText } from './dom.js';
 import { isFinished, transports } from './format.js';
-import { buildPath, call, now } from './api.js';
+import { buildPath, call, eventsOf, now } from './api.js';
 import { offerCancel } from './cancel.js';
 import { Replay } from './replay.js';
 import { View } from './view.js';
@@ -12,7 +12,7 @@ const tickEvery = 200; // ms between drawings of what runs
 
 const id = decodeURIComponent(location.pathname.split('/').pop());
 const view = new View(id);
-const replay = new Replay(view);
+const replay = new Replay(view, eventsOf(id));
 let clock = 0;
 
 function notice(text) {

@@ -1,10 +1,15 @@
-// The list of builds. It asks for the newest page every two seconds while somebody looks; filters are in the address.
+// The list of builds. It asks for the newest page again and again while somebody looks; filters are in the address.
+//
+// It polls and does not stream: one answer of a kilobyte tells of builds that are new, that left the filter and that
+// moved. A stream of the builds that run (/events?build=…) brings each line of their output, takes one of the six
+// connections that a browser has for all tabs, and knows nothing of a new build.
 
 import { $, el, setData, setText, setTime } from './dom.js';
 import { ago, isFinished, plural, took, words } from './format.js';
 import { call, now } from './api.js';
 
 const every = 2000; // ms between polls
+const everyRunning = 1000; // while a build runs
 const pageSize = 50;
 const maxPolled = 200; // of the newest; those that were added by "older" beyond it stay as they were read
 
@@ -39,7 +44,7 @@ async function refresh() {
       ? 'The server does not answer at the moment. The list goes on by itself when it is back.'
       : `The list could not be read: ${error.message}.`);
   }
-  if (!document.hidden) timer = setTimeout(refresh, every);
+  if (!document.hidden) timer = setTimeout(refresh, builds.every(isFinished) ? every : everyRunning);
 }
 
 function take(page) {

@@ -9,7 +9,9 @@ const pageSize = 100; // events of one request: they may have many lines each
 export class Log {
   #box;
   #follow;
+  #only;
   #readEvents;
+  #sources = new Set(); // what can be shown alone
   #chunks = []; // {id, source, lines, node}
   #waiting = []; // chunks to be drawn at the next frame
   #lines = 0;
@@ -18,20 +20,23 @@ export class Log {
   #cut = 0; // the event id below which there may be more
   #earlier = el('button');
   #frame = 0;
-  #empty = el('p', 'nothing', 'No output yet.');
+  #empty = el('p', 'nothing');
 
   /**
    * @param {HTMLElement} box
    * @param {HTMLInputElement} follow
+   * @param {HTMLSelectElement} only whose output is shown; '': all
    * @param {(after: number, limit: number) => Promise<object[]>} readEvents
    */
-  constructor(box, follow, readEvents) {
+  constructor(box, follow, only, readEvents) {
     this.#box = box;
     this.#follow = follow;
+    this.#only = only;
     this.#readEvents = readEvents;
     this.#earlier.type = 'button';
     this.#earlier.addEventListener('click', () => this.#readEarlier());
     follow.addEventListener('change', () => this.#toEnd());
+    only.addEventListener('change', () => this.#sift());
     box.addEventListener('wheel', ({ deltaY }) => deltaY < 0 && this.#leave(), { passive: true });
     box.addEventListener('touchmove', () => this.#leave(), { passive: true });
     box.addEventListener('keydown', ({ key }) => /^(ArrowUp|PageUp|Home)$/.test(key) && this.#leave());
@@ -43,7 +48,8 @@ export class Log {
     this.#waiting = [];
     this.#lines = this.#before = this.#cut = 0;
     this.#limit = keep;
-    this.#box.replaceChildren(this.#empty);
+    this.#box.replaceChildren();
+    this.#sayEmpty();
   }
 
   add(event) {
@@ -71,17 +77,50 @@ export class Log {
     const fresh = this.#waiting;
     this.#waiting = [];
     if (!fresh.length) return;
-    this.#empty.remove();
-    let above = this.#chunks.at(-1)?.source;
-    const part = document.createDocumentFragment();
-    for (const chunk of fresh) {
-      part.append(drawChunk(chunk, above));
-      above = chunk.source;
-    }
+    const part = this.#drawAll(fresh, this.#chunks.at(-1)?.source);
     this.#chunks.push(...fresh);
     this.#box.append(part);
+    this.#sayEmpty();
     this.#offerEarlier();
     this.#toEnd();
+  }
+
+  #drawAll(chunks, above) {
+    const part = document.createDocumentFragment();
+    for (const chunk of chunks) {
+      part.append(drawChunk(chunk, above));
+      above = chunk.source;
+      chunk.node.hidden = !this.#shows(chunk);
+      this.#offer(above);
+    }
+    return part;
+  }
+
+  /** Offers to show this source alone, where there is another. */
+  #offer(source) {
+    if (this.#sources.has(source)) return;
+    this.#sources.add(source);
+    this.#only.append(new Option(source || 'build', `only ${source}`));
+    this.#only.hidden = this.#sources.size < 2;
+  }
+
+  #shows({ source }) {
+    return !this.#only.value || this.#only.value === `only ${source}`;
+  }
+
+  /** Shows what is chosen now. */
+  #sift() {
+    this.#box.classList.toggle('one', this.#only.value !== '');
+    for (const chunk of this.#chunks) chunk.node.hidden = !this.#shows(chunk);
+    this.#sayEmpty();
+    this.#offerEarlier();
+    this.#toEnd();
+  }
+
+  #sayEmpty() {
+    this.#empty.textContent = this.#chunks.length ? 'None of the lines here is of this task.' : 'No output yet.';
+    if (this.#chunks.some((chunk) => this.#shows(chunk))) this.#empty.remove();
+    else this.#box.append(this.#empty);
   }
 
   #offerEarlier() {
@@ -89,7 +128,7 @@ export class Log {
       this.#earlier.remove();
       return;
     }
-    this.#earlier.textContent = `${plural(this.#before, 'earlier line')}: show more`;
+    this.#earlier.textContent = `${plural(this.#before, 'earlier line')}${this.#only.value && ' of all tasks'}: show more`;
     if (this.#box.firstChild !== this.#earlier) this.#box.prepend(this.#earlier);
   }
 
@@ -119,14 +158,9 @@ export class Log {
 
   #prepend(found, lines, cut) {
     const fromEnd = this.#box.scrollHeight - this.#box.scrollTop;
-    let above;
-    const part = document.createDocumentFragment();
-    for (const chunk of found) {
-      part.append(drawChunk(chunk, above));
-      above = chunk.source;
-    }
-    this.#box.insertBefore(part, this.#chunks[0]?.node ?? null);
+    this.#box.insertBefore(this.#drawAll(found), this.#chunks[0]?.node ?? null);
     this.#chunks.unshift(...found);
+    this.#sayEmpty();
     this.#lines += lines;
     this.#limit = Math.max(this.#limit, this.#lines);
     this.#before = cut > 1 ? Math.max(0, this.#before - lines) : 0;

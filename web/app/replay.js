@@ -1,24 +1,27 @@
-// Replays a finished build from its events, in the same view that showed it live.
+// Replays a finished build from its log, in the same view that showed it live.
 
 import { $, setText } from './dom.js';
 import { duration } from './format.js';
+import { Pages } from './pages.js';
 import { fold, queued } from '/assets/js/fold.js';
 
-const longest = 20_000; // events that are kept for a replay
+const ahead = [500, 1500, 2500, 3500]; // how far before the replay comes to an event its page is asked for
 
 export class Replay {
   #view;
-  #events = [];
+  #pages;
   #final = null; // the build's status at the end
-  #tooLong = false;
-  #at = 0; // ms since the first event
-  #done = 0; // events that are drawn
+  #start = 0; // when the first event happened
+  #end = 0; // when the build ended
+  #at = 0; // ms since the start
+  #done = 0; // the last event that is drawn
   #status = null;
   #playing = 0; // the frame that was asked for; 0: stands still
   #last = 0; // when the last frame was drawn
-  #end = 0; // when the build ended
+  #turn = 0; // counts up where what is being drawn is overtaken
 
-  constructor(view) {
+  constructor(view, readEvents) {
+    this.#pages = new Pages(readEvents);
     this.#view = view;
     $('replay').addEventListener('submit', (event) => event.preventDefault());
     $('play').addEventListener('click', () => (this.#playing ? this.pause() : this.#play()));
@@ -31,35 +34,27 @@ export class Replay {
 
   /** Keeps what has come, for later. */
   keep(events) {
-    if (this.#tooLong || this.#events.length + events.length > longest) {
-      this.#tooLong = true;
-      this.#events = [];
-      return;
+    for (const event of events) {
+      this.#start ||= Date.parse(event.timestamp);
+      this.#pages.add(event);
     }
-    for (const event of events) this.#events.push(event);
   }
 
   forget() {
     this.pause();
-    this.#events = [];
-    this.#tooLong = false;
+    this.#start = 0;
+    this.#pages.clear();
   }
 
   /** The build is finished: offers the replay. */
   offer(status) {
     this.#final = status;
-    const end = this.#events.findIndex((e) => /^(build_(completed|failed|cancelled)|deploy_(completed|failed))$/.test(e.type)
-      || (e.type === 'task_failed' && !e.data?.willRetry));
-    if (end >= 0) this.#end = Date.parse(this.#events[end].timestamp);
-    if (this.#tooLong || this.#length <= 0) return;
+    this.#end = Date.parse(status.finishedAt);
+    if (!(this.#length > 0)) return;
     this.#at = this.#length;
-    this.#done = this.#events.length;
+    this.#done = this.#pages.length;
     $('replay').hidden = false;
     this.#showClock();
-  }
-
-  get #start() {
-    return Date.parse(this.#events[0]?.timestamp);
   }
 
   get #length() {
@@ -76,6 +71,7 @@ export class Replay {
   pause() {
     cancelAnimationFrame(this.#playing);
     this.#playing = 0;
+    this.#turn++;
     this.#label();
   }
 
@@ -83,10 +79,10 @@ export class Replay {
     setText($('play'), this.#playing ? 'Pause' : this.#at >= this.#length ? 'Replay' : 'Go on');
   }
 
-  #step(t) {
+  async #step(t) {
     this.#at = Math.min(this.#length, this.#at + Math.max(0, t - this.#last) * Number($('speed').value));
     this.#last = t;
-    this.#forward();
+    if (!await this.#forward()) return;
     if (this.#at >= this.#length) this.pause();
     else this.#playing = requestAnimationFrame((next) => this.#step(next));
   }
@@ -102,23 +98,48 @@ export class Replay {
     this.#forward();
   }
 
-  /** Draws up to the moment where the replay is. */
-  #forward() {
+  /**
+   * Draws up to the moment where the replay is.
+   * @returns {Promise<boolean>} it is there, and nothing else has been asked for meanwhile
+   */
+  async #forward() {
+    const turn = ++this.#turn;
+    try {
+      while (!this.#draw()) {
+        this.#readAhead();
+        await this.#pages.load(this.#done + 1);
+        if (turn !== this.#turn) return false;
+        this.#last = performance.now(); // the build's time stands still while its log is read
+      }
+    } catch (error) {
+      this.pause();
+      setText($('clock'), `Not read: ${error.message}`);
+      return false;
+    }
+    this.#readAhead();
+    return true;
+  }
+
+  #readAhead() {
+    for (const n of ahead) this.#pages.load(this.#done + n).catch(() => {}); // it is told where the page is needed
+  }
+
+  /** @returns {boolean} all events up to the moment were in memory */
+  #draw() {
     const moment = this.#start + this.#at;
     const fresh = [];
-    while (this.#done < this.#events.length && (this.#at >= this.#length || Date.parse(this.#events[this.#done].timestamp) <= moment)) {
-      const event = this.#events[this.#done++];
+    let event;
+    while ((event = this.#pages.get(this.#done + 1)) && (this.#at >= this.#length || Date.parse(event.timestamp) <= moment)) {
+      this.#done++;
       this.#status = fold(this.#status, event);
       fresh.push(event);
     }
-    if (fresh.length) {
-      this.#view.add(fresh);
-      this.#view.show(this.#done === this.#events.length ? this.#final : this.#status);
-    } else if (!this.#done) {
-      this.#view.show(this.#status);
-    }
+    const all = this.#done === this.#pages.length;
+    if (fresh.length) this.#view.add(fresh);
+    if (fresh.length || !this.#done) this.#view.show(all ? this.#final : this.#status);
     this.#view.tick(moment, this.#length);
     this.#showClock();
+    return all || Boolean(event);
   }
 
   #showClock() {

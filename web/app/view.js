@@ -6,7 +6,7 @@ import { Chart } from './chart.js';
 import { EventList } from './events.js';
 import { Log } from './log.js';
 import { Timeline } from './timeline.js';
-import { buildPath, call } from './api.js';
+import { eventsOf } from './api.js';
 
 const quietFor = 4000; // ms between two sentences for a screen reader
 
@@ -20,8 +20,7 @@ export class View {
   #spokenAt = 0;
 
   constructor(buildId) {
-    this.#log = new Log($('log'), $('follow'), async (after, limit) =>
-      (await call(`${buildPath(buildId)}/events?lastEventId=${after}&limit=${limit}`)).events);
+    this.#log = new Log($('log'), $('follow'), $('only'), eventsOf(buildId));
     setText($('id'), buildId);
     setText($('name'), buildId);
   }

@@ -1,0 +1,74 @@
+// A build's log in pages of equal size: those that were used last are in memory, the others are read again. Ids have no
+// gaps, so an event's id says on which page it is. No DOM here.
+
+const size = 1000; // events of a page: as many as one request gives
+const most = 20; // pages in memory
+
+export class Pages {
+  /** How many events there are: the last one's id. */
+  length = 0;
+  #pages = new Map(); // number -> its events; what was used last is last
+  #reading = new Map(); // number -> promise
+  #read;
+
+  /** @param {(after: number, limit: number) => Promise<object[]>} read events of the log */
+  constructor(read) {
+    this.#read = read;
+  }
+
+  clear() {
+    this.length = 0;
+    this.#pages = new Map();
+    this.#reading = new Map(); // what is being read is of the log that is gone
+  }
+
+  /** Takes the next event of a build that runs. */
+  add(event) {
+    const number = pageOf(event.id);
+    if (this.#pages.has(number)) this.#pages.get(number).push(event);
+    else this.#keep(number, [event]);
+    this.length = event.id;
+  }
+
+  /** The event with this id; undefined where load() has to come first. */
+  get(id) {
+    const number = pageOf(id);
+    const page = this.#pages.get(number);
+    if (!page) return undefined;
+    this.#pages.delete(number);
+    this.#pages.set(number, page);
+    return page[(id - 1) % size];
+  }
+
+  /** Sees to it that the event is in memory. */
+  async load(id) {
+    const number = pageOf(id);
+    if (id < 1 || id > this.length || this.#pages.has(number)) return;
+    if (!this.#reading.has(number)) this.#reading.set(number, this.#readPage(number));
+    await this.#reading.get(number);
+  }
+
+  async #readPage(number) {
+    const reading = this.#reading;
+    const events = [];
+    const first = number * size;
+    const wanted = Math.min(size, this.length - first);
+    try {
+      while (events.length < wanted) { // an answer may be shorter than asked for, as its bytes are bounded
+        const more = await this.#read(first + events.length, wanted - events.length);
+        if (!more.length) throw new Error(`event ${first + events.length + 1} is not there any more`);
+        events.push(...more);
+      }
+      if (reading === this.#reading) this.#keep(number, events);
+    } finally {
+      reading.delete(number);
+    }
+  }
+
+  #keep(number, events) {
+    this.#pages.set(number, events);
+    if (this.#pages.size > most) this.#pages.delete(this.#pages.keys().next().value);
+  }
+}
+
+const pageOf = (id) => Math.floor((id - 1) / size);
