@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
@@ -82,6 +83,17 @@ func (b *browser) close(t *testing.T, tab tab) {
 	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
+// awaitEvent waits until the tab's page has given event n.
+func (b *browser) awaitEvent(t *testing.T, tab tab, n int) {
+	t.Helper()
+	const given = `new Promise((resolve) => {
+		const look = () => build.lastEventId >= %d && resolve();
+		build.addEventListener("update", look);
+		look();
+	})`
+	b.call(t, tab.Session, "Runtime.evaluate", map[string]any{"expression": fmt.Sprintf(given, n), "awaitPromise": true}, nil)
+}
+
 // freeze stops a tab, as a phone does in the background: Chromium stops its
 // timers and closes its WebSockets.
 func (b *browser) freeze(t *testing.T, tab tab) {
@@ -126,7 +138,7 @@ func (b *browser) call(t *testing.T, session, method string, params, result any)
 	for {
 		text, err := b.answers.ReadBytes(0)
 		if err != nil {
-			t.Fatalf("%s: Chromium has ended: %v", method, err)
+			t.Fatalf("%s: Chromium has ended, or the time of the test: %v", method, err)
 		}
 		var answer struct {
 			ID     int             `json:"id"`

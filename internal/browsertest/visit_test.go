@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	events    = 300
-	atOnce    = 10                     // events that are reported together
-	usualPace = 200 * time.Millisecond // from ten to the next: the network's faults need time to happen
+	events       = 300
+	atOnce       = 10 // events that are reported together
+	beforeTheEnd = events - atOnce
+	usualPace    = 200 * time.Millisecond // from ten to the next: the network's faults need time to happen
 
 	// Of a whole visit. A silent WebSocket is given up after 45 s in any case: what
 	// is to be noticed earlier is found missing.
@@ -32,13 +33,14 @@ const (
 const page = `<!doctype html><meta charset="utf-8"><title>test</title><script type="module">
 import { BuildProgress } from "/client/index.js";
 const asked = new URLSearchParams(location.search);
-const seen = { ids: [], transports: [], shared: false, errors: [], slept: 0 };
+const seen = { ids: [], transports: [], errors: [], slept: 0 };
 const timing = JSON.parse(asked.get("timing") ?? "{}");
 const build = new BuildProgress(asked.get("build"), { url: location.origin, timing });
+globalThis.build = build;
 build.addEventListener("update", (e) => seen.ids.push(...e.detail.events.map((x) => x.id)));
 build.addEventListener("transport", ({ detail: { transport, shared } }) => {
   seen.transports.push(transport ?? "none");
-  if (transport) seen.shared = shared;
+  if (transport) seen.shared ??= shared;
 });
 build.addEventListener("error", (e) => seen.errors.push(String(e.detail.message)));
 let before = Date.now();
@@ -58,7 +60,7 @@ await fetch("/loaded", { method: "POST" });
 type seen struct {
 	IDs        []int64  `json:"ids"`
 	Transports []string `json:"transports"`
-	Shared     bool     `json:"shared"` // the last transport is another tab's
+	Shared     bool     `json:"shared"` // its first transport was another tab's
 	Errors     []string `json:"errors"`
 	Slept      int      `json:"slept"` // ms: its longest time without a tick of its clock
 }
@@ -191,6 +193,15 @@ func (v *visit) check(t *testing.T, first, last string) []seen {
 		}
 	}
 	return all
+}
+
+// checkConnections is for a build that runs: at its end the browser may hand the
+// lead to a tab before that tab hears that it is the end.
+func (v *visit) checkConnections(t *testing.T, want int64) {
+	t.Helper()
+	if n := v.network.connections(); n != want {
+		t.Errorf("%d tabs had %d connections, want %d", len(v.tabs), n, want)
+	}
 }
 
 func await[T any](t *testing.T, v *visit, c <-chan T, what string) (value T) {
