@@ -6,7 +6,7 @@ TOOLS   := $(CURDIR)/.tools
 FUZZ    ?= 30s
 ROUNDS  ?= 50
 
-.PHONY: help test deps build lint vuln fuzz chaos bench clean
+.PHONY: help test deps build lint vuln fuzz chaos suites bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ fuzz: ## each fuzz target for FUZZ (30s)
 
 chaos: deps ## kill -9 the server ROUNDS (50) times while builds run and clients append, on both stores
 	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill|TestPostgresStopped|TestTwoNodes' ./internal/chaostest
+
+suites: ## the Engine.IO and Socket.IO repositories' own test suites (needs the network)
+	@scripts/suites
 
 bench: deps ## ingest beside one INSERT per event; see bench/README.md
 	@bench/run
