@@ -73,8 +73,9 @@ type tab struct {
 
 func (b *browser) open(t *testing.T, url string) (opened tab) {
 	t.Helper()
-	b.call(t, "", "Target.createTarget", map[string]any{"url": url}, &opened)
+	b.call(t, "", "Target.createTarget", map[string]any{"url": "about:blank"}, &opened)
 	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": opened.Target, "flatten": true}, &opened)
+	b.call(t, opened.Session, "Page.navigate", map[string]any{"url": url}, nil) // answers when the page has begun
 	return opened
 }
 
@@ -83,15 +84,30 @@ func (b *browser) close(t *testing.T, tab tab) {
 	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
-// awaitEvent waits until the tab's page has given event n.
-func (b *browser) awaitEvent(t *testing.T, tab tab, n int) {
+// await waits until the expression holds in the tab's page.
+func (b *browser) await(t *testing.T, tab tab, expression string) {
 	t.Helper()
-	const given = `new Promise((resolve) => {
-		const look = () => build.lastEventId >= %d && resolve();
-		build.addEventListener("update", look);
+	const poll = `new Promise((resolve) => {
+		const look = () => { if (%s) resolve(); else setTimeout(look, 20); };
 		look();
 	})`
-	b.call(t, tab.Session, "Runtime.evaluate", map[string]any{"expression": fmt.Sprintf(given, n), "awaitPromise": true}, nil)
+	b.eval(t, tab, fmt.Sprintf(poll, expression))
+}
+
+// eval runs JavaScript in the tab's page, and waits for the promise that it gives.
+func (b *browser) eval(t *testing.T, tab tab, script string) {
+	t.Helper()
+	var answer struct {
+		Thrown struct {
+			Exception struct {
+				Description string `json:"description"`
+			} `json:"exception"`
+		} `json:"exceptionDetails"`
+	}
+	b.call(t, tab.Session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true}, &answer)
+	if thrown := answer.Thrown.Exception.Description; thrown != "" {
+		t.Fatalf("%s: %s", script, thrown)
+	}
 }
 
 // freeze stops a tab, as a phone does in the background: Chromium stops its
