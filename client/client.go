@@ -119,7 +119,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) error {
 func (c *Client) exchange(ctx context.Context, r request, answer any) error {
 	target := c.base.JoinPath("api", r.path)
 	target.RawQuery = r.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), r.body)
+	req, err := c.newRequest(ctx, r.method, target, r.body)
 	if err != nil {
 		return err
 	}
@@ -127,10 +127,6 @@ func (c *Client) exchange(ctx context.Context, r request, answer any) error {
 		req.Header[name] = values
 	}
 	req.Header.Set("Accept", jsonType+", application/problem+json")
-	req.Header.Set("User-Agent", "buildcast-go")
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -147,6 +143,19 @@ func (c *Client) exchange(ctx context.Context, r request, answer any) error {
 		return strange(c, "answered with something else than JSON of the right shape").Because(err)
 	}
 	return nil
+}
+
+// newRequest makes a request that says who asks.
+func (c *Client) newRequest(ctx context.Context, method string, target *url.URL, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "buildcast-go")
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	return req, nil
 }
 
 const (

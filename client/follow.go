@@ -31,11 +31,13 @@ const (
 // all that is stored has been given. A build that is not there yet is waited
 // for.
 //
-// Lost connections, restarts and an absent server cost time only: it goes on
-// from the last event that it gave. An error comes once, as the last: ctx has
-// ended, or the server will not give the events (a wrong key; CursorAhead where
-// the log ends before after; NotFound where the build is deleted meanwhile;
-// Internal after ten wrong answers in a row).
+// The events come over a stream (server-sent events), and by long polls where a
+// proxy holds streams back or there are none; streams are tried again later. Lost
+// connections, restarts and an absent server cost time only: it goes on from the
+// last event that it gave. An error comes once, as the last: ctx has ended, or
+// the server will not give the events (Unauthenticated with a wrong key;
+// CursorAhead where the log ends before after; NotFound where the build is
+// deleted meanwhile; Internal after ten wrong answers in a row).
 //
 //	for event, err := range c.Follow(ctx, buildID, 0) {
 //		if err != nil {
@@ -46,9 +48,15 @@ const (
 func (c *Client) Follow(ctx context.Context, buildID string, after int64) iter.Seq2[buildcast.Event, error] {
 	return func(yield func(buildcast.Event, error) bool) {
 		f := newFollower(buildID, after, c.logger)
-		f.poll = func(ctx context.Context, after int64, wait time.Duration) (Poll, error) {
-			return c.Events(ctx, buildID, after, followLimit, wait)
+		source := &feed{
+			open: func(ctx context.Context, after int64) (*stream, error) { return c.stream(ctx, buildID, after) },
+			poll: func(ctx context.Context, after int64, wait time.Duration) (Poll, error) {
+				return c.Events(ctx, buildID, after, followLimit, wait)
+			},
+			logger: c.logger,
 		}
+		defer source.close()
+		f.poll = source.next
 		f.ask = func(ctx context.Context) (buildcast.Status, error) { return c.Status(ctx, buildID) }
 		f.run(ctx, yield)
 	}
@@ -57,8 +65,7 @@ func (c *Client) Follow(ctx context.Context, buildID string, after int64) iter.S
 // follower is one cursor over one log, and the fold that knows its end.
 type follower struct {
 	buildID string
-	// poll gives what comes after a cursor, and waits for it. A long poll does
-	// so; a stream that keeps what it has received will do so too.
+	// poll gives what comes after a cursor, and waits for it: a feed does.
 	poll   func(ctx context.Context, after int64, wait time.Duration) (Poll, error)
 	ask    func(ctx context.Context) (buildcast.Status, error)
 	logger *slog.Logger
@@ -96,7 +103,7 @@ func (f *follower) run(ctx context.Context, yield func(buildcast.Event, error) b
 		waited := f.folded
 		// An empty answer after a long wait is the time to hear from the server
 		// what this client's fold may not know.
-		if err == nil && (len(events) == 0 || !f.folded) {
+		if err == nil && !f.over() && (len(events) == 0 || !f.folded) {
 			err = f.retry(ctx, func() error { return f.refresh(ctx) })
 		}
 		if err != nil {
