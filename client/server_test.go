@@ -1,12 +1,15 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -49,6 +52,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		limit, _ := strconv.Atoi(r.FormValue("limit"))
 		wait, _ := time.ParseDuration(r.FormValue("wait"))
 		reply(w, http.StatusOK, s.poll(r.Context(), after, limit, wait))
+	case "GET /events/b1":
+		after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+		s.stream(w, r, after)
 	case "GET /api/builds/b1/status":
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -103,6 +109,53 @@ func (s *server) poll(ctx context.Context, after int64, limit int, wait time.Dur
 	}
 }
 
+// stream sends server-sent events as buildcast does.
+func (s *server) stream(w http.ResponseWriter, r *http.Request, after int64) {
+	if over, _ := s.over(after); over {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	send := func(format string, args ...any) bool {
+		_, err := fmt.Fprintf(w, format, args...)
+		return err == nil && http.NewResponseController(w).Flush() == nil
+	}
+	if !send("retry: 1000\n\n") {
+		return
+	}
+	for {
+		over, grown := s.over(after)
+		for _, e := range s.poll(r.Context(), after, 1000, 0).Events {
+			if !send("id: %d\ndata: %s\n\n", e.ID, e.AppendJSON(nil)) {
+				return
+			}
+			after = e.ID
+		}
+		if over, _ = s.over(after); over {
+			send("event: end\ndata: {}\n\n")
+			return
+		}
+		heartbeat := time.NewTimer(15 * time.Second)
+		select {
+		case <-grown:
+		case <-heartbeat.C:
+			if !send(":\n\n") {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+		heartbeat.Stop()
+	}
+}
+
+// over reports whether nothing comes after the id, and what tells of a change.
+func (s *server) over(after int64) (bool, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Phase.Terminal() && after >= int64(len(s.events)), s.grown
+}
+
 func (s *server) types() (out []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,6 +202,9 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
+	if r.Header.Get("Accept") == streamType && !slices.Contains(asOfPolls, fault) {
+		return w.stream(r, fault)
+	}
 	rec := httptest.NewRecorder()
 	rec.Body.Reset()
 	switch fault {
@@ -176,6 +232,86 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, context.Cause(r.Context())
 	}
 	return resp, nil
+}
+
+// asOfPolls are the faults that are the same for a stream.
+var asOfPolls = []string{"refused", "busy", "proxy", "silent"}
+
+// stream gives the answer while the handler writes it.
+func (w *wire) stream(r *http.Request, fault string) (*http.Response, error) {
+	if fault == "lost" {
+		return nil, io.ErrUnexpectedEOF
+	}
+	reader, writer := io.Pipe()
+	p := &piped{PipeWriter: writer, header: http.Header{}, begun: make(chan struct{}), gap: fault == "gap"}
+	if fault != "late" { // the proxy has it, and sends nothing
+		go func() {
+			w.handler.ServeHTTP(p, r)
+			p.WriteHeader(http.StatusOK)
+			_ = writer.Close()
+		}()
+	}
+	context.AfterFunc(r.Context(), func() { _ = reader.CloseWithError(r.Context().Err()) })
+	resp := &http.Response{Header: http.Header{"Content-Type": {streamType}}, StatusCode: http.StatusOK, Body: reader, Request: r}
+	if fault == "late" || fault == "held" {
+		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(reader, 0), until(r.Context().Done())))
+		return resp, nil
+	}
+	select {
+	case <-p.begun:
+		resp.StatusCode, resp.Header = p.status, p.header
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	switch fault {
+	case "cut": // in the middle of an event
+		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(reader, 40), broken{}))
+	case "cut later":
+		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(reader, 400), broken{}))
+	case "ended": // as a server that stops does
+		resp.Body = io.NopCloser(io.LimitReader(reader, 250))
+	case "stalls":
+		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(reader, 300), until(r.Context().Done())))
+	}
+	return resp, nil
+}
+
+// piped is a ResponseWriter whose reader reads along.
+type piped struct {
+	*io.PipeWriter
+	header http.Header
+	status int
+	begun  chan struct{} // closed with the header
+	gap    bool          // the second event is left out
+	events int
+}
+
+func (p *piped) Header() http.Header { return p.header }
+func (p *piped) Flush()              {}
+
+func (p *piped) WriteHeader(status int) {
+	if p.status == 0 {
+		p.status = status
+		close(p.begun)
+	}
+}
+
+func (p *piped) Write(b []byte) (int, error) {
+	p.WriteHeader(http.StatusOK)
+	if bytes.HasPrefix(b, []byte("id:")) {
+		if p.events++; p.gap && p.events == 2 {
+			return len(b), nil
+		}
+	}
+	return p.PipeWriter.Write(b)
+}
+
+// until is a connection on which nothing comes, to its end.
+type until <-chan struct{}
+
+func (u until) Read([]byte) (int, error) {
+	<-u
+	return 0, context.Canceled
 }
 
 type broken struct{}
