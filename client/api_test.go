@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -125,6 +126,40 @@ func checkEnd(ctx context.Context, t *testing.T, c *Client) {
 	}
 	if _, err := c.Status(ctx, build); buildcast.CodeOf(err) != buildcast.NotFound {
 		t.Errorf("deleted, and: %v", err)
+	}
+}
+
+// The API's own streams are what Follow reads.
+func TestStreamsOfTheRealAPI(t *testing.T) {
+	c := serveAPI(t)
+	if _, err := c.Append(t.Context(), build, ev("a"), ev("b"), ev(buildcast.BuildCompleted)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := c.stream(ctx, build, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	var got []int64
+	for !errors.Is(err, errOver) {
+		var events []buildcast.Event
+		if events, err = s.next(); err != nil && !errors.Is(err, errOver) {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			got = append(got, e.ID)
+		}
+	}
+	if fmt.Sprint(got) != "[2 3]" || s.parser.retry == 0 {
+		t.Errorf("got %v, and retry %v", got, s.parser.retry)
+	}
+	if _, err := c.stream(ctx, build, 3); !errors.Is(err, errOver) {
+		t.Errorf("from the end: %v", err)
+	}
+	if _, err := c.stream(ctx, build, 4); buildcast.CodeOf(err) != buildcast.CursorAhead {
+		t.Errorf("ahead: %v", err)
 	}
 }
 

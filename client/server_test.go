@@ -124,14 +124,14 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request, after int64) {
 		return
 	}
 	for {
-		over, grown := s.over(after)
+		_, grown := s.over(after)
 		for _, e := range s.poll(r.Context(), after, 1000, 0).Events {
 			if !send("id: %d\ndata: %s\n\n", e.ID, e.AppendJSON(nil)) {
 				return
 			}
 			after = e.ID
 		}
-		if over, _ = s.over(after); over {
+		if over, _ := s.over(after); over {
 			send("event: end\ndata: {}\n\n")
 			return
 		}
@@ -254,7 +254,7 @@ func (w *wire) stream(r *http.Request, fault string) (*http.Response, error) {
 	context.AfterFunc(r.Context(), func() { _ = reader.CloseWithError(r.Context().Err()) })
 	resp := &http.Response{Header: http.Header{"Content-Type": {streamType}}, StatusCode: http.StatusOK, Body: reader, Request: r}
 	if fault == "late" || fault == "held" {
-		resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(reader, 0), until(r.Context().Done())))
+		resp.Body = io.NopCloser(until(r.Context().Done()))
 		return resp, nil
 	}
 	select {

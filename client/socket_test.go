@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,5 +130,48 @@ func throughRestart(t *testing.T, log *server, url string, start func()) {
 		}
 	case <-ctx.Done():
 		t.Error("the follower does not end")
+	}
+}
+
+// Streams over real connections that are cut in the middle of an event, that
+// leave one out, or are not there: each event is given once.
+func TestStreamsOverConnectionsThatBreak(t *testing.T) {
+	const event = "id: %d\ndata: {\"id\":%d,\"buildId\":\"b1\",\"type\":\"e%d\"}\n\n"
+	faults := []func(w http.ResponseWriter, after int64){
+		func(w http.ResponseWriter, after int64) { // one event and a half
+			_, _ = fmt.Fprintf(w, event+"id: %d\ndata: {\"id\":", after+1, after+1, after, after+2)
+			_ = http.NewResponseController(w).Flush()
+			reset(w)
+		},
+		func(w http.ResponseWriter, after int64) { // a gap after one event
+			_, _ = fmt.Fprintf(w, event+event, after+1, after+1, after, after+3, after+3, after+2)
+		},
+		func(w http.ResponseWriter, _ int64) { http.Error(w, "no such page", http.StatusNotFound) },
+	}
+	log := newServer()
+	for i := range 10 {
+		log.add(ev(fmt.Sprintf("e%d", i)))
+	}
+	log.add(ev(buildcast.BuildCancelled))
+	var streams atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == streamType {
+			if n := int(streams.Add(1)) - 1; n < len(faults) {
+				after, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
+				w.Header().Set("Content-Type", streamType)
+				faults[n](w, after)
+				return
+			}
+		}
+		log.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	c, err := New(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	if got := ids(t, c, 0); !slices.Equal(got, oneTo(11)) || streams.Load() < 2 {
+		t.Errorf("got %v from %d streams", got, streams.Load())
 	}
 }

@@ -82,7 +82,7 @@ func (s *stream) open(c *Client) error {
 	if s.last > 0 {
 		req.Header.Set("Last-Event-ID", strconv.FormatInt(s.last, 10))
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // stream.close does
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *stream) next() (events []buildcast.Event, err error) {
 		switch {
 		case parseErr != nil:
 			err = parseErr
-		case readErr == io.EOF: //nolint:errorlint // a reader gives it as it is; wrapped it is a failure
+		case readErr == io.EOF:
 			err = errEnded
 		case readErr != nil:
 			err = s.cause(readErr)
