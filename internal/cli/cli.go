@@ -33,16 +33,17 @@ const (
 type commands struct {
 	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, where it is there. Flags and the environment win over it."`
 
-	Build   buildCmd   `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
-	Serve   serveCmd   `cmd:"" help:"Run the server: the API, the builds and their previews."`
-	Watch   watchCmd   `cmd:"" help:"Watch a build until it is over."`
-	List    listCmd    `cmd:"" help:"List builds, the newest first."`
-	Status  statusCmd  `cmd:"" help:"Say where a build stands."`
-	Cancel  cancelCmd  `cmd:"" help:"Cancel a build."`
-	Delete  deleteCmd  `cmd:"" help:"Delete a finished build with its log and preview."`
-	Emit    emitCmd    `cmd:"" help:"Report one event of a build."`
-	Exec    execCmd    `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Build    buildCmd    `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
+	Serve    serveCmd    `cmd:"" help:"Run the server: the API, the builds and their previews."`
+	Watch    watchCmd    `cmd:"" help:"Watch a build until it is over."`
+	List     listCmd     `cmd:"" help:"List builds, the newest first."`
+	Status   statusCmd   `cmd:"" help:"Say where a build stands."`
+	Cancel   cancelCmd   `cmd:"" help:"Cancel a build."`
+	Delete   deleteCmd   `cmd:"" help:"Delete a finished build with its log and preview."`
+	Emit     emitCmd     `cmd:"" help:"Report one event of a build."`
+	Exec     execCmd     `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
+	Webhooks webhooksCmd `cmd:"" help:"Send events to receivers of webhooks: list, add, test and mend them."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // session is one run of the command line.
@@ -97,7 +98,7 @@ func options(s *session, exit func(int)) []kong.Option {
 		kong.DefaultEnvars("BUILDCAST"),
 		kong.PostBuild(hideSettings),
 		kong.Vars{"config_default": config.DefaultFile},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.ValueFormatter(describe),
 	}
 }
@@ -118,7 +119,7 @@ func describe(v *kong.Value) string {
 func usage(err error) error {
 	hint := "buildcast --help"
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Selected() != nil {
-		hint = "buildcast " + p.Context.Selected().Name + " --help"
+		hint = p.Context.Selected().FullPath() + " --help"
 	}
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
 		return &exitError{exitUsage, e}

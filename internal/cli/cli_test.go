@@ -49,6 +49,9 @@ func TestScripts(t *testing.T) {
 			"gone":    gone,
 			"hang":    hang,
 			"setenv":  setEnv,
+
+			"webhookstub": stubWebhooks,
+			"receiver":    receiver,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

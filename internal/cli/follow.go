@@ -37,13 +37,7 @@ type follower struct {
 // follower gives the display that fits stdout. Its options are for the client
 // that follow is given.
 func (s *session) follower(asJSON bool) *follower {
-	f := &follower{asJSON: asJSON, link: &link{changed: func(lost bool) {
-		if lost {
-			s.note("The server does not answer; trying again.")
-		} else {
-			s.note("The server answers again.")
-		}
-	}}}
+	f := &follower{asJSON: asJSON, link: &link{changed: s.linkChanged}}
 	switch {
 	case asJSON:
 		f.show = &jsonDisplay{out: bufio.NewWriter(s.stdout)}
@@ -54,6 +48,15 @@ func (s *session) follower(asJSON bool) *follower {
 		f.show = &plainDisplay{out: bufio.NewWriter(s.stdout)}
 	}
 	return f
+}
+
+// linkChanged says that the server is away, or back.
+func (s *session) linkChanged(lost bool) {
+	if lost {
+		s.note("The server does not answer; trying again.")
+	} else {
+		s.note("The server answers again.")
+	}
 }
 
 func (f *follower) option() client.Option { return client.Logger(f.link.logger()) }

@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/webhooksig"
+)
+
+type webhooksCmd struct {
+	List      webhooksListCmd      `cmd:"" help:"List endpoints: who is sent which events."`
+	Add       webhooksAddCmd       `cmd:"" help:"Add an endpoint, which is sent events from now on."`
+	Change    webhooksChangeCmd    `cmd:"" help:"Change an endpoint's settings."`
+	Test      webhooksTestCmd      `cmd:"" help:"Send a test request to an endpoint now."`
+	Status    webhooksStatusCmd    `cmd:"" help:"Say how deliveries stand: what waits, what failed, how fast receivers answer."`
+	Failures  webhooksFailuresCmd  `cmd:"" help:"List events that were not delivered, the newest first."`
+	Redeliver webhooksRedeliverCmd `cmd:"" help:"Deliver one event again, or all that were given up."`
+	Rewind    webhooksRewindCmd    `cmd:"" help:"Deliver a build's events again, from one on."`
+	Rotate    webhooksRotateCmd    `cmd:"" help:"Give an endpoint a new secret; the one before signs as well for a while."`
+	Remove    webhooksRemoveCmd    `cmd:"" help:"Remove endpoints, with what is still to be sent to them."`
+	Enable    webhooksEnableCmd    `cmd:"" help:"Send events to endpoints again."`
+	Disable   webhooksDisableCmd   `cmd:"" help:"Stop sending events to endpoints, and keep them."`
+	Listen    webhooksListenCmd    `cmd:"" help:"Forward events to a receiver on this machine while it is being written, without an endpoint."`
+}
+
+// Help is shown below the summary.
+func (webhooksCmd) Help() string {
+	return `
+Begin with a receiver on this machine, then add an endpoint for the real one:
+
+    buildcast webhooks listen --forward-to http://localhost:3000/hooks
+    buildcast webhooks add https://example.com/hooks --type 'task_*,build_*'
+    buildcast webhooks test ENDPOINT
+
+All of them but listen need an API key where the server has keys.`
+}
+
+// secretVariable holds a secret itself; flags are visible in process lists.
+const secretVariable = "BUILDCAST_WEBHOOK_SECRET"
+
+// secretFlag is where a webhook's secret comes from.
+type secretFlag struct {
+	SecretFile string `placeholder:"FILE" env:"-" help:"File with the secret that signs requests; - reads it from stdin. Default: $BUILDCAST_WEBHOOK_SECRET; where that is empty too one is made, and shown once."`
+}
+
+// maxSecret is more than a secret has in bytes, with line breaks around it.
+const maxSecret = 4 << 10
+
+// read gives the secret, none where neither the flag nor the variable is set.
+func (f *secretFlag) read(s *session) (webhooksig.Secret, error) {
+	text, from := os.Getenv(secretVariable), secretVariable
+	if f.SecretFile != "" {
+		from = "--secret-file"
+		file := s.stdin
+		if f.SecretFile != "-" {
+			var err error
+			if file, err = os.Open(f.SecretFile); err != nil {
+				return webhooksig.Secret{}, &exitError{exitUsage, fmt.Errorf("--secret-file: %w", err)}
+			}
+			defer file.Close()
+		}
+		b, err := io.ReadAll(io.LimitReader(file, maxSecret))
+		if err != nil {
+			return webhooksig.Secret{}, fmt.Errorf("--secret-file: %w", err)
+		}
+		if text = strings.TrimSpace(string(b)); text == "" {
+			return webhooksig.Secret{}, &exitError{exitUsage, fmt.Errorf("--secret-file: there is nothing in it: write the secret as one line")}
+		}
+	}
+	if text == "" {
+		return webhooksig.Secret{}, nil
+	}
+	secret, err := webhooksig.ParseSecret(text)
+	if err != nil {
+		return secret, &exitError{exitUsage, fmt.Errorf("%s: %w", from, err)}
+	}
+	return secret, nil
+}
+
+// showMade prints an endpoint whose secret is new. One that the caller gave is
+// not printed: it is in a file of theirs, and need not be in a log as well.
+func (s *session) showMade(e buildcast.Endpoint, given webhooksig.Secret, asJSON bool) error {
+	if !given.IsZero() {
+		e.Secret = ""
+	}
+	if asJSON {
+		return s.printJSON(&e)
+	}
+	s.rows(endpointRows(&e, time.Now()))
+	if e.Secret != "" {
+		s.note("Give the receiver this secret now: it is not shown again.")
+	}
+	return nil
+}
+
+// rows prints names and values in two columns, leaving out what has no value.
+func (s *session) rows(rows [][]string) {
+	kept := rows[:0:0]
+	for _, row := range rows {
+		if row[1] != "" && row[1] != "-" {
+			kept = append(kept, row)
+		}
+	}
+	for _, line := range align(kept) {
+		s.print("%s", line)
+	}
+}
+
+func endpointRows(e *buildcast.Endpoint, now time.Time) [][]string {
+	rate := ""
+	if e.RateLimit > 0 {
+		rate = fmt.Sprintf("%d requests a second", e.RateLimit)
+	}
+	names := slices.Sorted(maps.Keys(e.Headers))
+	return [][]string{
+		{"endpoint", e.ID},
+		{"url", progress.Clean(e.URL)},
+		{"description", progress.Clean(e.Description)},
+		{"events", several(e.Types, "all types")},
+		{"of", followed(e)},
+		{"state", endpointState(e.Enabled, e.Breaker, now)},
+		{"reason", progress.Clean(e.DisabledReason)},
+		{"ordering", string(e.Ordering)},
+		{"payload", string(e.Payload)},
+		{"timeout", (time.Duration(e.TimeoutMS) * time.Millisecond).String()},
+		{"rate limit", rate},
+		{"headers", several(names, "")},
+		{"secret", e.Secret},
+	}
+}
+
+// followed is whose events the endpoint is sent.
+func followed(e *buildcast.Endpoint) string {
+	var parts []string
+	if len(e.Builds) > 0 {
+		parts = append(parts, "builds "+several(e.Builds, ""))
+	}
+	if len(e.Projects) > 0 {
+		parts = append(parts, "projects "+several(e.Projects, ""))
+	}
+	return several(parts, "all builds")
+}
+
+// several lists words, or says what none of them means.
+func several(words []string, none string) string {
+	if len(words) == 0 {
+		return none
+	}
+	return progress.Clean(strings.Join(words, ", "))
+}
+
+// endpointState says whether events are sent, in a word or two.
+func endpointState(enabled bool, b buildcast.Breaker, now time.Time) string {
+	switch {
+	case !enabled:
+		return "disabled"
+	case b.State == buildcast.BreakerHalfOpen:
+		return "failing, probing"
+	case b.State == buildcast.BreakerOpen && b.ProbeAt != nil:
+		return "failing, probe " + in(b.ProbeAt.Std().Sub(now))
+	case b.State == buildcast.BreakerOpen:
+		return "failing"
+	}
+	return "enabled"
+}
+
+// in gives a time to come as people say it.
+func in(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "now"
+	case d < time.Minute:
+		return fmt.Sprintf("in %ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("in %dm", d/time.Minute)
+	}
+	return fmt.Sprintf("in %dh", d/time.Hour)
+}
+
+type webhooksListCmd struct {
+	remote
+	local
+	JSON bool `name:"json" help:"Print each endpoint as a line of JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksListCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks list
+    buildcast webhooks list --json | jq -r 'select(.enabled | not) | .id' | xargs buildcast webhooks enable
+
+Secrets and the values of headers are not shown.`
+}
+
+func (c *webhooksListCmd) Run(s *session) error {
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		all, err := cl.Endpoints(ctx)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			for i := range all {
+				if err := s.printJSON(&all[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if len(all) == 0 {
+			s.note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
+			return nil
+		}
+		rows := [][]string{{"ENDPOINT", "STATE", "EVENTS", "OF", "URL", "DESCRIPTION"}}
+		for i := range all {
+			e := &all[i]
+			rows = append(rows, []string{
+				e.ID, endpointState(e.Enabled, e.Breaker, time.Now()), several(e.Types, "all types"), followed(e),
+				progress.Clean(e.URL), progress.Clean(e.Description),
+			})
+		}
+		s.table(rows)
+		return nil
+	})
+}
+
+// with calls the verb with a client for the server, until it is interrupted.
+func (r *remote) with(s *session, l local, verb func(context.Context, *client.Client) error) error {
+	ctx, stop := s.untilInterrupted()
+	defer stop()
+	c, _, err := r.find(ctx, l)
+	if err != nil {
+		return err
+	}
+	return verb(ctx, c)
+}

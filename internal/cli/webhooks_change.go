@@ -1,0 +1,254 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/config"
+)
+
+// endpointFlags are an endpoint's settings. What is not set stays, or gets the
+// server's default. They have no variables: a setting of all endpoints that are
+// ever added would be one too many.
+type endpointFlags struct {
+	Type        []string          `placeholder:"PATTERN" env:"-" help:"Send events of this type only; * stands for any run of characters, such as task_*. A list, or repeated. Default: all."`
+	Build       []string          `placeholder:"ID" env:"-" help:"Send this build's events; may be repeated. Default, without --project: all builds'."`
+	Project     []string          `placeholder:"NAME" env:"-" help:"Send the events of this project's builds; may be repeated."`
+	Header      map[string]string `placeholder:"NAME=VALUE" mapsep:"none" env:"-" help:"Send this header with each request; may be repeated. NAME=@FILE reads the value from a file: flags are visible in process lists."`
+	Description *string           `placeholder:"TEXT" env:"-" help:"What it is for."`
+	RateLimit   *int              `placeholder:"N" env:"-" help:"Requests a second at most, from each node; 0: no limit."`
+	Timeout     *time.Duration    `placeholder:"DURATION" env:"-" help:"How long the receiver may take to answer, such as 10s."`
+	Ordering    string            `enum:",normal,strict" default:"" placeholder:"WORD" env:"-" help:"What becomes of a build's later events while one is tried again: they go on (normal), or wait (strict)."`
+	Payload     string            `enum:",full,thin" default:"" placeholder:"WORD" env:"-" help:"The event with its data (full), or without (thin): the receiver fetches it."`
+}
+
+func (f *endpointFlags) change() (buildcast.EndpointChange, error) {
+	c := buildcast.EndpointChange{
+		Types: list(f.Type), Builds: list(f.Build), Projects: list(f.Project),
+		Description: f.Description, RateLimit: f.RateLimit,
+	}
+	if f.Timeout != nil {
+		ms := int(f.Timeout.Milliseconds())
+		c.TimeoutMS = &ms
+	}
+	if o := buildcast.Ordering(f.Ordering); o != "" {
+		c.Ordering = &o
+	}
+	if p := buildcast.Payload(f.Payload); p != "" {
+		c.Payload = &p
+	}
+	if f.Header == nil {
+		return c, nil
+	}
+	headers := map[string]string{}
+	for name, value := range f.Header {
+		read, err := config.Secret("--header "+name, value)
+		if err != nil {
+			return c, &exitError{exitUsage, err}
+		}
+		headers[name] = read
+	}
+	c.Headers = &headers
+	return c, nil
+}
+
+// list is nil where the flag is not set. An empty value empties the list.
+func list(words []string) *[]string {
+	if words == nil {
+		return nil
+	}
+	kept := []string{}
+	for _, w := range words {
+		if w != "" {
+			kept = append(kept, w)
+		}
+	}
+	return &kept
+}
+
+type webhooksAddCmd struct {
+	URL string `arg:"" name:"url" placeholder:"URL" help:"Where requests go, such as https://example.com/hooks."`
+	endpointFlags
+	secretFlag
+	remote
+	local
+	Disabled bool `env:"-" help:"Send nothing before it is enabled."`
+	JSON     bool `name:"json" help:"Print the endpoint as JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksAddCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks add https://example.com/hooks
+    buildcast webhooks add https://example.com/hooks --type 'task_*,build_*' --project docs
+    buildcast webhooks add https://example.com/hooks --secret-file secret.txt --header Authorization=@token.txt
+    buildcast webhooks add https://example.com/hooks --json | jq -r .secret > secret.txt
+
+It prints the endpoint and the secret that its receiver verifies requests with,
+where it was not given.`
+}
+
+func (c *webhooksAddCmd) Run(s *session) error {
+	asked, err := c.change()
+	if err != nil {
+		return err
+	}
+	secret, err := c.secretFlag.read(s)
+	if err != nil {
+		return err
+	}
+	asked.URL = &c.URL
+	if text := secret.Reveal(); text != "" {
+		asked.Secret = &text
+	}
+	if enabled := !c.Disabled; !enabled {
+		asked.Enabled = &enabled
+	}
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		made, err := cl.CreateEndpoint(ctx, asked)
+		if err != nil {
+			return err
+		}
+		return s.showMade(made, secret, c.JSON)
+	})
+}
+
+type webhooksChangeCmd struct {
+	ID  string  `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	URL *string `name:"url" placeholder:"URL" env:"-" help:"Where requests go."`
+	endpointFlags
+	remote
+	local
+	JSON bool `name:"json" help:"Print the endpoint as JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksChangeCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks change ENDPOINT --url https://example.com/hooks/v2
+    buildcast webhooks change ENDPOINT --type 'task_*' --rate-limit 50
+    buildcast webhooks change ENDPOINT --type=        # all types again
+
+A list or the headers that are given replace those that were there; the rest stays.`
+}
+
+func (c *webhooksChangeCmd) Run(s *session) error {
+	asked, err := c.change()
+	if err != nil {
+		return err
+	}
+	asked.URL = c.URL
+	if asked == (buildcast.EndpointChange{}) {
+		return &exitError{exitUsage, fmt.Errorf("nothing is to be changed: name a setting; see `buildcast webhooks change --help`")}
+	}
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		e, err := cl.ChangeEndpoint(ctx, c.ID, asked)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return s.printJSON(&e)
+		}
+		s.rows(endpointRows(&e, time.Now()))
+		return nil
+	})
+}
+
+type webhooksRotateCmd struct {
+	ID      string        `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	Overlap time.Duration `default:"24h" placeholder:"DURATION" env:"-" help:"How long the secret before signs as well, 168h at most; 0: not at all."`
+	secretFlag
+	remote
+	local
+	JSON bool `name:"json" help:"Print the endpoint as JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksRotateCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks rotate ENDPOINT
+    buildcast webhooks rotate ENDPOINT --overlap 1h --secret-file - < secret.txt
+
+Each request is signed with both secrets meanwhile: give the receiver the new
+one before the other ends.`
+}
+
+func (c *webhooksRotateCmd) Run(s *session) error {
+	const most = 7 * 24 * time.Hour
+	if c.Overlap < 0 || c.Overlap > most {
+		return &exitError{exitUsage, fmt.Errorf("--overlap is %v: use 0 to %v", c.Overlap, most)}
+	}
+	secret, err := c.secretFlag.read(s)
+	if err != nil {
+		return err
+	}
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		e, err := cl.RotateSecret(ctx, c.ID, secret.Reveal(), c.Overlap)
+		if err != nil {
+			return err
+		}
+		return s.showMade(e, secret, c.JSON)
+	})
+}
+
+// endpoints is the argument of verbs that take several.
+type endpoints struct {
+	IDs []string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoints' ids."`
+	remote
+	local
+}
+
+// each calls the verb for each endpoint and prints what became of it.
+func (c *endpoints) each(s *session, done string, verb func(context.Context, *client.Client, string) error) error {
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		for _, id := range c.IDs {
+			if err := verb(ctx, cl, id); err != nil {
+				return err
+			}
+			s.print("%s %s", id, done)
+		}
+		return nil
+	})
+}
+
+type webhooksRemoveCmd struct{ endpoints }
+
+// Help is shown below the summary.
+func (webhooksRemoveCmd) Help() string {
+	return `
+Example:
+
+    buildcast webhooks remove ENDPOINT
+
+To keep it and what waits for it: buildcast webhooks disable ENDPOINT`
+}
+
+func (c *webhooksRemoveCmd) Run(s *session) error {
+	return c.each(s, "removed", func(ctx context.Context, cl *client.Client, id string) error {
+		return cl.DeleteEndpoint(ctx, id)
+	})
+}
+
+type webhooksEnableCmd struct{ endpoints }
+
+func (c *webhooksEnableCmd) Run(s *session) error { return c.enable(s, true, "enabled") }
+
+type webhooksDisableCmd struct{ endpoints }
+
+func (c *webhooksDisableCmd) Run(s *session) error { return c.enable(s, false, "disabled") }
+
+func (c *endpoints) enable(s *session, on bool, done string) error {
+	return c.each(s, done, func(ctx context.Context, cl *client.Client, id string) error {
+		_, err := cl.ChangeEndpoint(ctx, id, buildcast.EndpointChange{Enabled: &on})
+		return err
+	})
+}

@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+)
+
+type webhooksTestCmd struct {
+	ID string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	remote
+	local
+	JSON bool `name:"json" help:"Print the attempt as JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksTestCmd) Help() string {
+	return `
+Example:
+
+    buildcast webhooks test ENDPOINT
+
+It prints what the receiver answered. Exit codes: 0 it answered 2xx; 1 it did not.`
+}
+
+func (c *webhooksTestCmd) Run(s *session) error {
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		a, err := cl.TestEndpoint(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			err = s.printJSON(&a)
+		} else {
+			s.rows([][]string{
+				{"answer", answerOf(&a)},
+				{"took", fmt.Sprintf("%d ms", a.DurationMS)},
+				{"error", progress.Clean(a.Error)},
+				{"response", progress.Clean(a.Response)},
+			})
+		}
+		if err == nil && !delivered(a.Status) {
+			err = &exitError{code: exitFailed}
+		}
+		return err
+	})
+}
+
+func delivered(status int) bool { return status >= 200 && status <= 299 }
+
+// answerOf is the answer's status as people know it.
+func answerOf(a *buildcast.Attempt) string {
+	if a.Status == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d %s", a.Status, http.StatusText(a.Status))
+}
+
+type webhooksFailuresCmd struct {
+	ID string `arg:"" optional:"" placeholder:"ENDPOINT" help:"Only deliveries to this endpoint."`
+	remote
+	local
+	Build string `placeholder:"ID" env:"-" help:"Only events of this build."`
+	State string `enum:",retrying,dead,delivered" default:"" placeholder:"STATE" env:"-" help:"Only deliveries that are retrying, dead (given up) or delivered after all. Default: retrying and dead."`
+	Limit int    `default:"50" placeholder:"N" env:"-" help:"At most so many, 1 to 10000."`
+	JSON  bool   `name:"json" help:"Print each delivery, with its attempts, as a line of JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksFailuresCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks failures
+    buildcast webhooks failures ENDPOINT --state dead --build nightly
+    buildcast webhooks failures --json | jq -c '{buildId, eventId, answers: [.attempts[].status]}'
+
+To have them delivered: buildcast webhooks redeliver --help`
+}
+
+func (c *webhooksFailuresCmd) Run(s *session) error {
+	if c.Limit < 1 || c.Limit > 10_000 {
+		return &exitError{exitUsage, fmt.Errorf("--limit is %d: use 1 to 10000", c.Limit)}
+	}
+	states := []buildcast.DeliveryState{buildcast.DeliveryState(c.State)}
+	if c.State == "" {
+		states = []buildcast.DeliveryState{buildcast.DeliveryRetrying, buildcast.DeliveryDead}
+	}
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		var all []buildcast.Delivery
+		more := false
+		for _, state := range states {
+			found, rest, err := c.read(ctx, cl, state)
+			if err != nil {
+				return err
+			}
+			all, more = append(all, found...), more || rest
+		}
+		slices.SortStableFunc(all, func(a, b buildcast.Delivery) int { return b.CreatedAt.Std().Compare(a.CreatedAt.Std()) })
+		more = more || len(all) > c.Limit
+		return c.show(s, all[:min(len(all), c.Limit)], more)
+	})
+}
+
+// read gives the newest deliveries in the state, and whether there are more.
+func (c *webhooksFailuresCmd) read(ctx context.Context, cl *client.Client, state buildcast.DeliveryState) (all []buildcast.Delivery, more bool, err error) {
+	more = true
+	for before := ""; more && len(all) < c.Limit; {
+		page, err := cl.Deliveries(ctx, client.DeliveryFilter{
+			EndpointID: c.ID, BuildID: c.Build, State: state, Before: before, Limit: min(c.Limit-len(all), pageSize),
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		all, before, more = append(all, page.Deliveries...), page.Next, page.Next != ""
+	}
+	return all, more, nil
+}
+
+func (c *webhooksFailuresCmd) show(s *session, all []buildcast.Delivery, more bool) error {
+	if c.JSON {
+		for i := range all {
+			if err := s.printJSON(&all[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(all) == 0 {
+		s.note("No delivery is like that.")
+		return nil
+	}
+	rows := [][]string{{"BUILD", "EVENT", "TYPE", "STATE", "TRIES", "FIRST", "NEXT", "ENDPOINT", "LAST ANSWER"}}
+	now := time.Now()
+	for i := range all {
+		d := &all[i]
+		next := "-"
+		if d.RetryAt != nil {
+			next = in(d.RetryAt.Std().Sub(now))
+		}
+		rows = append(rows, []string{
+			d.BuildID, strconv.FormatInt(d.EventID, 10), d.EventType, string(d.State), strconv.Itoa(d.Tries),
+			ago(now.Sub(d.CreatedAt.Std())), next, d.EndpointID, lastAnswer(d),
+		})
+	}
+	s.table(rows)
+	if more {
+		s.note("There are more: list them with --limit %d.", min(10*c.Limit, 10_000))
+	}
+	return nil
+}
+
+// lastAnswer is what came of the last attempt, in a line.
+func lastAnswer(d *buildcast.Delivery) string {
+	if len(d.Attempts) == 0 {
+		return "-"
+	}
+	a := &d.Attempts[len(d.Attempts)-1]
+	if a.Status == 0 {
+		return dash(a.Error)
+	}
+	return answerOf(a)
+}
+
+type webhooksRedeliverCmd struct {
+	ID    string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	Build string `arg:"" optional:"" placeholder:"BUILD" help:"The event's build."`
+	Event int64  `arg:"" optional:"" placeholder:"EVENT" help:"The event's id. It is delivered again whatever became of it before."`
+	remote
+	local
+	Since string `placeholder:"TIME" env:"-" help:"Deliver all that were given up since then: how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z."`
+}
+
+// Help is shown below the summary.
+func (webhooksRedeliverCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks redeliver ENDPOINT nightly 17
+    buildcast webhooks redeliver ENDPOINT --since 24h`
+}
+
+func (c *webhooksRedeliverCmd) Run(s *session) error {
+	one := c.Build != "" && c.Event > 0
+	if one == (c.Since != "") || (c.Build != "") != one {
+		return &exitError{exitUsage, fmt.Errorf("say what to deliver again: a build and an event's id, or --since; see `buildcast webhooks redeliver --help`")}
+	}
+	var since time.Time
+	if !one {
+		var err error
+		if since, err = parseSince(c.Since, time.Now()); err != nil {
+			return &exitError{exitUsage, err}
+		}
+	}
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		if one {
+			if err := cl.Redeliver(ctx, c.ID, c.Build, c.Event); err != nil {
+				return err
+			}
+			s.print("event %d of build %s is delivered again", c.Event, c.Build)
+			return nil
+		}
+		n, err := cl.RedeliverDead(ctx, c.ID, since)
+		if err != nil {
+			return err
+		}
+		s.print("%d delivered again", n)
+		return nil
+	})
+}
+
+// parseSince reads a time, or how long ago it was.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("--since is %q: use how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z", text)
+	}
+	return t, nil
+}
+
+type webhooksRewindCmd struct {
+	ID    string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	Build string `arg:"" placeholder:"BUILD" help:"The build's id."`
+	Event int64  `arg:"" placeholder:"EVENT" help:"The id of the first event that is to be delivered again."`
+	remote
+	local
+}
+
+// Help is shown below the summary.
+func (webhooksRewindCmd) Help() string {
+	return `
+Example:
+
+    buildcast webhooks rewind ENDPOINT nightly 1
+
+Delivery of the build's events goes on with this one: it and all after it are
+delivered again, in order. A receiver knows them by their webhook-id.`
+}
+
+func (c *webhooksRewindCmd) Run(s *session) error {
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		if err := cl.Rewind(ctx, c.ID, c.Build, c.Event); err != nil {
+			return err
+		}
+		s.print("delivery of build %s goes on with event %d", c.Build, c.Event)
+		return nil
+	})
+}

@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/webhook/request"
+	"github.com/buildcast/buildcast/webhooksig"
+)
+
+type webhooksListenCmd struct {
+	ForwardTo string `required:"" placeholder:"URL" env:"-" help:"The receiver, such as http://localhost:3000/hooks."`
+	secretFlag
+	remote
+	local
+	Build   []string          `placeholder:"ID" env:"-" help:"Forward only this build's events, and end with it; may be repeated. Default: all builds that run or begin meanwhile."`
+	Type    []string          `placeholder:"PATTERN" env:"-" help:"Forward events of this type only; * stands for any run of characters, such as task_*. A list, or repeated. Default: all."`
+	Header  map[string]string `placeholder:"NAME=VALUE" mapsep:"none" env:"-" help:"Send this header with each request; may be repeated. NAME=@FILE reads the value from a file."`
+	Payload string            `enum:"full,thin" default:"full" placeholder:"WORD" env:"-" help:"The event with its data (full), or without (thin)."`
+	Replay  bool              `env:"-" help:"Forward the events too that were stored before."`
+	JSON    bool              `name:"json" help:"Print each request as a line of JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksListenCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks listen --forward-to http://localhost:3000/hooks
+    buildcast webhooks listen --forward-to http://localhost:3000/hooks --build nightly --replay
+    buildcast webhooks listen --forward-to http://localhost:3000/hooks --type 'task_*' --json
+
+The receiver gets the requests that an endpoint would get: signed, a build's
+events in order. No endpoint is made, and the server need not reach the
+receiver. A line is printed for each request with what the receiver answered;
+one that fails is not sent again.
+
+Exit codes, with --build: 0 all were taken; 1 some were not. 130 left with Ctrl-C.`
+}
+
+// receiverTimeout is how long a receiver may take to answer, as for an endpoint.
+const receiverTimeout = 10 * time.Second
+
+// maxNamed is how many builds can be named: each is a stream of its own.
+const maxNamed = maxFollowed
+
+func (c *webhooksListenCmd) Run(s *session) error {
+	to, err := c.receiver()
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	secret, err := c.secretFlag.read(s)
+	if err != nil {
+		return err
+	}
+	made := secret.IsZero()
+	if made {
+		secret = webhooksig.NewSecret()
+	}
+	to.Secrets = []webhooksig.Secret{secret}
+	ctx, stop := s.untilInterrupted()
+	defer stop()
+	l := &link{changed: s.linkChanged}
+	cl, _, err := c.find(ctx, c.local, client.Logger(l.logger()))
+	if err != nil {
+		return err
+	}
+	s.note("Events are forwarded to %s as they come. Ctrl-C ends it.", c.ForwardTo)
+	if made {
+		s.note("Requests are signed with this secret, made for this run:\n\n    %s\n", secret.Reveal())
+	}
+	p := &poster{to: to, shows: s.shower(c.JSON), http: receiverClient()}
+	defer p.http.CloseIdleConnections()
+	f := &forwarder{
+		builds: cl, replay: c.Replay, link: l.logger(), note: s.note,
+		matches: (&buildcast.Endpoint{Types: c.Type}).Matches, post: p.post,
+	}
+	if len(c.Build) > 0 {
+		err = f.named(ctx, c.Build)
+	} else {
+		err = f.all(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return &exitError{code: exitCancelled}
+	case err == nil && p.failed > 0:
+		return &exitError{exitFailed, fmt.Errorf("the receiver did not take %d of %d events", p.failed, p.sent)}
+	}
+	return err
+}
+
+// receiver checks the command line.
+func (c *webhooksListenCmd) receiver() (request.Receiver, error) {
+	to := request.Receiver{URL: c.ForwardTo, Payload: buildcast.Payload(c.Payload), Headers: map[string]string{}}
+	u, err := url.Parse(c.ForwardTo)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return to, errors.New("--forward-to is not a URL: use one such as http://localhost:3000/hooks")
+	}
+	if len(c.Build) > maxNamed {
+		return to, fmt.Errorf("--build names %d builds: use at most %d", len(c.Build), maxNamed)
+	}
+	for _, id := range c.Build {
+		if err := buildcast.ValidateBuildID(id); err != nil {
+			return to, err
+		}
+	}
+	for name, value := range c.Header {
+		if to.Headers[name], err = config.Secret("--header "+name, value); err != nil {
+			return to, err
+		}
+	}
+	return to, nil
+}
+
+// receiverClient goes straight to the receiver, and takes its first answer.
+func receiverClient() *http.Client {
+	return &http.Client{
+		Timeout:       receiverTimeout,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: maxFollowed, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// forwarded is a request and what came of it.
+type forwarded struct {
+	At         buildcast.Time `json:"at"`
+	BuildID    string         `json:"buildId"`
+	EventID    int64          `json:"eventId"`
+	EventType  string         `json:"eventType"`
+	Status     int            `json:"status"` // 0: there was no answer
+	DurationMS int64          `json:"durationMs"`
+	Error      string         `json:"error,omitempty"`
+}
+
+// poster sends events to one receiver, and shows what came of each. It may be
+// used from many goroutines.
+type poster struct {
+	to   request.Receiver
+	http *http.Client
+
+	mu           sync.Mutex
+	shows        func(*forwarded) error
+	sent, failed int
+}
+
+// post sends the event once. Its error is not the receiver's: ctx has ended, or
+// nothing can be shown.
+func (p *poster) post(ctx context.Context, e *buildcast.Event) error {
+	began := time.Now()
+	req, err := request.New(ctx, p.to, e, 1, began)
+	if err != nil {
+		return err
+	}
+	f := &forwarded{At: buildcast.TimeOf(began), BuildID: e.BuildID, EventID: e.ID, EventType: e.Type}
+	f.Status, f.Error = p.exchange(req)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	f.DurationMS = time.Since(began).Milliseconds()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent++
+	if !delivered(f.Status) {
+		p.failed++
+	}
+	return p.shows(f)
+}
+
+// maxReply is how much of an answer is read, in bytes.
+const maxReply = 8 << 10
+
+func (p *poster) exchange(req *http.Request) (status int, failure string) {
+	resp, err := p.http.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the URL, which may hold a token
+		}
+		return 0, progress.Clean(err.Error())
+	}
+	defer resp.Body.Close()
+	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	switch {
+	case err != nil:
+		return 0, "the answer was cut off: " + progress.Clean(err.Error())
+	case delivered(resp.StatusCode):
+		return resp.StatusCode, ""
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(reply)), "\n")
+	return resp.StatusCode, progress.Clean(first)
+}
+
+// shower prints a line for each request.
+func (s *session) shower(asJSON bool) func(*forwarded) error {
+	if asJSON {
+		return func(f *forwarded) error { return s.printJSON(f) }
+	}
+	build, typ := 8, 16 // widths, which grow
+	return func(f *forwarded) error {
+		build, typ = max(build, len(f.BuildID)), max(typ, len(f.EventType))
+		answer, style := strconv.Itoa(f.Status), progress.Good
+		if !delivered(f.Status) {
+			style = progress.Bad
+		}
+		if f.Status == 0 {
+			answer = "-"
+		}
+		line := progress.Line{Left: []progress.Span{
+			{Style: progress.Dim, Text: f.At.Std().Local().Format("15:04:05.000")},
+			{Text: fmt.Sprintf("  %-*s  %5d  %-*s  ", build, f.BuildID, f.EventID, typ, f.EventType)},
+			{Style: style, Text: fmt.Sprintf("%3s", answer)},
+			{Text: fmt.Sprintf("  %5d ms", f.DurationMS)},
+		}}
+		if f.Error != "" {
+			line.Left = append(line.Left, progress.Span{Style: progress.Bad, Text: "  " + f.Error})
+		}
+		_, err := fmt.Fprintln(s.stdout, look(s.stdout).Whole(line))
+		return err
+	}
+}

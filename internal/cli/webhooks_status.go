@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/progress"
+)
+
+type webhooksStatusCmd struct {
+	ID string `arg:"" optional:"" placeholder:"ENDPOINT" help:"Only this endpoint."`
+	remote
+	local
+	Window string `enum:"1h,24h,7d" default:"24h" placeholder:"WINDOW" env:"-" help:"Count what was delivered, and how fast, in the last 1h, 24h or 7d."`
+	JSON   bool   `name:"json" help:"Print all of it as JSON."`
+}
+
+// Help is shown below the summary.
+func (webhooksStatusCmd) Help() string {
+	return `
+Examples:
+
+    buildcast webhooks status
+    buildcast webhooks status ENDPOINT --window 1h
+    test "$(buildcast webhooks status --json | jq '[.endpoints[].dead] | add')" = 0
+
+WAITING are events that are not sent yet, RETRYING and DEAD deliveries that
+failed so far or were given up; P50 and P99 are how long the receiver took to
+answer.`
+}
+
+func (c *webhooksStatusCmd) Run(s *session) error {
+	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+		status, err := cl.WebhookStatus(ctx)
+		if err != nil {
+			return err
+		}
+		if c.ID != "" {
+			if err := only(&status, c.ID); err != nil {
+				return err
+			}
+		}
+		if c.JSON {
+			return s.printJSON(&status)
+		}
+		c.show(s, &status)
+		return nil
+	})
+}
+
+// only leaves one endpoint in the status.
+func only(status *buildcast.WebhookStatus, id string) error {
+	for _, e := range status.Endpoints {
+		if e.EndpointID == id {
+			status.Endpoints = []buildcast.EndpointStatus{e}
+			return nil
+		}
+	}
+	return buildcast.Errorf(buildcast.NotFound, "there is no endpoint %s: `buildcast webhooks list` shows all", id)
+}
+
+func (c *webhooksStatusCmd) show(s *session, status *buildcast.WebhookStatus) {
+	now := time.Now()
+	if len(status.Endpoints) == 0 {
+		s.note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
+	} else {
+		rows := [][]string{{"ENDPOINT", "STATE", "WAITING", "RETRYING", "DEAD", "DELIVERED", "SUCCESS", "P50", "P99", "URL"}}
+		for i := range status.Endpoints {
+			e := &status.Endpoints[i]
+			w := e.Windows[c.Window]
+			rows = append(rows, []string{
+				e.EndpointID, endpointState(e.Enabled, e.Breaker, now), number(e.Backlog), number(e.Retrying), number(e.Dead),
+				number(w.Delivered), percent(w.Success), milliseconds(w.P50MS), milliseconds(w.P99MS), progress.Clean(e.URL),
+			})
+		}
+		s.table(rows)
+	}
+	for i := range status.Endpoints {
+		if e := &status.Endpoints[i]; e.Breaker.Reason != "" && e.Breaker.State != buildcast.BreakerClosed {
+			s.note("%s is failing: %s", e.EndpointID, progress.Clean(e.Breaker.Reason))
+		}
+	}
+	w := status.Log.Windows[c.Window]
+	s.note("In the last %s the log took %d events, %s of data; the database is %s.", c.Window, w.Events, size(w.Bytes), size(status.Log.Bytes))
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// percent shows a share. It does not round up to 100: one failure is to be seen.
+func percent(share *float64) string {
+	if share == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", float64(int64(*share*1000))/10)
+}
+
+func milliseconds(ms *float64) string {
+	if ms == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0fms", *ms)
+}
+
+// size gives bytes as people say it.
+func size(n int64) string {
+	units := []string{"B", "KB", "MB", "GB", "TB"}
+	value, unit := float64(n), 0
+	for value >= 1000 && unit < len(units)-1 {
+		value, unit = value/1000, unit+1
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", value, units[unit])
+}
