@@ -77,7 +77,7 @@ func (c *webhooksListenCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.note("Events are forwarded to %s as they come. Ctrl-C ends it.", c.ForwardTo)
+	s.note("Events are forwarded to %s as they come. Ctrl-C ends it.", shown(to.URL))
 	if made {
 		s.note("Requests are signed with this secret, made for this run:\n\n    %s\n", secret.Reveal())
 	}
@@ -122,6 +122,16 @@ func (c *webhooksListenCmd) receiver() (request.Receiver, error) {
 		}
 	}
 	return to, nil
+}
+
+// shown is the URL without what may be a password or a token.
+func shown(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "the receiver"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return progress.Clean(u.String())
 }
 
 // receiverClient goes straight to the receiver, and takes its first answer.

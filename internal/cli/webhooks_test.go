@@ -70,6 +70,7 @@ func (s *webhookStub) create(w http.ResponseWriter, body []byte) {
 	e := buildcast.Endpoint{
 		ID: fmt.Sprintf("we_%d", len(s.endpoints)+1), Enabled: true, TimeoutMS: 10_000,
 		Ordering: buildcast.OrderingNormal, Payload: buildcast.PayloadFull, Breaker: buildcast.Breaker{State: buildcast.BreakerClosed},
+		CreatedAt: buildcast.Now(), UpdatedAt: buildcast.Now(),
 	}
 	e.Secret = "whsec_bWFkZSBieSB0aGUgc2VydmVyLCBhbmQgbG9uZw=="
 	_ = json.Unmarshal(body, &e) // the fields of a change are an endpoint's
@@ -141,20 +142,19 @@ func deliveriesIn(state string) json.RawMessage {
 	return json.RawMessage(`{"deliveries":[` + all[state] + `],"next":""}`)
 }
 
-// receiver FILE: starts a receiver of webhooks and sets RECEIVER to its address.
-// It writes a line to FILE for each request whose signature is good, and takes
-// all events but those of the type refused.
+// receiver FILE: starts a receiver of webhooks, which knows the secret in the
+// script's environment now, and sets RECEIVER to its address. It writes a line to
+// FILE for each request whose signature is good, and takes all events but those of
+// the type refused.
 func receiver(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
+	secret, err := webhooksig.ParseSecret(ts.Getenv(secretVariable))
+	ts.Check(err)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var e buildcast.WebhookPayload
 		_ = json.Unmarshal(body, &e)
-		secret, err := webhooksig.ParseSecret(ts.Getenv(secretVariable))
-		if err == nil {
-			err = webhooksig.Verify(r.Header, body, secret)
-		}
-		if err != nil {
+		if err := webhooksig.Verify(r.Header, body, secret); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
