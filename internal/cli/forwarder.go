@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,12 +21,12 @@ const (
 	maxWaiting  = 1000
 	// lookAround is how often new builds are looked for.
 	lookAround = time.Second
-	// maxPages bounds how far back one look goes.
-	maxPages = 10
+	// idleTurn is how long a build may be silent before it makes room for one that waits.
+	idleTurn = 10 * time.Second
 )
 
-// livePhases are those of builds that go on.
-var livePhases = []buildcast.Phase{buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Deploying}
+// errTurnOver ends the turn of a build that is silent.
+var errTurnOver = errors.New("another build waits for its turn")
 
 // forwarder posts the events of builds, each build's one after the other.
 type forwarder struct {
@@ -40,14 +42,24 @@ type forwarder struct {
 	note    func(format string, args ...any)
 
 	group   *errgroup.Group
-	waiting []start // for their turn, the oldest first
+	waiting []start // for their turn, the longest first
 	crowded bool    // it was said that builds wait
+
+	mu    sync.Mutex
+	turns map[string]*turn
+	back  []start // whose turns are over
 }
 
 // start is a build to follow, and the event to begin after.
 type start struct {
 	id    string
 	after int64
+}
+
+// turn is a build that is being followed.
+type turn struct {
+	heard time.Time // when the last event came
+	end   context.CancelCauseFunc
 }
 
 // named forwards these builds, until all of them are over.
@@ -67,7 +79,10 @@ func (f *forwarder) named(ctx context.Context, ids []string) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, s := range starts {
-		group.Go(func() error { return f.follow(ctx, s) })
+		group.Go(func() error {
+			_, err := f.follow(ctx, ctx, s, func() {})
+			return err
+		})
 	}
 	return group.Wait()
 }
@@ -82,6 +97,7 @@ func (f *forwarder) all(ctx context.Context) error {
 	defer cancel()
 	f.group, ctx = errgroup.WithContext(ctx)
 	f.group.SetLimit(maxFollowed)
+	f.turns = map[string]*turn{}
 	clock := time.NewTicker(lookAround)
 	defer clock.Stop()
 	backoff := emit.Backoff{Min: lookAround, Max: 10 * lookAround}
@@ -92,11 +108,9 @@ func (f *forwarder) all(ctx context.Context) error {
 		case <-ctx.Done(): // a build's follow has failed, or it is left
 			return f.group.Wait()
 		}
-		found, err := f.look(ctx, seen)
+		found, err := seen.look(ctx, f.builds.Builds)
 		switch {
-		case ctx.Err() != nil:
-			return f.group.Wait()
-		case err != nil && !emit.Temporary(err):
+		case err != nil && ctx.Err() == nil && !emit.Temporary(err):
 			cancel()
 			_ = f.group.Wait() // they end with ctx
 			return err
@@ -114,68 +128,36 @@ func (f *forwarder) all(ctx context.Context) error {
 	}
 }
 
-// horizon is what the list of builds was when it was last looked at.
-type horizon struct {
-	ids   map[string]bool
-	since buildcast.Time // builds that were created before are none of ours
-}
-
 // begin finds the builds that go on, and where the list of all begins.
 func (f *forwarder) begin(ctx context.Context) (*horizon, error) {
 	// The list comes first: a build that begins after it is found by the next look.
-	page, err := f.builds.Builds(ctx, client.Filter{Limit: pageSize})
-	if err != nil {
+	h := new(horizon)
+	if _, err := h.look(ctx, f.builds.Builds); err != nil {
 		return nil, err
 	}
-	h := &horizon{ids: map[string]bool{}}
-	for i := range page.Builds {
-		h.ids[page.Builds[i].BuildID] = true
-	}
-	if len(page.Builds) > 0 {
-		h.since = page.Builds[0].CreatedAt
-	}
-	for _, phase := range livePhases {
-		live, err := f.builds.Builds(ctx, client.Filter{Phase: phase, Limit: maxFollowed})
-		if err != nil {
-			return nil, err
-		}
-		for i := range live.Builds {
-			b := &live.Builds[i]
-			h.ids[b.BuildID] = true
-			f.add(f.from(b.BuildID, b.LastEventID))
+	for phase := range livePhases {
+		before := ""
+		for range maxPages {
+			live, err := f.builds.Builds(ctx, client.Filter{Phase: phase, Limit: pageSize, Before: before})
+			if err != nil {
+				return nil, err
+			}
+			for i := range live.Builds {
+				b := &live.Builds[i]
+				h.ids[b.BuildID] = true
+				f.add(f.from(b.BuildID, b.LastEventID))
+			}
+			if before = live.Next; before == "" {
+				break
+			}
 		}
 	}
 	return h, nil
 }
 
-// look gives the builds that are new in the list, the oldest first. They may be
-// over already.
-func (f *forwarder) look(ctx context.Context, h *horizon) (found []string, err error) {
-	ids, before := map[string]bool{}, ""
-	var last buildcast.Time
-	for range maxPages {
-		page, err := f.builds.Builds(ctx, client.Filter{Limit: pageSize, Before: before})
-		if err != nil {
-			return nil, err
-		}
-		fresh := 0
-		for i := range page.Builds {
-			b := &page.Builds[i]
-			ids[b.BuildID], last = true, b.CreatedAt
-			if !h.ids[b.BuildID] && !b.CreatedAt.Std().Before(h.since.Std()) {
-				found = append([]string{b.BuildID}, found...)
-				fresh++
-			}
-		}
-		if before = page.Next; before == "" || fresh < len(page.Builds) {
-			break
-		}
-	}
-	h.ids = ids
-	if before != "" && last.Std().After(h.since.Std()) {
-		h.since = last // what slides into the list where another is deleted is not new
-	}
-	return found, nil
+// livePhases gives those of builds that go on, in the order that builds go through them.
+func livePhases(yield func(buildcast.Phase) bool) {
+	_ = yield(buildcast.Queued) && yield(buildcast.Planning) && yield(buildcast.Executing) && yield(buildcast.Deploying)
 }
 
 // from is where a build that is there already is followed from.
@@ -200,15 +182,22 @@ func (f *forwarder) add(s start) {
 	f.waiting = append(f.waiting, s)
 }
 
-// startWaiting follows as many builds as there is room for. Those that wait lose
-// nothing: their events are in the log.
+// startWaiting follows as many builds as there is room for, and makes room for
+// the others. Those that wait lose nothing: their events are in the log.
 func (f *forwarder) startWaiting(ctx context.Context) {
+	f.mu.Lock()
+	for _, s := range f.back {
+		f.add(s)
+	}
+	f.back = nil
+	f.mu.Unlock()
 	for len(f.waiting) > 0 {
 		s := f.waiting[0]
-		if !f.group.TryGo(func() error { return f.follow(ctx, s) }) {
+		if !f.group.TryGo(func() error { return f.take(ctx, s) }) {
+			f.endTurns(len(f.waiting))
 			if !f.crowded {
 				f.crowded = true
-				f.note("%d builds are followed at once; others wait for their turn.", maxFollowed)
+				f.note("%d builds are followed at once; more take turns.", maxFollowed)
 			}
 			return
 		}
@@ -216,22 +205,102 @@ func (f *forwarder) startWaiting(ctx context.Context) {
 	}
 }
 
-// follow posts a build's events to its end.
-func (f *forwarder) follow(ctx context.Context, s start) error {
-	for e, err := range f.builds.Follow(ctx, s.id, s.after) {
+// endTurns makes room for n builds where others are silent.
+func (f *forwarder) endTurns(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.turns {
+		if n > 0 && time.Since(t.heard) >= idleTurn {
+			t.end(errTurnOver)
+			n--
+		}
+	}
+}
+
+// take is a build's turn.
+func (f *forwarder) take(ctx context.Context, s start) error {
+	turnCtx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	t := &turn{time.Now(), end}
+	f.mu.Lock()
+	f.turns[s.id] = t
+	f.mu.Unlock()
+	after, err := f.follow(ctx, turnCtx, s, func() {
+		f.mu.Lock()
+		t.heard = time.Now()
+		f.mu.Unlock()
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.turns, s.id)
+	if errors.Is(err, errTurnOver) {
+		f.back = append(f.back, start{s.id, after})
+		return nil
+	}
+	return err
+}
+
+// follow posts a build's events to its end, or that of the turn, and gives the
+// last one that was posted. An event is posted to its end even then.
+func (f *forwarder) follow(ctx, turn context.Context, s start, heard func()) (after int64, err error) {
+	after = s.after
+	for e, err := range f.builds.Follow(turn, s.id, s.after) {
 		switch code := buildcast.CodeOf(err); {
 		case code == buildcast.NotFound || code == buildcast.CursorAhead:
 			f.note("Build %s was deleted.", s.id)
-			return nil
+			return after, nil
 		case err != nil:
-			return fmt.Errorf("build %s: %w", s.id, err)
+			return after, fmt.Errorf("build %s: %w", s.id, err)
 		}
-		if !f.matches(e.Type) {
-			continue
+		heard()
+		if f.matches(e.Type) {
+			if err := f.post(ctx, &e); err != nil {
+				return after, err
+			}
 		}
-		if err := f.post(ctx, &e); err != nil {
-			return err
+		after = e.ID
+	}
+	return after, nil
+}
+
+// maxPages bounds how far back one look goes.
+const maxPages = 10
+
+// horizon is what the list of builds was when it was last looked at.
+type horizon struct {
+	looked bool
+	ids    map[string]bool
+	// since is when the oldest build in the list was created, where there are more
+	// behind it: what is older is not new, though it was not seen.
+	since time.Time
+}
+
+// look gives the builds that are new in the list, the oldest first. They may be
+// over already. The first look finds none.
+func (h *horizon) look(ctx context.Context, list func(context.Context, client.Filter) (client.Page, error)) (found []string, err error) {
+	ids, before, last := map[string]bool{}, "", time.Time{}
+	for range maxPages {
+		page, err := list(ctx, client.Filter{Limit: pageSize, Before: before})
+		if err != nil {
+			return nil, err
+		}
+		known := !h.looked
+		for i := range page.Builds {
+			id := page.Builds[i].BuildID
+			ids[id], last = true, page.Builds[i].CreatedAt.Std()
+			if h.ids[id] || last.Before(h.since) {
+				known = true
+			} else if h.looked {
+				found = append([]string{id}, found...)
+			}
+		}
+		if before = page.Next; before == "" || known {
+			break
 		}
 	}
-	return nil
+	h.ids, h.looked = ids, true
+	if before != "" && last.After(h.since) {
+		h.since = last
+	}
+	return found, nil
 }

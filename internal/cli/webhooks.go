@@ -41,11 +41,11 @@ Begin with a receiver on this machine, then add an endpoint for the real one:
     buildcast webhooks add https://example.com/hooks --type 'task_*,build_*'
     buildcast webhooks test ENDPOINT
 
-All of them but listen need an API key where the server has keys.`
+Where the server has API keys they need one: set BUILDCAST_API_KEY.`
 }
 
 // secretVariable holds a secret itself; flags are visible in process lists.
-const secretVariable = "BUILDCAST_WEBHOOK_SECRET"
+const secretVariable = "BUILDCAST_WEBHOOK_SECRET" //nolint:gosec // a name
 
 // secretFlag is where a webhook's secret comes from.
 type secretFlag struct {
@@ -55,8 +55,8 @@ type secretFlag struct {
 // maxSecret is more than a secret has in bytes, with line breaks around it.
 const maxSecret = 4 << 10
 
-// read gives the secret, none where neither the flag nor the variable is set.
-func (f *secretFlag) read(s *session) (webhooksig.Secret, error) {
+// readSecret gives the secret, none where neither the flag nor the variable is set.
+func (f *secretFlag) readSecret(s *session) (webhooksig.Secret, error) {
 	text, from := os.Getenv(secretVariable), secretVariable
 	if f.SecretFile != "" {
 		from = "--secret-file"

@@ -98,7 +98,7 @@ func (c *webhooksAddCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	secret, err := c.secretFlag.read(s)
+	secret, err := c.readSecret(s)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (c *webhooksAddCmd) Run(s *session) error {
 }
 
 type webhooksChangeCmd struct {
-	ID  string  `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	ID  string  `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	URL *string `name:"url" placeholder:"URL" env:"-" help:"Where requests go."`
 	endpointFlags
 	remote
@@ -162,7 +162,7 @@ func (c *webhooksChangeCmd) Run(s *session) error {
 }
 
 type webhooksRotateCmd struct {
-	ID      string        `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	ID      string        `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Overlap time.Duration `default:"24h" placeholder:"DURATION" env:"-" help:"How long the secret before signs as well, 168h at most; 0: not at all."`
 	secretFlag
 	remote
@@ -187,7 +187,7 @@ func (c *webhooksRotateCmd) Run(s *session) error {
 	if c.Overlap < 0 || c.Overlap > most {
 		return &exitError{exitUsage, fmt.Errorf("--overlap is %v: use 0 to %v", c.Overlap, most)}
 	}
-	secret, err := c.secretFlag.read(s)
+	secret, err := c.readSecret(s)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 type webhooksTestCmd struct {
-	ID string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	ID string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	remote
 	local
 	JSON bool `name:"json" help:"Print the attempt as JSON."`
@@ -64,7 +64,7 @@ func answerOf(a *buildcast.Attempt) string {
 }
 
 type webhooksFailuresCmd struct {
-	ID string `arg:"" optional:"" placeholder:"ENDPOINT" help:"Only deliveries to this endpoint."`
+	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only deliveries to this endpoint."`
 	remote
 	local
 	Build string `placeholder:"ID" env:"-" help:"Only events of this build."`
@@ -170,7 +170,7 @@ func lastAnswer(d *buildcast.Delivery) string {
 }
 
 type webhooksRedeliverCmd struct {
-	ID    string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" optional:"" placeholder:"BUILD" help:"The event's build."`
 	Event int64  `arg:"" optional:"" placeholder:"EVENT" help:"The event's id. It is delivered again whatever became of it before."`
 	remote
@@ -229,7 +229,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 }
 
 type webhooksRewindCmd struct {
-	ID    string `arg:"" placeholder:"ENDPOINT" help:"The endpoint's id."`
+	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" placeholder:"BUILD" help:"The build's id."`
 	Event int64  `arg:"" placeholder:"EVENT" help:"The id of the first event that is to be delivered again."`
 	remote

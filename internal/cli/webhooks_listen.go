@@ -61,7 +61,7 @@ func (c *webhooksListenCmd) Run(s *session) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	secret, err := c.secretFlag.read(s)
+	secret, err := c.readSecret(s)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 type webhooksStatusCmd struct {
-	ID string `arg:"" optional:"" placeholder:"ENDPOINT" help:"Only this endpoint."`
+	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only this endpoint."`
 	remote
 	local
 	Window string `enum:"1h,24h,7d" default:"24h" placeholder:"WINDOW" env:"-" help:"Count what was delivered, and how fast, in the last 1h, 24h or 7d."`
