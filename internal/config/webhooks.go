@@ -1,9 +1,15 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
-// minWebhookKey is the length of the shortest key, in bytes.
-const minWebhookKey = 32
+const (
+	minWebhookKey = 32 // bytes
+	maxRetries    = 20
+	maxRetryWait  = 7 * 24 * time.Hour
+)
 
 // Webhooks is how events are sent to endpoints.
 type Webhooks struct {
@@ -12,6 +18,8 @@ type Webhooks struct {
 	Allow []netip.Prefix `placeholder:"CIDR" help:"Private address ranges that webhooks may be sent to, such as 10.0.0.0/8. Loopback is allowed while --listen is on loopback."`
 	// AllowHTTP allows http beyond loopback.
 	AllowHTTP bool `name:"allow-http" help:"Allow webhooks over http: events can be read on the way. Endpoints on loopback may use http anyway, while --listen is on loopback."`
+	// Retries is how long to wait before each retry of an event.
+	Retries []time.Duration `default:"1m,2m,4m,8m,16m" placeholder:"DURATION" help:"How long to wait before each retry of an event that could not be delivered, each ±10 %. After the last it is given up."`
 	// Key encrypts the endpoints' secrets in the database. Empty: they are kept as they are.
 	Key string `placeholder:"KEY" help:"Key of at least 32 characters that encrypts endpoints' secrets and headers in the database. @FILE reads it from a file. Keep it: without it they cannot be read again. Flags are visible in process lists: use the environment or a file."`
 	// URL and Secret make an endpoint that sends every event of every build.
@@ -33,6 +41,14 @@ func (w *Webhooks) readSecrets() (err error) {
 func (w *Webhooks) check() error {
 	if w.Key != "" && len(w.Key) < minWebhookKey {
 		return invalid("--webhook-key", "it has %d characters: use %d or more, such as what 'openssl rand -base64 32' gives", len(w.Key), minWebhookKey)
+	}
+	if len(w.Retries) > maxRetries {
+		return invalid("--webhook-retries", "there are %d: use at most %d", len(w.Retries), maxRetries)
+	}
+	for _, wait := range w.Retries {
+		if wait <= 0 || wait > maxRetryWait {
+			return invalid("--webhook-retries", "%v is not between 0 and %v", wait, maxRetryWait)
+		}
 	}
 	if w.Secret != "" && w.URL == "" {
 		return invalid("--webhook-secret", "it is set, but --webhook-url is not: set both, or neither")

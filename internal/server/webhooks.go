@@ -39,7 +39,7 @@ func (s *Server) newWebhooks() (*webhook.Service, error) {
 		Store: s.store, Watch: s.hub.WatchEagerly, Owner: s.dir.owner,
 		Client: outbound.NewClient(policy, outbound.Options{}), CheckURL: checkURL,
 		Key: key, EnvironmentURL: c.URL, EnvironmentSecret: c.Secret,
-		DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
+		Schedule: c.Retries, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	}), nil
 }
 
