@@ -42,7 +42,8 @@ for (const fault of ['refuse', 'reset', 'hang', 'silent']) {
 }
 
 test('a WebSocket that is cut again and again gives way to SSE', async (t) => {
-  const at = await setup(t, { prepare: (server) => (server.faults.websocket = { cut: 20 }) });
+  const at = await setup(t);
+  at.progress.addEventListener('transport', ({ detail }) => detail.transport === 'websocket' && at.server.cut());
   await reached(at.progress, 'sse');
   assert.equal(at.server.count('websocket'), 3);
   assert.equal(await finish(at), 'sse');
