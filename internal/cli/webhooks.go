@@ -13,6 +13,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/webhooksig"
 )
 
@@ -57,12 +58,15 @@ const maxSecret = 4 << 10
 
 // readSecret gives the secret, none where neither the flag nor the variable is set.
 func (f *secretFlag) readSecret(s *session) (webhooksig.Secret, error) {
-	text, from := os.Getenv(secretVariable), secretVariable
+	from := secretVariable
+	text, err := config.Secret(from, os.Getenv(secretVariable)) // @FILE, as for the server
+	if err != nil {
+		return webhooksig.Secret{}, &exitError{exitUsage, err}
+	}
 	if f.SecretFile != "" {
 		from = "--secret-file"
 		file := s.stdin
 		if f.SecretFile != "-" {
-			var err error
 			if file, err = os.Open(f.SecretFile); err != nil {
 				return webhooksig.Secret{}, &exitError{exitUsage, fmt.Errorf("--secret-file: %w", err)}
 			}

@@ -148,7 +148,11 @@ func deliveriesIn(state string) json.RawMessage {
 // the type refused.
 func receiver(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	secret, err := webhooksig.ParseSecret(ts.Getenv(secretVariable))
+	text := ts.Getenv(secretVariable)
+	if file, ok := strings.CutPrefix(text, "@"); ok {
+		text = strings.TrimSpace(ts.ReadFile(file))
+	}
+	secret, err := webhooksig.ParseSecret(text)
 	ts.Check(err)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
