@@ -35,9 +35,10 @@ const (
 // proxy holds streams back or there are none; streams are tried again later. Lost
 // connections, restarts and an absent server cost time only: it goes on from the
 // last event that it gave. An error comes once, as the last: ctx has ended, or
-// the server will not give the events (Unauthenticated with a wrong key;
-// CursorAhead where the log ends before after; NotFound where the build is
-// deleted meanwhile; Internal after ten wrong answers in a row).
+// the server will not give the events (Unauthenticated with a wrong key, or a
+// code of its own such as token_expired; CursorAhead where the log ends before
+// after; NotFound where the build is deleted meanwhile; Internal after ten wrong
+// answers in a row).
 //
 //	for event, err := range c.Follow(ctx, buildID, 0) {
 //		if err != nil {

@@ -168,8 +168,12 @@ func (f *forwarder) from(id string, last int64) start {
 	return start{id, last}
 }
 
-// add has the build followed when it is its turn.
+// add has the build followed when it is its turn. The log of operations is sent
+// to nobody who does not name it.
 func (f *forwarder) add(s start) {
+	if s.id == buildcast.OperationsBuild {
+		return
+	}
 	for _, w := range f.waiting {
 		if w.id == s.id {
 			return

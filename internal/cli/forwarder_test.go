@@ -168,6 +168,7 @@ func TestForwardsWhatIsNew(t *testing.T) {
 		posted, _ := forward(t, m, func() {
 			m.set("live", 8, buildcast.Executing)
 			m.set("short", 2, buildcast.Failed) // over before it is found
+			m.set(buildcast.OperationsBuild, 1, buildcast.Queued)
 			<-time.After(3 * lookAround)
 			for i := range 10 { // older ones slide into the list's first page
 				m.remove(fmt.Sprintf("old%d", 100+i))
