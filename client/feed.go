@@ -62,9 +62,9 @@ func (f *feed) next(ctx context.Context, after int64, wait time.Duration) (Poll,
 	return p, err
 }
 
-// read gives the next events of the stream. There may be more until the stream
-// says that it is over: then it gives none. It opens a stream where there is none,
-// or where one broke that was good.
+// read gives the next events of the stream. There may be more, until the stream
+// has said that it is over. It opens a stream where there is none, or where one
+// broke that was good.
 func (f *feed) read(ctx context.Context, after int64) (Poll, error) {
 	for {
 		if f.stream != nil && f.stream.last != after {
@@ -93,7 +93,7 @@ func (f *feed) read(ctx context.Context, after int64) (Poll, error) {
 		}
 		switch {
 		case len(events) > 0:
-			return Poll{Events: events, LastEventID: s.last, HasMore: true}, nil
+			return Poll{Events: events, LastEventID: s.last, HasMore: !errors.Is(err, errOver)}, nil
 		case errors.Is(err, errOver):
 			return Poll{LastEventID: after}, nil
 		case ctx.Err() != nil || !good || errors.Is(err, errDefect):

@@ -230,7 +230,7 @@ func TestFollowRefusesABadID(t *testing.T) {
 // Emitter and Follow over a wire that breaks in all ways, at both ends: the log
 // has each event once and in order, and so has the follower.
 func TestEachEventOnceThroughAnyFaults(t *testing.T) {
-	faults := rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "refused", "busy", "proxy", "silent", "lost", "cut", "late", "cut later", "ended", "held", "stalls", "gap"}), 0, 25)
+	faults := rapid.SliceOfN(rapid.SampledFrom([]string{"", "", "refused", "busy", "proxy", "silent", "lost", "cut", "late", "cut later", "ended", "held", "stalls", "gap", "double"}), 0, 25)
 	rapid.Check(t, func(rt *rapid.T) {
 		count := rapid.IntRange(0, 30).Draw(rt, "events")
 		leave := rapid.IntRange(0, count).Draw(rt, "leave")

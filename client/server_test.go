@@ -243,7 +243,7 @@ func (w *wire) stream(r *http.Request, fault string) (*http.Response, error) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	reader, writer := io.Pipe()
-	p := &piped{PipeWriter: writer, header: http.Header{}, begun: make(chan struct{}), gap: fault == "gap"}
+	p := &piped{PipeWriter: writer, header: http.Header{}, begun: make(chan struct{}), fault: fault}
 	if fault != "late" { // the proxy has it, and sends nothing
 		go func() {
 			w.handler.ServeHTTP(p, r)
@@ -282,7 +282,7 @@ type piped struct {
 	header http.Header
 	status int
 	begun  chan struct{} // closed with the header
-	gap    bool          // the second event is left out
+	fault  string
 	events int
 }
 
@@ -299,8 +299,11 @@ func (p *piped) WriteHeader(status int) {
 func (p *piped) Write(b []byte) (int, error) {
 	p.WriteHeader(http.StatusOK)
 	if bytes.HasPrefix(b, []byte("id:")) {
-		if p.events++; p.gap && p.events == 2 {
+		switch p.events++; {
+		case p.fault == "gap" && p.events == 2:
 			return len(b), nil
+		case p.fault == "double":
+			_, _ = p.PipeWriter.Write(b)
 		}
 	}
 	return p.PipeWriter.Write(b)

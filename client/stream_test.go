@@ -140,6 +140,7 @@ func TestFaultsOfStreams(t *testing.T) {
 		{"silent", 1, 1, 25},
 		{"gap", 1, 2, 1},
 		{"gap", 9, 7, 7},
+		{"double", 1, 1, 0},
 		{"lost", 1, 2, 1},
 		{"busy", 1, 2, 1},
 	} {
@@ -326,6 +327,50 @@ func (p *pipes) Close() error {
 }
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+// A server that stops has told each client how long to stay away.
+func TestAStreamThatEndsIsOpenedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Time
+		f := newFront(func(w http.ResponseWriter, r *http.Request) {
+			after := r.Header.Get("Last-Event-ID")
+			at = append(at, time.Now())
+			w.Header().Set("Content-Type", streamType)
+			if after == "" {
+				_, _ = w.Write([]byte("retry: 3000\n\ndata: {\"id\":1,\"buildId\":\"b1\",\"type\":\"step\"}\n\n"))
+				return
+			}
+			_, _ = w.Write([]byte("data: {\"id\":2,\"buildId\":\"b1\",\"type\":\"build_completed\"}\n\nevent: end\ndata: {}\n\n"))
+		})
+		if got := ids(t, connect(t, f), 0); !slices.Equal(got, oneTo(2)) || len(at) != 2 {
+			t.Fatalf("got %v from %d streams", got, len(at))
+		}
+		if d := at[1].Sub(at[0]); d < 1500*time.Millisecond || d > 3*time.Second {
+			t.Errorf("the second stream came after %v", d)
+		}
+	})
+}
+
+// Leaving a follow ends its stream, though its context goes on.
+func TestAStreamThatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, left := newServer(), make(chan struct{})
+		s.add(ev("step"))
+		c := connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.ServeHTTP(w, r)
+			close(left)
+		}))
+		for range c.Follow(t.Context(), build, 0) {
+			break
+		}
+		synctest.Wait()
+		select {
+		case <-left:
+		default:
+			t.Error("the stream goes on")
+		}
+	})
+}
 
 func TestADeadStreamIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
