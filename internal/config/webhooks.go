@@ -50,8 +50,5 @@ func (w *Webhooks) check() error {
 			return invalid("--webhook-retries", "%v is not between 0 and %v", wait, maxRetryWait)
 		}
 	}
-	if w.Secret != "" && w.URL == "" {
-		return invalid("--webhook-secret", "it is set, but --webhook-url is not: set both, or neither")
-	}
 	return nil
 }

@@ -199,6 +199,9 @@ func (n *sender) probe(ctx context.Context) {
 	if h == nil && d == nil {
 		return // nothing waits: the next event will be the probe
 	}
+	if h != nil {
+		defer h.drop()
+	}
 	mine := false
 	if !n.change(ctx, func(t *target) bool {
 		b := &t.Breaker
@@ -239,10 +242,11 @@ func (n *sender) candidate(ctx context.Context) (*holding, *buildcast.Delivery) 
 		if len(cursors) == 0 {
 			break
 		}
-		h := &holding{sender: n, round: &round{ctx: ctx}, Cursor: cursors[0]}
+		h := n.hold(&round{ctx: ctx}, cursors[0])
 		if h.skip() {
 			return h, nil
 		}
+		h.drop()
 		if ctx.Err() != nil {
 			return nil, nil
 		}

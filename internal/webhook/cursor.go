@@ -27,6 +27,8 @@ const (
 type holding struct {
 	*sender
 	round *round
+	ctx   context.Context // the round's, or shorter: until somebody takes the cursor away
+	drop  context.CancelFunc
 	store.Cursor
 	missed bool // guarded by the sender's lock: something was committed since the last look
 	sent   int
@@ -36,12 +38,13 @@ type holding struct {
 // run delivers what comes after the cursor until the log has ended or is quiet,
 // others wait for its place, or the round ends.
 func (h *holding) run() {
+	defer h.drop()
 	cursor := h.Watch(h.BuildID, h.Next-1)
 	defer cursor.Close()
 	for {
 		batch, err := h.next(cursor)
 		switch {
-		case h.round.ctx.Err() != nil:
+		case h.ctx.Err() != nil:
 			h.leave()
 			return
 		case err != nil:
@@ -70,11 +73,11 @@ func (h *holding) run() {
 
 // next waits for the next batch, nil where the log has been quiet for a while.
 func (h *holding) next(cursor *live.Cursor) (*live.Batch, error) {
-	batch, err := cursor.Take(h.round.ctx)
+	batch, err := cursor.Take(h.ctx)
 	if batch != nil || err != nil {
 		return batch, err
 	}
-	ctx, cancel := context.WithTimeout(h.round.ctx, h.idle())
+	ctx, cancel := context.WithTimeout(h.ctx, h.idle())
 	defer cancel()
 	defer h.awake()
 	batch, err = cursor.Next(ctx)
@@ -90,7 +93,7 @@ func (h *holding) event(e *buildcast.Event) bool {
 		h.Next = e.ID + 1 // stored with the next move
 		return true
 	}
-	if !h.gate.enter(h.round.ctx) {
+	if !h.gate.enter(h.ctx) {
 		h.leave()
 		return false
 	}
@@ -123,7 +126,7 @@ func (h *holding) record(e *buildcast.Event, o outcome) bool {
 // there is one that it wants. Otherwise the cursor is let go of.
 func (h *holding) skip() bool {
 	for {
-		events, err := h.log.Read(h.round.ctx, h.BuildID, h.Next-1, skipEvents)
+		events, err := h.log.Read(h.ctx, h.BuildID, h.Next-1, skipEvents)
 		if err != nil {
 			h.leaveUntil(time.Now().Add(pollTime))
 			return false

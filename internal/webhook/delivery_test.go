@@ -323,6 +323,10 @@ func TestRewind(t *testing.T) {
 		if err := w.Rewind(t.Context(), e.ID, "b1", 3); err != nil { // while the cursor is held
 			t.Fatal(err)
 		}
+		synctest.Wait() // at once
+		if diff := cmp.Diff([]int64{1, 2, 3, 4, 3, 4}, s.ids("b1")); diff != "" {
+			t.Error(diff)
+		}
 		<-time.After(2 * idleTime)
 		if err := w.Rewind(t.Context(), e.ID, "b1", 4); err != nil { // and once it is parked
 			t.Fatal(err)

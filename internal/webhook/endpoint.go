@@ -177,11 +177,17 @@ func (s *Service) save(ctx context.Context, t *target) error {
 		return err
 	}
 	t.Version = version
+	s.refreshSoon()
+	return nil
+}
+
+// refreshSoon has the senders told that the endpoints have changed.
+func (s *Service) refreshSoon() {
+	s.statuses.forget()
 	select {
 	case s.changed <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // alter changes the stored endpoint, again where another change came first.
@@ -261,10 +267,7 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 	if err := s.Store.DeleteEndpoint(ctx, id); err != nil {
 		return err
 	}
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	s.refreshSoon()
 	return nil
 }
 

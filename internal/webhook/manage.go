@@ -36,7 +36,7 @@ func (s *Service) Rewind(ctx context.Context, id, buildID string, eventID int64)
 		return err
 	}
 	if n := s.sender(id); n != nil {
-		n.hint(buildID)
+		n.rewound(buildID)
 	}
 	return nil
 }

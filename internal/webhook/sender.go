@@ -243,7 +243,7 @@ func (n *sender) claimCursors(r *round, builds []string, limit int) int {
 		return 0
 	}
 	for _, c := range cursors {
-		h := &holding{sender: n, round: r, Cursor: c}
+		h := n.hold(r, c)
 		n.mu.Lock()
 		n.held[c.BuildID] = h
 		n.busy++
@@ -254,6 +254,22 @@ func (n *sender) claimCursors(r *round, builds []string, limit int) int {
 		})
 	}
 	return len(cursors)
+}
+
+func (n *sender) hold(r *round, c store.Cursor) *holding {
+	h := &holding{sender: n, round: r, Cursor: c}
+	h.ctx, h.drop = context.WithCancel(r.ctx)
+	return h
+}
+
+// rewound has a held cursor looked at anew: it is somewhere else now.
+func (n *sender) rewound(buildID string) {
+	n.hint(buildID)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h := n.held[buildID]; h != nil {
+		h.drop()
+	}
 }
 
 // released notes that a cursor is held no more. What was committed while it

@@ -23,6 +23,13 @@ type statusCache struct {
 	status buildcast.WebhookStatus
 }
 
+// forget has the status read anew: who has changed an endpoint wants to see it.
+func (c *statusCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = time.Time{}
+}
+
 // Status is how deliveries stand, at most two seconds old.
 func (s *Service) Status(ctx context.Context) (buildcast.WebhookStatus, error) {
 	c := &s.statuses
