@@ -31,8 +31,8 @@ var (
 	events  = flag.Int("events", 60_000, "events of the throughput run")
 	batch   = flag.Int("batch", 10, "events of one append there")
 	rate    = flag.Int("rate", 100, "events a second of the latency run")
-	seconds = flag.Int("seconds", 10, "length of the latency run")
-	rounds  = flag.Int("rounds", 3, "rounds of the latency run, with and without a stuck endpoint in turn; medians are printed")
+	seconds = flag.Int("seconds", 20, "length of the latency run")
+	rounds  = flag.Int("rounds", 5, "rounds of the latency run, with and without a stuck endpoint in turn; medians are printed")
 	stores  = flag.String("stores", "postgres,sqlite", "which stores to measure on")
 )
 
@@ -88,6 +88,9 @@ func on(ctx context.Context, bin, dir, name string) error {
 		return err
 	}
 	defer r.Close()
+	if err := acceptance(s, name); err != nil {
+		return err
+	}
 	if _, err := s.endpoint(r.url()); err != nil {
 		return err
 	}
@@ -97,20 +100,52 @@ func on(ctx context.Context, bin, dir, name string) error {
 	return latency(s, r, name)
 }
 
-// throughput appends as fast as it is accepted and waits for the last delivery.
-func throughput(s *server, r *receiver, name string) error {
-	r.expect(*events)
-	before, begun := s.cpu(), time.Now()
-	each := *events / *builds
-	err := parallel(*builds, func(b int) error {
+// acceptance is how fast events are accepted with an endpoint that is not there,
+// beside none: what it costs a build that a receiver is broken.
+func acceptance(s *server, name string) error {
+	id, err := s.endpoint("http://" + freeAddr())
+	if err != nil {
+		return err
+	}
+	took := map[bool][]time.Duration{}
+	for i := range 2 * *rounds {
+		with := i%2 == 1
+		if err := s.enable(id, with); err != nil {
+			return err
+		}
+		begun := time.Now()
+		if err := s.appendAll(fmt.Sprintf("a%d-", i), *events / *builds); err != nil {
+			return err
+		}
+		took[with] = append(took[with], time.Since(begun))
+	}
+	without, with := middle(took[false]), middle(took[true])
+	log.Printf("%-9s %d events accepted in %v without an endpoint, in %v with a broken one: %.2f times", name, *events, without.Round(time.Millisecond), with.Round(time.Millisecond), float64(with)/float64(without))
+	return s.send(http.MethodDelete, "/api/webhooks/endpoints/"+id, "", nil)
+}
+
+func middle(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// appendAll appends so many events to each build, as fast as they are accepted.
+func (s *server) appendAll(prefix string, each int) error {
+	return parallel(*builds, func(b int) error {
 		for sent := 0; sent < each; sent += *batch {
-			if err := s.append(fmt.Sprintf("t%d", b), *batch, 0); err != nil {
+			if err := s.append(fmt.Sprintf("%s%d", prefix, b), *batch, 0); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
+}
+
+// throughput appends as fast as it is accepted and waits for the last delivery.
+func throughput(s *server, r *receiver, name string) error {
+	r.expect(*events)
+	before, begun := s.cpu(), time.Now()
+	if err := s.appendAll("t", *events / *builds); err != nil {
 		return err
 	}
 	accepted := time.Since(begun)
@@ -157,6 +192,14 @@ func latency(s *server, r *receiver, name string) error {
 }
 
 func steady(s *server, r *receiver, prefix string) (p50, p99 time.Duration, err error) {
+	// The builds are there already: the first event of each has a claim to wait for.
+	r.expect(*builds)
+	for i := range *builds {
+		if err := s.append(fmt.Sprintf("%s%d", prefix, i), 1, 0); err != nil {
+			return 0, 0, err
+		}
+	}
+	r.wait()
 	n := *rate * *seconds
 	r.expect(n)
 	begun := time.Now()
