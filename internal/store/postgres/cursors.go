@@ -222,7 +222,7 @@ func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int
 		_, err = tx.Exec(ctx, `
 			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = excluded.next_event_id`+putCursor,
-			endpointID, buildID, next, now, now.UnixMilli())
+			endpointID, buildID, next, now, now.UnixMicro())
 		return err
 	})
 }

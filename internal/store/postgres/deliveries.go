@@ -123,7 +123,7 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
 			SELECT $1, build_id, min(event_id), $4, $5`+recalled+` GROUP BY build_id ORDER BY build_id
 			ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = least(webhook_cursors.next_event_id, excluded.next_event_id)`+putCursor,
-			endpointID, since, builds, now, now.UnixMilli()); err != nil {
+			endpointID, since, builds, now, now.UnixMicro()); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `DELETE`+recalled, endpointID, since, builds)

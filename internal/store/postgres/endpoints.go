@@ -21,7 +21,7 @@ const follows = ` w.enabled AND (b.id = ANY(w.builds) OR b.id <> '` + buildcast.
 // that a cursor that was parked and made again has none of before.
 const makeCursors = `
 	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
-	SELECT w.id, b.id, b.first, $1, (extract(epoch FROM $1::timestamptz) * 1000)::bigint
+	SELECT w.id, b.id, b.first, $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 	FROM b JOIN webhook_endpoints w ON ` + follows + `
 	ORDER BY w.id, b.id
 	ON CONFLICT DO NOTHING`

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +14,12 @@ import (
 
 // insertRows is how many events one statement inserts: the cost of a statement
 // is shared by its rows.
-const insertRows = 64
+const insertRows, someRows = 64, 8
 
 // statements are prepared once on the writing connection.
 type statements struct {
-	lock, create, keyed, insert, insertMany, update *sql.Stmt
-	makeCursor, advance, leave, park                *sql.Stmt
+	lock, create, keyed, insert, insertSome, insertMany, update *sql.Stmt
+	makeCursor, advance, leave, park                            *sql.Stmt
 }
 
 func (s *Store) prepare(ctx context.Context) error {
@@ -34,6 +33,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.stmts.create, `INSERT INTO builds (id, status, created_at, updated_at) VALUES (?, ?, ?, ?)`},
 		{&s.stmts.keyed, `SELECT id, event_type, event_data, progress, created_at FROM project_build_events WHERE build_id = ? AND key = ?`},
 		{&s.stmts.insert, insert + row},
+		{&s.stmts.insertSome, insert + strings.Repeat(row+",", someRows-1) + row},
 		{&s.stmts.insertMany, insert + strings.Repeat(row+",", insertRows-1) + row},
 		{&s.stmts.update, `UPDATE builds SET last_event_id = ?, status = ?, updated_at = ?, finished_at = ? WHERE id = ?`},
 		{&s.stmts.makeCursor, makeCursorSQL},
@@ -51,33 +51,47 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 // AppendEvents implements store.Events. BEGIN IMMEDIATE on the one writing
-// connection is the lock of all rows.
+// connection is the lock of all rows. Once it has begun nothing cancels it: each
+// statement that could be would cost a goroutine, and all take milliseconds.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
-	tx, err := s.write.BeginTx(ctx, nil)
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer conn.Close()
+	ctx = context.WithoutCancel(ctx)
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	a, err := s.append(ctx, tx, appends)
+	rows := make(map[string]*store.Row)
+	a, err := s.append(ctx, tx, appends, rows)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, unavailable(err)
 	}
+	s.rows.put(rows)
 	return a.Appended, nil
 }
 
-func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append) (store.Assigned, error) {
+// append appends within the transaction, and gives the rows as they are then.
+func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row) (store.Assigned, error) {
 	now := buildcast.Now()
-	rows := make(map[string]*store.Row)
 	keyed := make(map[store.EventKey]buildcast.Event)
 	lock, keyStmt := tx.StmtContext(ctx, s.stmts.lock), tx.StmtContext(ctx, s.stmts.keyed)
 	for _, ap := range appends {
 		if rows[ap.BuildID] == nil {
-			row, err := s.lockRow(ctx, tx, lock, ap, now)
-			if err != nil {
-				return store.Assigned{}, err
+			row := s.rows.take(ap.BuildID)
+			if row == nil {
+				var err error
+				if row, err = s.lockRow(ctx, tx, lock, ap, now); err != nil {
+					return store.Assigned{}, err
+				}
 			}
 			if row != nil {
 				rows[ap.BuildID] = row
@@ -146,24 +160,23 @@ func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap stor
 }
 
 func (s *Store) insertEvents(ctx context.Context, tx *sql.Tx, events []store.Inserted) error {
-	args := make([]any, 0, 7*insertRows)
-	for chunk := range slices.Chunk(events, insertRows) {
-		if len(chunk) == insertRows {
-			args = args[:0]
-			for i := range chunk {
-				args = eventArgs(args, &chunk[i])
-			}
-			if _, err := tx.StmtContext(ctx, s.stmts.insertMany).ExecContext(ctx, args...); err != nil {
-				return err
-			}
-			continue
+	args := make([]any, 0, 7*min(insertRows, len(events)))
+	for len(events) > 0 {
+		n, stmt := 1, s.stmts.insert
+		switch {
+		case len(events) >= insertRows:
+			n, stmt = insertRows, s.stmts.insertMany
+		case len(events) >= someRows:
+			n, stmt = someRows, s.stmts.insertSome
 		}
-		one := tx.StmtContext(ctx, s.stmts.insert)
-		for i := range chunk {
-			if _, err := one.ExecContext(ctx, eventArgs(args[:0], &chunk[i])...); err != nil {
-				return err
-			}
+		args = args[:0]
+		for i := range n {
+			args = eventArgs(args, &events[i])
 		}
+		if _, err := tx.StmtContext(ctx, stmt).ExecContext(ctx, args...); err != nil {
+			return err
+		}
+		events = events[n:]
 	}
 	return nil
 }

@@ -109,6 +109,9 @@ func finished(p buildcast.Phase) string {
 
 // DeleteBuild implements store.Builds.
 func (s *Store) DeleteBuild(ctx context.Context, id string) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	delete(s.rows, id)
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return unavailable(err)

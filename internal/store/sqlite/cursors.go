@@ -101,11 +101,12 @@ func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Mov
 		return nil, unavailable(err)
 	}
 	defer conn.Close()
+	ctx = context.WithoutCancel(ctx) // see AppendEvents
 	if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = NORMAL`); err != nil {
 		return nil, unavailable(err)
 	}
 	defer func() {
-		if _, err := conn.ExecContext(context.WithoutCancel(ctx), `PRAGMA synchronous = FULL`); err != nil {
+		if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = FULL`); err != nil {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // appends must not use it as it is
 		}
 	}()
@@ -159,7 +160,7 @@ func (s *Store) moveCursor(ctx context.Context, tx *sql.Tx, owner string, m *sto
 // putCursor puts a cursor somewhere else, takes it from its holder, and makes it
 // where there is none.
 const putCursorSQL = `
-	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?1, ?2, ?3, ?4, ?4)
+	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?1, ?2, ?3, ?4, ?5)
 	ON CONFLICT DO UPDATE SET next_event_id = `
 
 const putCursorRest = `, due_at = excluded.due_at, blocked = 0, lease_owner = NULL, lease_until = 0, generation = generation + 1`
@@ -176,7 +177,7 @@ func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int
 		} else if one == 0 {
 			return store.NoBuild(buildID)
 		}
-		_, err := tx.ExecContext(ctx, putCursorSQL+`excluded.next_event_id`+putCursorRest, endpointID, buildID, next, time.Now().UnixMilli())
+		_, err := tx.ExecContext(ctx, putCursorSQL+`excluded.next_event_id`+putCursorRest, endpointID, buildID, next, time.Now().UnixMilli(), time.Now().UnixMicro())
 		return err
 	})
 }

@@ -109,9 +109,9 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
-			SELECT ?1, build_id, min(event_id), ?3, ?3`+recalled+` GROUP BY build_id
+			SELECT ?1, build_id, min(event_id), ?3, ?4`+recalled+` GROUP BY build_id
 			ON CONFLICT DO UPDATE SET next_event_id = min(next_event_id, excluded.next_event_id)`+putCursorRest,
-			endpointID, since.UnixMilli(), time.Now().UnixMilli()); err != nil {
+			endpointID, since.UnixMilli(), time.Now().UnixMilli(), time.Now().UnixMicro()); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `DELETE`+recalled, endpointID, since.UnixMilli())

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -146,7 +147,7 @@ func (s *Store) makeCursors(ctx context.Context, tx *sql.Tx, a *store.Assigned, 
 	if len(followers) == 0 {
 		return nil
 	}
-	make, at := tx.StmtContext(ctx, s.stmts.makeCursor), now.Std().UnixMilli()
+	make, generation := tx.StmtContext(ctx, s.stmts.makeCursor), time.Now().UnixMicro()
 	begun := map[string]bool{}
 	for i := range a.Insert {
 		e := &a.Insert[i]
@@ -159,7 +160,7 @@ func (s *Store) makeCursors(ctx context.Context, tx *sql.Tx, a *store.Assigned, 
 			if !followers[j].Follows(e.BuildID, project) {
 				continue
 			}
-			if _, err := make.ExecContext(ctx, followers[j].ID, e.BuildID, e.ID, at, at); err != nil {
+			if _, err := make.ExecContext(ctx, followers[j].ID, e.BuildID, e.ID, now.Std().UnixMilli(), generation); err != nil {
 				return err
 			}
 		}

@@ -24,6 +24,8 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 	if err != nil {
 		return nil, err
 	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	now := time.Now()
 	rows, err := s.write.QueryContext(ctx, claimSQL, owner, now.Add(ttl).UnixMilli(), now.UnixMilli(), string(skip), limit)
 	if err != nil {
@@ -37,6 +39,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 		if err := rows.Scan(&l.BuildID, &l.Generation, &at); err != nil {
 			return nil, unavailable(err)
 		}
+		delete(s.rows, l.BuildID) // it has another generation
 		claimed.Add(l, time.UnixMilli(at))
 	}
 	return claimed.OldestFirst(), unavailable(rows.Err())

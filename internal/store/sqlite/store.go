@@ -35,6 +35,9 @@ type Store struct {
 	stmts statements
 	path  string
 
+	changing sync.Mutex // held while rows are changed
+	rows     rows
+
 	followers atomic.Pointer[[]buildcast.Endpoint] // the enabled endpoints
 	following sync.Mutex                           // held while they are read
 }
@@ -49,7 +52,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock, path: path}
+	s := &Store{lock: lock, path: path, rows: rows{}}
 	if err := s.open(ctx, path); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot open the database %s: %w", path, err)
