@@ -70,8 +70,9 @@ type Deliveries interface {
 	// blocked and not leased beyond now, those longest due first; where builds is
 	// not nil, only those builds'. The lease ends at until.
 	ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]Cursor, error)
-	// RenewCursors extends all the owner's leases, of cursors and of deliveries.
-	RenewCursors(ctx context.Context, owner string, until time.Time) error
+	// RenewCursors extends the owner's leases that have not ended, of cursors and
+	// of deliveries, but for those that were claimed until one of the times in except.
+	RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error
 	// ReleaseCursors ends them, so that others can claim at once.
 	ReleaseCursors(ctx context.Context, owner string) error
 	// MoveCursors stores the moves in one transaction. What it answers has been

@@ -232,9 +232,8 @@ func (n *sender) probe(ctx context.Context) {
 func (n *sender) candidate(ctx context.Context) (*holding, *buildcast.Delivery) {
 	for {
 		var cursors []store.Cursor
-		now := time.Now()
-		if err := bounded(ctx, func(ctx context.Context) (err error) {
-			cursors, err = n.Store.ClaimCursors(ctx, n.Owner, n.id, nil, now, now.Add(leaseTime), 1)
+		if err := n.leased(ctx, func(ctx context.Context, now, until time.Time) (err error) {
+			cursors, err = n.Store.ClaimCursors(ctx, n.Owner, n.id, nil, now, until, 1)
 			return err
 		}); err != nil {
 			return nil, nil

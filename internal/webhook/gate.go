@@ -38,6 +38,13 @@ func (g *gate) pause(until time.Time) {
 	}
 }
 
+// resume ends a pause for those who come from here on.
+func (g *gate) resume() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.next = time.Time{}
+}
+
 // enter waits to be let in, and reports false where ctx ends first. Whoever is
 // let in must leave.
 func (g *gate) enter(ctx context.Context) bool {

@@ -83,9 +83,8 @@ func (n *sender) claimRetries(r *round) {
 }
 
 func (n *sender) dueDeliveries(ctx context.Context, limit int) (due []buildcast.Delivery) {
-	now := time.Now()
-	err := bounded(ctx, func(ctx context.Context) (err error) {
-		due, err = n.Store.ClaimDeliveries(ctx, n.Owner, n.id, now, now.Add(leaseTime), limit)
+	err := n.leased(ctx, func(ctx context.Context, now, until time.Time) (err error) {
+		due, err = n.Store.ClaimDeliveries(ctx, n.Owner, n.id, now, until, limit)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
@@ -124,6 +123,7 @@ func (n *sender) redeliver(d buildcast.Delivery) {
 func (n *sender) lost(d buildcast.Delivery, err error) {
 	if err != nil {
 		n.Logger.Warn("webhooks: a log cannot be read; trying again", "endpoint", n.id, "build", d.BuildID, "error", err)
+		d.RetryAt = new(buildcast.TimeOf(time.Now().Add(pollTime))) // at once it would be tried as fast as the store fails
 		n.giveBack(d)
 		return
 	}

@@ -65,13 +65,18 @@ func newSender(s *Service, t *target) *sender {
 
 // update takes over what has changed of the endpoint.
 func (n *sender) update(t *target) {
-	if before := n.target.Load(); before.Version > t.Version {
+	before := n.target.Load()
+	if before.Version > t.Version {
 		return
 	}
 	n.target.Store(t)
+	moved := before.URL != t.URL
 	n.mu.Lock()
 	n.throttle(t)
-	if n.round != nil && !sending(t) {
+	if moved || !sending(before) && sending(t) {
+		n.gate.resume() // who asked for a pause is healthy again, or not asked any more
+	}
+	if n.round != nil && (moved || !sending(t)) {
 		n.round.cancel()
 	}
 	n.mu.Unlock()
@@ -144,6 +149,9 @@ func (n *sender) run(ctx context.Context) {
 				n.probe(ctx)
 			}
 		default:
+			if n.over() {
+				n.endRound()
+			}
 			poll := now.Sub(polled) >= pollTime
 			if poll {
 				polled = now
@@ -165,7 +173,10 @@ func (n *sender) wait(ctx context.Context, polled time.Time) {
 		}
 	}
 	n.mu.Lock()
-	if !n.retry.IsZero() && n.retry.Before(until) && sending(t) {
+	switch {
+	case n.broken.stopping != nil: // it could not be stored: not again at once
+		until = now.Add(pollTime)
+	case !n.retry.IsZero() && n.retry.Before(until) && sending(t):
 		until = n.retry
 	}
 	n.mu.Unlock()
@@ -176,6 +187,14 @@ func (n *sender) wait(ctx context.Context, polled time.Time) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+}
+
+// over reports whether the round has ended for a while only: what stopped it is
+// undone already.
+func (n *sender) over() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.round != nil && n.round.ctx.Err() != nil
 }
 
 // endRound ends the work under way and waits for it: no longer than an attempt takes.
@@ -231,9 +250,8 @@ func (n *sender) claim(ctx context.Context, poll bool) {
 // claimCursors claims those of the builds, or any that are due, and works on each.
 func (n *sender) claimCursors(r *round, builds []string, limit int) int {
 	var cursors []store.Cursor
-	now := time.Now()
-	err := bounded(r.ctx, func(ctx context.Context) (err error) {
-		cursors, err = n.Store.ClaimCursors(ctx, n.Owner, n.id, builds, now, now.Add(leaseTime), limit)
+	err := n.leased(r.ctx, func(ctx context.Context, now, until time.Time) (err error) {
+		cursors, err = n.Store.ClaimCursors(ctx, n.Owner, n.id, builds, now, until, limit)
 		return err
 	})
 	if err != nil {
@@ -277,7 +295,9 @@ func (n *sender) rewound(buildID string) {
 func (n *sender) released(h *holding) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.held, h.BuildID)
+	if n.held[h.BuildID] == h { // else it was taken away, and claimed here again
+		delete(n.held, h.BuildID)
+	}
 	n.busy--
 	if h.missed {
 		n.fresh[h.BuildID] = true

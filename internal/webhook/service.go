@@ -105,6 +105,7 @@ type Service struct {
 
 	changing sync.Mutex // held while an endpoint is changed
 	statuses statusCache
+	doubts   doubts
 }
 
 // New makes a service. SetLog must be called before Run.
@@ -233,7 +234,8 @@ func (s *Service) housekeep(ctx context.Context) {
 		select {
 		case <-renew.C:
 			what, do = "leases are not renewed", func(ctx context.Context) error {
-				return s.Store.RenewCursors(ctx, s.Owner, time.Now().Add(leaseTime))
+				now := time.Now()
+				return s.Store.RenewCursors(ctx, s.Owner, now, now.Add(leaseTime).Truncate(time.Second), s.doubts.at(now)...)
 			}
 		case <-flush.C:
 			what, do = "counts are not stored", s.flush

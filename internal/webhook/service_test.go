@@ -36,6 +36,7 @@ type world struct {
 	*testing.T
 	*Service
 	db    *sqlite.Store
+	logAs func(Log) Log // set: what the next start gives the service for its log
 	stop  func()
 	sites map[string]*site // by host
 }
@@ -71,6 +72,9 @@ func (w *world) start(tweak ...func(*Config)) {
 		w.Committed(id, events, status)
 	}, c.Logger)
 	w.SetLog(log)
+	if w.logAs != nil {
+		w.SetLog(w.logAs(log))
+	}
 	core, stopCore := context.WithCancel(context.WithoutCancel(w.Context()))
 	ctx, stop := context.WithCancel(core)
 	var parts, sending sync.WaitGroup

@@ -55,13 +55,14 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 
 // RenewCursors implements store.Deliveries. It waits for nobody: a row that is
 // locked is being moved, and is renewed the next time.
-func (s *Store) RenewCursors(ctx context.Context, owner string, until time.Time) error {
+func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error {
+	except = append([]time.Time{}, except...) // nil would be NULL
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		for _, q := range []string{`
 			UPDATE webhook_cursors SET lease_until = $2 WHERE ctid = ANY(ARRAY(
-				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 ORDER BY endpoint_id, build_id FOR UPDATE))`, `
-			UPDATE worker_webhook_failures SET lease_until = $2 WHERE lease_owner = $1 AND state = 'retrying'`} {
-			if _, err := tx.Exec(ctx, q, owner, until); err != nil {
+				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 AND lease_until > $3 AND lease_until <> ALL($4) ORDER BY endpoint_id, build_id FOR UPDATE))`, `
+			UPDATE worker_webhook_failures SET lease_until = $2 WHERE lease_owner = $1 AND state = 'retrying' AND lease_until > $3 AND lease_until <> ALL($4)`} {
+			if _, err := tx.Exec(ctx, q, owner, until, now, except); err != nil {
 				return err
 			}
 		}

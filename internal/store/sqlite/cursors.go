@@ -69,13 +69,22 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 }
 
 // RenewCursors implements store.Deliveries.
-func (s *Store) RenewCursors(ctx context.Context, owner string, until time.Time) error {
+func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error {
+	ends := make([]int64, len(except))
+	for i, end := range except {
+		ends[i] = end.UnixMilli()
+	}
+	not, err := json.Marshal(ends)
+	if err != nil {
+		return err
+	}
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		for _, q := range []string{
 			`UPDATE webhook_cursors SET lease_until = ? WHERE lease_owner = ?`,
 			`UPDATE worker_webhook_failures SET lease_until = ? WHERE lease_owner = ? AND state = 'retrying'`,
 		} {
-			if _, err := tx.ExecContext(ctx, q, until.UnixMilli(), owner); err != nil {
+			q += ` AND lease_until > ? AND lease_until NOT IN (SELECT value FROM json_each(?))`
+			if _, err := tx.ExecContext(ctx, q, until.UnixMilli(), owner, now.UnixMilli(), string(not)); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -134,7 +135,7 @@ func testClaimCursors(t *testing.T, s store.Store) {
 	if got := claimed("n3", nil, now.Add(minute/2), 10); len(got) > 0 {
 		t.Errorf("leased ones: %v", got)
 	}
-	if err := s.RenewCursors(t.Context(), "n2", now.Add(2*minute)); err != nil {
+	if err := s.RenewCursors(t.Context(), "n2", now, now.Add(2*minute)); err != nil {
 		t.Fatal(err)
 	}
 	if got := claimed("n3", nil, now.Add(minute+time.Second), 10); len(got) != 3 {
@@ -148,6 +149,13 @@ func testClaimCursors(t *testing.T, s store.Store) {
 	}
 	if got := claimed("n4", nil, now.Add(minute+time.Second), 10); len(got) != 2 || got[0].Generation <= rest[0].Generation {
 		t.Errorf("released: %v, before %v", got, rest)
+	}
+	end := now.Add(minute + time.Second).Add(minute) // of n3's leases and n4's
+	if err := errors.Join(s.RenewCursors(t.Context(), "n3", now, now.Add(time.Hour), now, end), s.RenewCursors(t.Context(), "n4", end, now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if got := claimed("n5", nil, end.Add(time.Second), 10); len(got) != 5 {
+		t.Errorf("after the end of leases that were not to be renewed, or had ended: %v", got)
 	}
 }
 

@@ -1,0 +1,244 @@
+package webhook
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+// faulty is a store that does as it is told, around one that works.
+type faulty struct {
+	store.Webhooks
+	claimed func() error        // after a claim of cursors, which it may make fail
+	retries func() error        // likewise, of deliveries
+	save    func() error        // before an endpoint is saved
+	moved   func([]store.Moved) // after cursors were moved
+}
+
+func (f *faulty) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
+	got, err := f.Webhooks.ClaimCursors(ctx, owner, endpointID, builds, now, until, limit)
+	if f.claimed != nil && len(got) > 0 {
+		if err := f.claimed(); err != nil {
+			return nil, err
+		}
+	}
+	return got, err
+}
+
+func (f *faulty) ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error) {
+	got, err := f.Webhooks.ClaimDeliveries(ctx, owner, endpointID, now, until, limit)
+	if f.retries != nil && len(got) > 0 {
+		if err := f.retries(); err != nil {
+			return nil, err
+		}
+	}
+	return got, err
+}
+
+func (f *faulty) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, error) {
+	if f.save != nil {
+		if err := f.save(); err != nil {
+			return 0, err
+		}
+	}
+	return f.Webhooks.SaveEndpoint(ctx, e)
+}
+
+func (f *faulty) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
+	got, err := f.Webhooks.MoveCursors(ctx, owner, moves)
+	if f.moved != nil && err == nil {
+		f.moved(got)
+	}
+	return got, err
+}
+
+// over puts the store around the world's own.
+func (f *faulty) over(c *Config) { f.Webhooks, c.Store = c.Store, f }
+
+var errAway = buildcast.Errorf(buildcast.StoreUnavailable, "the store is away")
+
+// once gives the error once.
+func once(err error) func() error {
+	var done atomic.Bool
+	return func() error {
+		if done.CompareAndSwap(false, true) {
+			return err
+		}
+		return nil
+	}
+}
+
+// A claim that the store has made and that was not answered leaves nothing leased
+// for ever.
+func TestClaimWithoutAnswer(t *testing.T) {
+	for name, f := range map[string]*faulty{"of a cursor": {claimed: once(errAway)}, "of a retry": {retries: once(errAway)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, f.over)
+				s, _ := w.site(buildcast.EndpointChange{})
+				s.set(func(_ context.Context, r received) (*http.Response, error) {
+					if r.ID == 1 && r.try == 1 {
+						return respond(500), nil
+					}
+					return respond(200), nil
+				})
+				synctest.Wait()
+				w.add("b1", 2)
+				<-time.After(5 * time.Minute)
+				if got := s.of("b1", 1); len(got) != 2 || len(s.of("b1", 2)) != 1 {
+					t.Errorf("%v", s.ids("b1"))
+				}
+			})
+		})
+	}
+}
+
+// Disabled and enabled again before the sender has seen that it was disabled.
+func TestDisabledAndEnabledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		f := &faulty{claimed: func() error { <-slow; return nil }}
+		w := newWorld(t, f.over)
+		s, e := w.site(buildcast.EndpointChange{})
+		synctest.Wait()
+		w.add("b1", 2)
+		synctest.Wait() // the claim is under way
+		for _, enabled := range []bool{false, true} {
+			if _, err := w.Change(t.Context(), e.ID, buildcast.EndpointChange{Enabled: &enabled}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		close(slow)
+		<-time.After(2 * pollTime)
+		if diff := cmp.Diff(upTo(2), s.ids("b1")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// What a receiver asked for binds it no more once somebody has closed its breaker,
+// or given another address.
+func TestPauseEndsWithItsCause(t *testing.T) {
+	for name, do := range map[string]struct {
+		builds []string
+		mend   func(*world, string) error
+	}{
+		"a test that arrives": {[]string{"b1", "b2", "b3", "b4", "b5"}, func(w *world, id string) error {
+			_, err := w.Test(w.Context(), id)
+			return err
+		}},
+		"another address": {[]string{"b1"}, func(w *world, id string) error {
+			_, err := w.Change(w.Context(), id, buildcast.EndpointChange{URL: new("https://site0.example/new")})
+			return err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				s, e := w.site(buildcast.EndpointChange{})
+				var asked atomic.Int32
+				s.set(func(context.Context, received) (*http.Response, error) {
+					if int(asked.Add(1)) < len(do.builds) {
+						return respond(503), nil
+					}
+					return respond(503, "Retry-After", "86400"), nil
+				})
+				synctest.Wait()
+				for _, id := range do.builds {
+					w.add(id, 2)
+				}
+				<-time.After(time.Minute)
+				s.set(nil)
+				if err := do.mend(w, e.ID); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(time.Minute) // not a day
+				for _, id := range do.builds {
+					if len(s.of(id, 2)) == 0 {
+						t.Errorf("%s waits: %v", id, s.ids(id))
+					}
+				}
+			})
+		})
+	}
+}
+
+// The breaker's state cannot be stored: that is tried again now and then, and not
+// as fast as the store refuses.
+func TestChangeThatIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refusing atomic.Bool
+		var saves atomic.Int32
+		f := &faulty{save: func() error {
+			if !refusing.Load() || saves.Add(1) > 1000 {
+				return nil
+			}
+			return buildcast.Errorf(buildcast.Conflict, "somebody else was first")
+		}}
+		w := newWorld(t, f.over)
+		s, e := w.site(buildcast.EndpointChange{})
+		s.set(always(http.StatusGone))
+		synctest.Wait()
+		refusing.Store(true)
+		w.add("b1", 1)
+		<-time.After(time.Minute)
+		if n := saves.Load(); n < 11 || n > 200 {
+			t.Errorf("%d changes were tried within a minute", n)
+		}
+		refusing.Store(false)
+		<-time.After(2 * pollTime)
+		if now, err := w.Endpoint(t.Context(), e.ID); err != nil || now.Enabled || len(s.all()) != 1 {
+			t.Errorf("%+v %v, %d requests", now, err, len(s.all()))
+		}
+	})
+}
+
+// unreadable is a log that cannot be read for a while.
+type unreadable struct {
+	Log
+	away  atomic.Bool
+	reads atomic.Int32
+}
+
+func (u *unreadable) Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error) {
+	if u.away.Load() && u.reads.Add(1) <= 1000 {
+		return nil, errAway
+	}
+	return u.Log.Read(ctx, buildID, after, limit)
+}
+
+// A retry whose event cannot be read waits until it can, and does not spin.
+func TestRetryOfWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		u := &unreadable{}
+		w.stop()
+		w.logAs = func(l Log) Log { u.Log = l; return u }
+		w.start()
+		s, _ := w.site(buildcast.EndpointChange{})
+		s.set(always(500))
+		synctest.Wait()
+		w.add("b1", 1)
+		synctest.Wait()
+		u.away.Store(true)
+		s.set(nil)
+		<-time.After(3 * time.Minute)
+		if n := u.reads.Load(); n < 5 || n > 50 {
+			t.Errorf("the event was asked for %d times", n)
+		}
+		u.away.Store(false)
+		<-time.After(time.Minute)
+		if n := len(s.of("b1", 1)); n != 2 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+}
