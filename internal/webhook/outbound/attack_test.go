@@ -1,15 +1,19 @@
 package outbound
 
 import (
+	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -324,5 +328,175 @@ func TestProxyURLThatIsWrong(t *testing.T) {
 	_, failure := post(t, c, "https://good.example/")
 	if !strings.HasPrefix(failure, "proxy failure: ") || strings.Contains(failure, "hunter2") {
 		t.Errorf("%q", failure)
+	}
+}
+
+// speak answers each connection with the bytes, and then says nothing until the
+// test is over.
+func speak(t *testing.T, answer string) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over); l.Close(); serving.Wait() })
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.WriteString(conn, answer)
+					<-over
+				}
+			})
+		}
+	})
+	return "http://" + l.Addr().String() + "/"
+}
+
+// Whatever a receiver answers, and stops in the middle of: the deadline ends it.
+func TestAttackSilence(t *testing.T) {
+	for name, answer := range map[string]string{
+		"nothing":            "",
+		"half a status line": "HTTP/1.1 2",
+		"half a header":      "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n",
+		"half a body":        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive.",
+		"half a chunk":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nfive.",
+		"no end":             "HTTP/1.1 200 OK\r\n\r\nfive.",
+		"interim response":   "HTTP/1.1 103 Early Hints\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := exchange(t, speak(t, answer)); KindOf(err) != Timeout {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	t.Run("another protocol", func(t *testing.T) { // the connection would be the caller's, without a deadline
+		if err := exchange(t, speak(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// exchange posts with a deadline that is soon, and reads the answer.
+func exchange(t *testing.T, to string) error {
+	t.Helper()
+	c := newClient(t, outside, Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(`{"id":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		res, err := c.Do(req)
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(20 * time.Second):
+		t.Fatal("the deadline has not ended the exchange")
+		return nil
+	}
+}
+
+// What a receiver sends beyond all bounds is not held.
+func TestAttackFloods(t *testing.T) {
+	long := strings.Repeat("x", 2*MaxResponseHeader)
+	for name, answer := range map[string]string{
+		"header":            "HTTP/1.1 200 OK\r\nX: " + long + "\r\n\r\n",
+		"many headers":      "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", MaxResponseHeader) + "\r\n",
+		"status line":       "HTTP/1.1 200 " + long + "\r\n\r\n",
+		"interim responses": strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: "+long[:1000]+"\r\n\r\n", 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := exchange(t, speak(t, answer))
+			if kind := KindOf(err); kind != LargeHeader && kind != Other && kind != NotHTTP {
+				t.Errorf("%v", Describe(err))
+			}
+			if strings.Contains(Describe(err), "xx") {
+				t.Errorf("the receiver's text is in %.200q", Describe(err))
+			}
+		})
+	}
+}
+
+// Nothing in an endpoint's headers or URL ends a line of the request.
+func TestAttackInjectionIntoTheRequest(t *testing.T) {
+	var seen atomic.Pointer[http.Request]
+	r := receive(t, "127.0.0.2:0", func(_ http.ResponseWriter, req *http.Request) { seen.Store(req) })
+	c := newClient(t, outside, Options{})
+	for name, h := range map[string][2]string{
+		"CRLF in a value": {"X-A", "a\r\nX-Injected: 1"}, "LF in a value": {"X-A", "a\nX-Injected: 1"}, "CR in a value": {"X-A", "a\rX-Injected: 1"},
+		"NUL in a value": {"X-A", "a\x00"}, "CRLF in a name": {"X-A: a\r\nX-Injected", "1"}, "colon in a name": {"X-Injected: 1, X-A", "1"},
+		"space in a name": {"X-A ", "1"}, "empty name": {"", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header[h[0]] = []string{h[1]}
+			res, err := c.Do(req)
+			if err == nil {
+				res.Body.Close()
+				t.Error("it was sent")
+			}
+			if strings.Contains(Describe(err), "Injected") {
+				t.Errorf("the header is in the error: %s", Describe(err))
+			}
+		})
+	}
+	if n := r.requests.Load(); n != 0 {
+		t.Errorf("%d requests arrived", n)
+	}
+	t.Run("CRLF in the path and the query", func(t *testing.T) {
+		to := r.URL + "/a%0d%0aX-Injected:%201?b=%0d%0aX-Injected:%201"
+		if status, failure := post(t, c, to); status != 200 {
+			t.Fatalf("status %d, %s", status, failure)
+		}
+		if req := seen.Load(); req.Header.Get("X-Injected") != "" || "http://"+req.Host+req.RequestURI != to {
+			t.Errorf("%s %v", req.RequestURI, req.Header)
+		}
+	})
+}
+
+// A receiver is who its certificate says it is.
+func TestAttackCertificate(t *testing.T) {
+	dns := newDNS(t)
+	r := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request arrived") }))
+	r.Config.ErrorLog = log.New(io.Discard, "", 0)
+	r.StartTLS()
+	t.Cleanup(r.Close)
+	_, port, _ := net.SplitHostPort(r.Listener.Addr().String())
+	dns.answer("other.test", "127.0.0.1")
+	roots := x509.NewCertPool()
+	roots.AddCert(r.Certificate())
+	for name, attack := range map[string]struct {
+		host    string
+		trusted *x509.CertPool
+		says    string
+	}{
+		"of nobody known": {"127.0.0.1", x509.NewCertPool(), "authority is not known"},
+		"of another name": {"other.test", roots, "for another host name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newClient(t, Policy{AllowLoopback: true}, Options{Resolver: dns.resolver(), RootCAs: attack.trusted})
+			if _, failure := post(t, c, "https://"+attack.host+":"+port+"/"); !strings.HasPrefix(failure, string(TLS)+": ") || !strings.Contains(failure, attack.says) {
+				t.Errorf("%q", failure)
+			}
+		})
 	}
 }

@@ -133,6 +133,10 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, a.failed(err)
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		_ = res.Body.Close() // it is the bare connection, which no deadline ends
+		res.Body = http.NoBody
+	}
 	a.reach(phaseBody)
 	res.Body = &body{ReadCloser: res.Body, attempt: a}
 	// A redirect is the caller's failure whatever it points to; http.Client would

@@ -76,6 +76,8 @@ var specials = []special{
 	{netip.MustParsePrefix("64:ff9b::/96"), "IPv4 behind NAT64"},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), "IPv4 behind NAT64"},
 	{netip.MustParsePrefix("100::/64"), "discard"},
+	{netip.MustParsePrefix("2001::/32"), "IPv4 behind Teredo"},
+	{netip.MustParsePrefix("2001::/23"), "protocol assignments"},
 	{netip.MustParsePrefix("2001:db8::/32"), "documentation"},
 	{netip.MustParsePrefix("2002::/16"), "IPv4 behind 6to4"},
 	{netip.MustParsePrefix("3fff::/20"), "documentation"},
