@@ -78,33 +78,49 @@ func (s *Service) Endpoints(ctx context.Context) ([]buildcast.Endpoint, error) {
 	}
 	shown := make([]buildcast.Endpoint, len(stored))
 	for i := range stored {
-		shown[i] = stored[i].Endpoint
-		if t, err := s.open(stored[i]); err == nil {
-			shown[i] = t.shown()
-		}
+		shown[i] = s.show(stored[i])
 	}
 	return shown, nil
 }
 
+// show is the stored endpoint as the API shows it: one that cannot be opened as
+// disabled, as nothing is sent to it.
+func (s *Service) show(e store.Endpoint) buildcast.Endpoint {
+	t, err := s.open(e)
+	if err != nil {
+		e.Headers, e.Enabled, e.DisabledReason = map[string]string{}, false, err.Error()
+		return e.Endpoint
+	}
+	return t.shown()
+}
+
 // Endpoint gives one endpoint, or NotFound.
 func (s *Service) Endpoint(ctx context.Context, id string) (buildcast.Endpoint, error) {
-	t, err := s.find(ctx, id)
+	e, err := s.stored(ctx, id)
 	if err != nil {
 		return buildcast.Endpoint{}, err
 	}
-	return t.shown(), nil
+	return s.show(e), nil
+}
+
+func (s *Service) stored(ctx context.Context, id string) (store.Endpoint, error) {
+	all, err := s.Store.ListEndpoints(ctx)
+	if err != nil {
+		return store.Endpoint{}, err
+	}
+	i := slices.IndexFunc(all, func(e store.Endpoint) bool { return e.ID == id })
+	if i < 0 {
+		return store.Endpoint{}, buildcast.Errorf(buildcast.NotFound, "there is no endpoint %.40q", id)
+	}
+	return all[i], nil
 }
 
 func (s *Service) find(ctx context.Context, id string) (*target, error) {
-	stored, err := s.Store.ListEndpoints(ctx)
+	e, err := s.stored(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(stored, func(e store.Endpoint) bool { return e.ID == id })
-	if i < 0 {
-		return nil, buildcast.Errorf(buildcast.NotFound, "there is no endpoint %.40q", id)
-	}
-	t, err := s.open(stored[i])
+	t, err := s.open(e)
 	if err != nil {
 		return nil, buildcast.Errorf(buildcast.Conflict, "endpoint %s cannot be used: %v", id, err)
 	}
@@ -313,25 +329,45 @@ func (s *Service) keepEnvironment(ctx context.Context) error {
 // moved to another.
 func (s *Service) seal(id string, text []byte) ([]byte, error) {
 	if s.Key == nil {
-		return append([]byte{sealPlain}, text...), nil
+		return append([]byte{sealedPlain}, text...), nil
 	}
 	nonce := make([]byte, s.Key.NonceSize())
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, err
 	}
-	return s.Key.Seal(append([]byte{sealEncrypted}, nonce...), nonce, text, []byte(id)), nil
+	return s.Key.Seal(append([]byte{sealedEncrypted}, nonce...), nonce, text, []byte(id)), nil
+}
+
+// sealPlain encrypts what was stored before there was a key.
+func (s *Service) sealPlain(ctx context.Context) error {
+	if s.Key == nil {
+		return nil
+	}
+	all, err := s.Store.ListEndpoints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if len(e.Sealed) == 0 || e.Sealed[0] != sealedPlain {
+			continue
+		}
+		if _, err := s.alter(ctx, e.ID, func(*target) error { return nil }); err != nil && buildcast.CodeOf(err) != buildcast.NotFound {
+			return err
+		}
+	}
+	return nil
 }
 
 const (
-	sealPlain     = 'p'
-	sealEncrypted = 'e'
+	sealedPlain     = 'p'
+	sealedEncrypted = 'e'
 )
 
 func (s *Service) unseal(id string, sealed []byte) ([]byte, error) {
 	switch {
-	case len(sealed) > 0 && sealed[0] == sealPlain:
+	case len(sealed) > 0 && sealed[0] == sealedPlain:
 		return sealed[1:], nil
-	case len(sealed) == 0 || sealed[0] != sealEncrypted:
+	case len(sealed) == 0 || sealed[0] != sealedEncrypted:
 		return nil, errors.New("what is sealed of it is damaged")
 	case s.Key == nil:
 		return nil, errors.New("its secret is encrypted: start the server with the --webhook-key that it was made with")

@@ -138,6 +138,7 @@ func (s *Service) Run(ctx context.Context) error {
 	// What a process before this one on the same data directory held is free.
 	s.persist(ctx, "taking over", func(ctx context.Context) error { return s.Store.ReleaseCursors(ctx, s.Owner) })
 	s.persist(ctx, "the endpoint of the settings", s.keepEnvironment)
+	s.persist(ctx, "secrets in encrypted form", s.sealPlain)
 
 	moving, stopMoving := context.WithCancel(context.WithoutCancel(ctx))
 	var last, parts sync.WaitGroup

@@ -36,6 +36,7 @@ type world struct {
 	*testing.T
 	*Service
 	db    *sqlite.Store
+	path  string        // of the database
 	logAs func(Log) Log // set: what the next start gives the service for its log
 	stop  func()
 	sites map[string]*site // by host
@@ -43,11 +44,12 @@ type world struct {
 
 func newWorld(t *testing.T, tweak ...func(*Config)) *world {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "b.db"))
+	path := filepath.Join(t.TempDir(), "b.db")
+	db, err := sqlite.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, db: db, sites: map[string]*site{}}
+	w := &world{T: t, db: db, path: path, sites: map[string]*site{}}
 	w.start(tweak...)
 	t.Cleanup(func() {
 		w.stop()

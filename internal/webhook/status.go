@@ -73,7 +73,7 @@ func (s *Service) readStatus(ctx context.Context) (status buildcast.WebhookStatu
 	for i, e := range endpoints {
 		w := waiting[e.ID]
 		status.Endpoints[i] = buildcast.EndpointStatus{
-			EndpointID: e.ID, URL: e.URL, Enabled: e.Enabled, Breaker: e.Breaker,
+			EndpointID: e.ID, URL: e.URL, Enabled: s.show(e).Enabled, Breaker: e.Breaker,
 			Backlog: w.Events, Cursors: w.Cursors, Retrying: w.Retrying, Dead: w.Dead,
 			Windows: map[string]buildcast.DeliveryWindow{},
 		}

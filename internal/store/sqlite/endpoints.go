@@ -35,7 +35,7 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 	} else if n == 0 {
 		return 0, s.notSaved(ctx, e)
 	}
-	return e.Version + 1, s.loadFollowers(ctx)
+	return e.Version + 1, s.loadFollowers(context.WithoutCancel(ctx))
 }
 
 // notSaved says why the endpoint was not.
@@ -61,7 +61,8 @@ func (s *Store) endpointExists(ctx context.Context, q querier, id string) error 
 }
 
 // loadFollowers keeps the enabled endpoints in memory, so that appends need not
-// ask for them. Nobody else writes the file.
+// ask for them. Nobody else writes the file. What has been stored is loaded although
+// its caller has gone, or appends would know nothing of it.
 func (s *Store) loadFollowers(ctx context.Context) error {
 	s.following.Lock()
 	defer s.following.Unlock()
@@ -116,7 +117,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.loadFollowers(ctx)
+	return s.loadFollowers(context.WithoutCancel(ctx))
 }
 
 func execAll(ctx context.Context, tx *sql.Tx, arg any, queries ...string) error {
