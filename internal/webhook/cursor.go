@@ -32,7 +32,9 @@ type holding struct {
 	store.Cursor
 	missed bool // guarded by the sender's lock: something was committed since the last look
 	sent   int
-	head   *buildcast.Event // of a probe: the event at Next, which is wanted
+	// gaveWay: others waited for its place; it goes on after them, and not at the next poll.
+	gaveWay bool
+	head    *buildcast.Event // of a probe: the event at Next, which is wanted
 }
 
 // run delivers what comes after the cursor until the log has ended or is quiet,
@@ -58,6 +60,7 @@ func (h *holding) run() {
 				}
 			}
 			if h.sent >= shareEvents && h.crowded() {
+				h.gaveWay = true
 				h.leave()
 				return
 			}

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -239,6 +240,98 @@ func TestRetryOfWhatCannotBeRead(t *testing.T) {
 		<-time.After(time.Minute)
 		if n := len(s.of("b1", 1)); n != 2 {
 			t.Errorf("%d attempts", n)
+		}
+	})
+}
+
+// Who gives way to others goes on right after them, and not at the next poll.
+func TestGivingWayIsNoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var blocked atomic.Bool
+		slow := make(chan struct{})
+		w := newWorld(t, (&faulty{claimed: func() error {
+			if blocked.Load() {
+				<-slow
+			}
+			return nil
+		}}).over)
+		s, _ := w.site(buildcast.EndpointChange{})
+		s.set(func(context.Context, received) (*http.Response, error) {
+			<-time.After(10 * time.Millisecond)
+			return respond(200), nil
+		})
+		synctest.Wait()
+		events := make([]buildcast.NewEvent, 600)
+		for i := range events {
+			events[i] = buildcast.NewEvent{Type: "task_started", Data: []byte(`"` + strings.Repeat("x", 2000) + `"`)} // several batches
+		}
+		if _, err := w.log.Append(t.Context(), "b1", 0, events...); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		blocked.Store(true)
+		w.add("b2", 1)
+		synctest.Wait() // its claim takes long
+		w.add("b3", 1)  // and waits for it
+		<-time.After(4 * time.Second)
+		if n := len(s.ids("b1")); n < shareEvents || n == 600 {
+			t.Fatalf("b1 has not given way after %d", n)
+		}
+		close(slow)
+		<-time.After(pollTime - 5*time.Second)
+		if n := len(s.ids("b1")); n != 600 || len(s.all()) != 602 {
+			t.Errorf("%d of b1, %d of all", n, len(s.all()))
+		}
+	})
+}
+
+// The next event is not sent before the store knows that the last one was: what a
+// kill can double is one event.
+func TestOneStepAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stored := make(chan struct{})
+		w := newWorld(t, (&faulty{moved: func([]store.Moved) { <-stored }}).over)
+		s, _ := w.site(buildcast.EndpointChange{})
+		synctest.Wait()
+		w.add("b1", 4)
+		for n := range 4 {
+			<-time.After(time.Minute)
+			if diff := cmp.Diff(upTo(n+1), s.ids("b1")); diff != "" {
+				t.Fatalf("after %d moves: %s", n, diff)
+			}
+			stored <- struct{}{}
+		}
+		close(stored)
+	})
+}
+
+// A cursor was rewound and claimed again while its holder waited for an answer:
+// what that holder says of it counts no more.
+func TestStaleHolderMovesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s, e := w.site(buildcast.EndpointChange{TimeoutMS: new(30_000)})
+		var seen atomic.Bool
+		answer := make(chan struct{})
+		s.set(func(_ context.Context, r received) (*http.Response, error) {
+			if r.ID == 2 && seen.CompareAndSwap(false, true) {
+				<-answer
+			}
+			return respond(200), nil
+		})
+		synctest.Wait()
+		w.add("b1", 4)
+		synctest.Wait()
+		if err := w.Rewind(t.Context(), e.ID, "b1", 1); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(pollTime + time.Second)
+		close(answer)
+		synctest.Wait()
+		w.add("b1", 1)
+		<-time.After(2 * pollTime)
+		if diff := cmp.Diff([]int64{1, 2, 1, 2, 3, 4, 5}, s.ids("b1")); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

@@ -229,6 +229,7 @@ func (n *sender) claim(ctx context.Context, poll bool) {
 		delete(n.fresh, id)
 	}
 	any := poll || n.more
+	n.more = any && room == len(fresh) // what has no place now has it later
 	retries := poll || !n.retry.IsZero() && !time.Now().Before(n.retry)
 	n.mu.Unlock()
 
@@ -239,7 +240,7 @@ func (n *sender) claim(ctx context.Context, poll bool) {
 	if any && room > 0 {
 		claimed := n.claimCursors(r, nil, room)
 		n.mu.Lock()
-		n.more = claimed == room
+		n.more = n.more || claimed == room
 		n.mu.Unlock()
 	}
 	if retries {
@@ -302,6 +303,7 @@ func (n *sender) released(h *holding) {
 	if h.missed {
 		n.fresh[h.BuildID] = true
 	}
+	n.more = n.more || h.gaveWay
 	if n.othersWait() {
 		n.wake()
 	}
