@@ -65,13 +65,14 @@ func newSender(s *Service, t *target) *sender {
 
 // update takes over what has changed of the endpoint.
 func (n *sender) update(t *target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	before := n.target.Load()
 	if before.Version > t.Version {
 		return
 	}
 	n.target.Store(t)
 	moved := before.URL != t.URL
-	n.mu.Lock()
 	n.throttle(t)
 	if moved || !sending(before) && sending(t) {
 		n.gate.resume() // who asked for a pause is healthy again, or not asked any more
@@ -79,7 +80,6 @@ func (n *sender) update(t *target) {
 	if n.round != nil && (moved || !sending(t)) {
 		n.round.cancel()
 	}
-	n.mu.Unlock()
 	n.wake()
 }
 
