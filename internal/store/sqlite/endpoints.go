@@ -17,38 +17,64 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	var res sql.Result
+	query, args := `
+		INSERT INTO webhook_endpoints (settings, sealed, enabled, id, version, created_at) VALUES (?, ?, ?, ?, 1, ?)
+		ON CONFLICT DO NOTHING`, []any{string(settings), e.Sealed, e.Enabled, e.ID}
 	if e.Version == 0 {
-		res, err = s.write.ExecContext(ctx, `
-			INSERT INTO webhook_endpoints (id, settings, sealed, enabled, version, created_at) VALUES (?, ?, ?, ?, 1, ?)
-			ON CONFLICT DO NOTHING`, e.ID, string(settings), e.Sealed, e.Enabled, e.CreatedAt.Std().UnixMilli())
+		args = append(args, e.CreatedAt.Std().UnixMilli())
 	} else {
-		res, err = s.write.ExecContext(ctx, `
-			UPDATE webhook_endpoints SET settings = ?, sealed = ?, enabled = ?, version = version + 1 WHERE id = ? AND version = ?`,
-			string(settings), e.Sealed, e.Enabled, e.ID, e.Version)
+		query = `UPDATE webhook_endpoints SET settings = ?, sealed = ?, enabled = ?, version = version + 1 WHERE id = ? AND version = ?`
+		args = append(args, e.Version)
 	}
+	err = s.changeEndpoints(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		if err := s.endpointExists(ctx, tx, e.ID); err != nil {
+			return err
+		}
+		return store.EndpointChanged(e.ID)
+	})
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, err
 	}
-	if n, err := res.RowsAffected(); err != nil {
-		return 0, unavailable(err)
-	} else if n == 0 {
-		return 0, s.notSaved(ctx, e)
-	}
-	return e.Version + 1, s.loadFollowers(context.WithoutCancel(ctx))
+	return e.Version + 1, nil
 }
 
-// notSaved says why the endpoint was not.
-func (s *Store) notSaved(ctx context.Context, e store.Endpoint) error {
-	if err := s.endpointExists(ctx, s.read, e.ID); err != nil {
-		return err
+// changeEndpoints runs do in a transaction, and keeps the enabled endpoints in
+// memory, so that appends need not ask for them: nobody else writes the file. No
+// append comes between, or it would make cursors of an endpoint that is gone; and
+// once it has begun nothing cancels it, or an endpoint that is stored would stay
+// without cursors.
+func (s *Store) changeEndpoints(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return unavailable(err)
 	}
-	return store.EndpointChanged(e.ID)
+	ctx = context.WithoutCancel(ctx)
+	var enabled []buildcast.Endpoint
+	err := s.inTx(ctx, func(tx *sql.Tx) (err error) {
+		if err := do(ctx, tx); err != nil {
+			return err
+		}
+		enabled, err = enabledEndpoints(ctx, tx)
+		return err
+	})
+	if err == nil {
+		s.followers = enabled
+	}
+	return err
 }
 
 // querier is a *sql.DB or a *sql.Tx.
 type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 func (s *Store) endpointExists(ctx context.Context, q querier, id string) error {
@@ -60,29 +86,24 @@ func (s *Store) endpointExists(ctx context.Context, q querier, id string) error 
 	return unavailable(err)
 }
 
-// loadFollowers keeps the enabled endpoints in memory, so that appends need not
-// ask for them. Nobody else writes the file. What has been stored is loaded although
-// its caller has gone, or appends would know nothing of it.
-func (s *Store) loadFollowers(ctx context.Context) error {
-	s.following.Lock()
-	defer s.following.Unlock()
-	all, err := s.ListEndpoints(ctx)
-	if err != nil {
-		return err
-	}
+func enabledEndpoints(ctx context.Context, q querier) ([]buildcast.Endpoint, error) {
+	all, err := endpoints(ctx, q)
 	var enabled []buildcast.Endpoint
-	for _, e := range all {
-		if e.Enabled {
-			enabled = append(enabled, e.Endpoint)
+	for i := range all {
+		if all[i].Enabled {
+			enabled = append(enabled, all[i].Endpoint)
 		}
 	}
-	s.followers.Store(&enabled)
-	return nil
+	return enabled, err
 }
 
 // ListEndpoints implements store.Endpoints.
 func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT settings, sealed, version FROM webhook_endpoints ORDER BY created_at, id`)
+	return endpoints(ctx, s.read)
+}
+
+func endpoints(ctx context.Context, q querier) ([]store.Endpoint, error) {
+	rows, err := q.QueryContext(ctx, `SELECT settings, sealed, version FROM webhook_endpoints ORDER BY created_at, id`)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -104,7 +125,7 @@ func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 
 // DeleteEndpoint implements store.Endpoints.
 func (s *Store) DeleteEndpoint(ctx context.Context, id string) error {
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.changeEndpoints(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := s.endpointExists(ctx, tx, id); err != nil {
 			return err
 		}
@@ -114,10 +135,6 @@ func (s *Store) DeleteEndpoint(ctx context.Context, id string) error {
 			`DELETE FROM worker_webhook_failures WHERE endpoint_id = ?`,
 			`DELETE FROM webhook_counts WHERE endpoint_id = ?`)
 	})
-	if err != nil {
-		return err
-	}
-	return s.loadFollowers(context.WithoutCancel(ctx))
 }
 
 func execAll(ctx context.Context, tx *sql.Tx, arg any, queries ...string) error {
@@ -144,8 +161,7 @@ func (s *Store) inTx(ctx context.Context, do func(*sql.Tx) error) error {
 
 // makeCursors makes the cursors that are missing for what is appended.
 func (s *Store) makeCursors(ctx context.Context, tx *sql.Tx, a *store.Assigned, rows map[string]*store.Row, now buildcast.Time) error {
-	followers := *s.followers.Load()
-	if len(followers) == 0 {
+	if len(s.followers) == 0 {
 		return nil
 	}
 	make, generation := tx.StmtContext(ctx, s.stmts.makeCursor), time.Now().UnixMicro()
@@ -157,11 +173,11 @@ func (s *Store) makeCursors(ctx context.Context, tx *sql.Tx, a *store.Assigned, 
 		}
 		begun[e.BuildID] = true
 		project := rows[e.BuildID].Status.Project
-		for j := range followers {
-			if !followers[j].Follows(e.BuildID, project) {
+		for j := range s.followers {
+			if !s.followers[j].Follows(e.BuildID, project) {
 				continue
 			}
-			if _, err := make.ExecContext(ctx, followers[j].ID, e.BuildID, e.ID, now.Std().UnixMilli(), generation); err != nil {
+			if _, err := make.ExecContext(ctx, s.followers[j].ID, e.BuildID, e.ID, now.Std().UnixMilli(), generation); err != nil {
 				return err
 			}
 		}

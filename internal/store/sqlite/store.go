@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver
@@ -35,11 +34,9 @@ type Store struct {
 	stmts statements
 	path  string
 
-	changing sync.Mutex // held while rows are changed
-	rows     rows
-
-	followers atomic.Pointer[[]buildcast.Endpoint] // the enabled endpoints
-	following sync.Mutex                           // held while they are read
+	changing  sync.Mutex // held while these are changed, in the file or here, and by appends
+	rows      rows
+	followers []buildcast.Endpoint // the enabled endpoints
 }
 
 // Open opens the database file, making it and its directory where they are
@@ -75,7 +72,7 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	if err := s.loadFollowers(ctx); err != nil {
+	if s.followers, err = enabledEndpoints(ctx, s.read); err != nil {
 		return err
 	}
 	return s.prepare(ctx)

@@ -67,6 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"readers beside a writer", testConcurrentReaders},
 		{"random calls against a model", testModel},
 		{"endpoints", testEndpoints},
+		{"a cancelled change of an endpoint", testEndpointCancelled},
 		{"cursors are made where endpoints follow", testCursorsAreMade},
 		{"a key that is stored makes no cursor", testKeyMakesNoCursor},
 		{"claim cursors", testClaimCursors},
