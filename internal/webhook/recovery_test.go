@@ -290,6 +290,7 @@ func TestGivingWayIsNoWait(t *testing.T) {
 func TestOneStepAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stored := make(chan struct{})
+		defer close(stored)
 		w := newWorld(t, (&faulty{moved: func([]store.Moved) { <-stored }}).over)
 		s, _ := w.site(buildcast.EndpointChange{})
 		synctest.Wait()
@@ -301,7 +302,6 @@ func TestOneStepAtATime(t *testing.T) {
 			}
 			stored <- struct{}{}
 		}
-		close(stored)
 	})
 }
 

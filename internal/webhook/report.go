@@ -75,7 +75,12 @@ func (s *Service) report(ctx context.Context) {
 	for {
 		select {
 		case e := <-s.reports:
-			s.persist(ctx, "an operational event", func(ctx context.Context) error { return s.append(ctx, e) })
+			if !s.persist(ctx, "an operational event", func(ctx context.Context) error { return s.append(ctx, e) }) && ctx.Err() != nil {
+				select {
+				case s.reports <- e: // reportRest appends it: its key lets nothing be doubled
+				default:
+				}
+			}
 		case <-ctx.Done():
 			return
 		}
