@@ -36,7 +36,7 @@ type Config struct {
 
 // Routes are the patterns, as of http.ServeMux, that Handler answers.
 func Routes() []string {
-	return []string{"GET /{$}", "GET /builds/{id}", "GET /badge/{file}", "GET /assets/"}
+	return []string{"GET /{$}", "GET /builds/{id}", "GET /webhooks", "GET /badge/{file}", "GET /assets/"}
 }
 
 // New gives the handler of Routes. It panics where an embedded file cannot be
@@ -45,6 +45,7 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	list, build := page("index.html"), page("build.html")
 	mux.Handle("GET /{$}", list)
+	mux.Handle("GET /webhooks", page("webhooks.html"))
 	mux.HandleFunc("GET /builds/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if buildcast.ValidateBuildID(r.PathValue("id")) != nil {
 			build.serve(w, r, http.StatusNotFound) // its module says what is wrong, and leads back

@@ -15,6 +15,7 @@ func TestDashboardBesideTheAPI(t *testing.T) {
 	}{
 		"/":                     {http.StatusOK, "<title>Builds"},
 		"/builds/b1":            {http.StatusOK, "<title>Build "},
+		"/webhooks":             {http.StatusOK, "<title>Webhooks"},
 		"/badge/b1.svg":         {http.StatusNotFound, "<svg"},
 		"/assets/js/index.js":   {http.StatusOK, "class BuildProgress"},
 		"/api/builds":           {http.StatusOK, `"builds":[]`},

@@ -176,6 +176,35 @@ func TestScheduleThenDead(t *testing.T) {
 	})
 }
 
+// Retries that are due one shortly after the other are each made on time.
+func TestRetriesOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s, _ := w.site(buildcast.EndpointChange{})
+		s.set(func(_ context.Context, r received) (*http.Response, error) {
+			if r.ID%2 == 0 && r.try == 1 {
+				return respond(500), nil
+			}
+			return respond(200), nil
+		})
+		synctest.Wait()
+		for range 10 {
+			w.add("b1", 2)
+			<-time.After(700 * time.Millisecond)
+		}
+		<-time.After(2 * time.Minute)
+		for id := int64(2); id <= 20; id += 2 {
+			tries := s.of("b1", id)
+			if len(tries) != 2 {
+				t.Fatalf("event %d: %d attempts", id, len(tries))
+			}
+			if took := tries[1].at.Sub(tries[0].at); took > 67*time.Second {
+				t.Errorf("event %d was tried again after %v", id, took)
+			}
+		}
+	})
+}
+
 func TestStrictWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

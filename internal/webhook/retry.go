@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -57,19 +58,46 @@ func (n *sender) expect(at *buildcast.Time) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.retry.IsZero() || at.Std().Before(n.retry) {
-		n.retry = at.Std()
+	if n.retries.add(at.Std()) {
 		n.wake()
 	}
 }
 
+// maxTimes bounds the times that a sender keeps; retries beyond are found by the poll.
+const maxTimes = 1024
+
+// times are those at which retries are due, the earliest first.
+type times []time.Time
+
+// add keeps a time, and reports whether it is the earliest.
+func (t *times) add(at time.Time) bool {
+	i, found := slices.BinarySearchFunc(*t, at, time.Time.Compare)
+	if !found && len(*t) < maxTimes {
+		*t = slices.Insert(*t, i, at)
+	}
+	return i == 0
+}
+
+// take removes those that have come, and reports whether there were any.
+func (t *times) take(now time.Time) bool {
+	i := 0
+	for i < len(*t) && !(*t)[i].After(now) {
+		i++
+	}
+	*t = slices.Delete(*t, 0, i)
+	return i > 0
+}
+
+// before gives the earliest, or until where that comes first.
+func (t times) before(until time.Time) time.Time {
+	if len(t) > 0 && t[0].Before(until) {
+		return t[0]
+	}
+	return until
+}
+
 // claimRetries claims retries that are due and makes them.
 func (n *sender) claimRetries(r *round) {
-	n.mu.Lock()
-	if !n.retry.After(time.Now()) {
-		n.retry = time.Time{}
-	}
-	n.mu.Unlock()
 	for _, d := range n.dueDeliveries(r.ctx, maxRetries) {
 		r.work.Go(func() {
 			if !n.gate.enter(r.ctx) {

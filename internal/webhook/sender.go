@@ -39,14 +39,14 @@ type sender struct {
 	stop   context.CancelFunc
 	kick   chan struct{} // capacity 1: there may be something to do
 
-	mu     sync.Mutex
-	fresh  map[string]bool     // builds with something new that nobody here holds
-	held   map[string]*holding // by build
-	busy   int                 // how many of them are not at the end of their log
-	broken broken              // what the breaker knows
-	round  *round              // the work that goes on; nil while nothing is sent
-	more   bool                // the last claim took all it could: others wait
-	retry  time.Time           // when the next retry known here is due
+	mu      sync.Mutex
+	fresh   map[string]bool     // builds with something new that nobody here holds
+	held    map[string]*holding // by build
+	busy    int                 // how many of them are not at the end of their log
+	broken  broken              // what the breaker knows
+	round   *round              // the work that goes on; nil while nothing is sent
+	more    bool                // the last claim took all it could: others wait
+	retries times               // when retries known here are due
 }
 
 // round is the work of one time between two openings of the breaker. Its context
@@ -176,8 +176,8 @@ func (n *sender) wait(ctx context.Context, polled time.Time) {
 	switch {
 	case n.broken.stopping != nil: // it could not be stored: not again at once
 		until = now.Add(pollTime)
-	case !n.retry.IsZero() && n.retry.Before(until) && sending(t):
-		until = n.retry
+	case sending(t):
+		until = n.retries.before(until)
 	}
 	n.mu.Unlock()
 	timer := time.NewTimer(max(time.Until(until), 0))
@@ -230,7 +230,7 @@ func (n *sender) claim(ctx context.Context, poll bool) {
 	}
 	any := poll || n.more
 	n.more = any && room == len(fresh) // what has no place now has it later
-	retries := poll || !n.retry.IsZero() && !time.Now().Before(n.retry)
+	retries := n.retries.take(time.Now()) || poll
 	n.mu.Unlock()
 
 	if len(fresh) > 0 {

@@ -12,10 +12,11 @@ let skew = 0;
 export const now = () => Date.now() + skew;
 
 /** Sends a request and gives the answer's JSON. */
-export async function call(path, { method = 'GET', key, signal } = {}) {
+export async function call(path, { method = 'GET', body: sent, key, signal } = {}) {
   let answer;
+  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(sent && { 'Content-Type': 'application/json' }) };
   try {
-    answer = await fetch(path, { method, headers: key ? { Authorization: `Bearer ${key}` } : {}, signal });
+    answer = await fetch(path, { method, headers, body: sent && JSON.stringify(sent), signal });
   } catch (cause) {
     if (signal?.aborted) throw cause;
     throw new ApiError('the server does not answer', 0);
