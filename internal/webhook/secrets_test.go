@@ -102,7 +102,7 @@ func livelyEndpoint(t *testing.T, w *world, log *written) (id string, said map[s
 		s.set(answer)
 		w.add("b1", 8)
 		_, _ = w.Test(t.Context(), e.ID)
-		<-time.After(2 * time.Hour)
+		<-time.After(5 * time.Minute)
 	}
 	said = map[string][]byte{"the server's log": log.Bytes()}
 	note := func(what string, v any, err error) {
@@ -170,6 +170,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 				log := &written{}
 				w := newWorld(t, func(c *Config) {
 					c.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+					c.Schedule = []time.Duration{time.Second, time.Second}
 					if letter != "" {
 						c.Key = aead(t, letter)
 					}
