@@ -26,9 +26,12 @@ func TestMain(m *testing.M) {
 }
 
 // startServer runs a server within the test and gives its URL.
-func startServer(t *testing.T) string {
+func startServer(t *testing.T, tweak ...func(*config.Config)) string {
 	t.Helper()
 	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: t.TempDir(), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour}
+	for _, do := range tweak {
+		do(&cfg)
+	}
 	s, err := server.New(t.Context(), cfg, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
