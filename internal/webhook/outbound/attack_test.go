@@ -259,7 +259,7 @@ func TestAttackOnTheDialerAlone(t *testing.T) {
 	g := newGuard(Policy{}, Options{Resolver: newDNS(t).resolver(), Proxy: noProxy})
 	for _, host := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::", "localhost", "::1"} {
 		t.Run(host, func(t *testing.T) {
-			conn, err := g.direct.DialContext(t.Context(), "tcp", net.JoinHostPort(host, victim.port()))
+			conn, err := g.direct.kept.DialContext(t.Context(), "tcp", net.JoinHostPort(host, victim.port()))
 			if conn != nil {
 				conn.Close()
 			}

@@ -33,6 +33,8 @@ func (p phase) String() string {
 // that outlives the request.
 type attempt struct {
 	phase    atomic.Int32
+	reused   atomic.Bool     // it got a connection that had been used before
+	answered atomic.Bool     // a response began
 	ctx      context.Context // the request's
 	proxy    *url.URL        // nil: none
 	deadline time.Time       // zero: none
@@ -63,8 +65,12 @@ func (a *attempt) context(ctx context.Context) context.Context {
 		DNSStart:          func(httptrace.DNSStartInfo) { a.reach(phaseDNS) },
 		DNSDone:           func(httptrace.DNSDoneInfo) { a.reach(phaseDial) },
 		TLSHandshakeStart: func() { a.reach(phaseTLS) },
-		GotConn:           func(httptrace.GotConnInfo) { a.reach(phaseRequest) },
-		WroteRequest:      func(httptrace.WroteRequestInfo) { a.reach(phaseHeaders) },
+		GotConn: func(c httptrace.GotConnInfo) {
+			a.reused.Store(c.Reused)
+			a.reach(phaseRequest)
+		},
+		WroteRequest:         func(httptrace.WroteRequestInfo) { a.reach(phaseHeaders) },
+		GotFirstResponseByte: func() { a.answered.Store(true) },
 	})
 }
 
@@ -77,6 +83,15 @@ func (a *attempt) reach(p phase) {
 			return
 		}
 	}
+}
+
+// keptWasClosed reports whether err says that a kept connection was closed before
+// any answer: most often by a receiver that had been idle for long.
+func (a *attempt) keptWasClosed(err error) bool {
+	if !a.reused.Load() || a.answered.Load() || a.ctx.Err() != nil {
+		return false
+	}
+	return isReset(err) || explainConnection(err) == CutOff // a stream's reset is an answer
 }
 
 // untilDeadline gives ctx the deadline of the attempt's request.

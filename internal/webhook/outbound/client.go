@@ -47,7 +47,9 @@ type Options struct {
 //
 // Deliveries carry an id and may arrive twice, so a POST is sent again at once
 // where a kept connection turns out to be closed; else each pause of a receiver's
-// would be a failed attempt.
+// would be a failed attempt. It is sent once more and no oftener, on a new
+// connection: a receiver that an event crashes would else be crashed by one
+// attempt as often as there are kept connections.
 //
 // http.Client.CloseIdleConnections ends the client's goroutines once no request is under way.
 func NewClient(p Policy, o Options) *http.Client {
@@ -67,24 +69,32 @@ func NewClient(p Policy, o Options) *http.Client {
 type guard struct {
 	policy  Policy
 	options Options
-	direct  *http.Transport // its dialer checks addresses
-	proxied *http.Transport // its dialer connects to proxies only, wherever they are
+	direct  route // its dialer checks addresses
+	proxied route // its dialer connects to proxies only, wherever they are
+}
+
+// route is a way to send requests: on connections that are kept, or on a new one.
+type route struct{ kept, fresh *http.Transport }
+
+func newRoute(t *http.Transport) route {
+	fresh := t.Clone()
+	fresh.DisableKeepAlives = true
+	return route{kept: t, fresh: fresh}
 }
 
 func newGuard(p Policy, o Options) *guard {
 	checked := &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver, ControlContext: p.control}
-	g := &guard{policy: p, options: o, direct: newTransport(o, checked)}
-	g.proxied = newTransport(o, &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver})
-	g.proxied.Proxy = func(r *http.Request) (*url.URL, error) {
+	proxied := newTransport(o, &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver})
+	proxied.Proxy = func(r *http.Request) (*url.URL, error) {
 		return attemptOf(r.Context()).proxy, nil
 	}
-	g.proxied.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+	proxied.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
 		if res.StatusCode != http.StatusOK {
 			return &proxyError{status: res.StatusCode}
 		}
 		return nil
 	}
-	return g
+	return &guard{policy: p, options: o, direct: newRoute(newTransport(o, checked)), proxied: newRoute(proxied)}
 }
 
 // control is called with the resolved address of each socket before it connects.
@@ -148,7 +158,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (g *guard) send(req *http.Request, a *attempt) (*http.Response, error) {
-	transport, err := g.route(req, a)
+	way, err := g.route(req, a)
 	if err != nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
@@ -156,23 +166,37 @@ func (g *guard) send(req *http.Request, a *attempt) (*http.Response, error) {
 		return nil, err
 	}
 	out := req.Clone(a.context(req.Context()))
-	if out.Header == nil {
-		out.Header = http.Header{}
+	hideKeys(out.Header)
+	res, err := way.kept.RoundTrip(out)
+	if err == nil || !a.keptWasClosed(err) || req.GetBody == nil {
+		return res, err
 	}
-	if out.Header.Get("Idempotency-Key") == "" {
-		out.Header["Idempotency-Key"] = nil // not sent; tells the transport that it may send twice
+	again := out.Clone(out.Context())
+	if again.Body, err = req.GetBody(); err != nil {
+		return nil, err
 	}
-	return transport.RoundTrip(out)
+	return way.fresh.RoundTrip(again)
+}
+
+// hideKeys writes headers in another case, which is the same to a receiver: by
+// their usual names they tell the transport to send again on each kept connection.
+func hideKeys(h http.Header) {
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
 }
 
 // route checks the request's URL and chooses the way it goes.
-func (g *guard) route(req *http.Request, a *attempt) (*http.Transport, error) {
+func (g *guard) route(req *http.Request, a *attempt) (route, error) {
 	if err := g.policy.check(req.URL); err != nil {
-		return nil, err
+		return route{}, err
 	}
 	proxy, err := g.options.Proxy(req)
 	if err != nil { // its text may hold the proxy's password
-		return nil, &proxyError{}
+		return route{}, &proxyError{}
 	}
 	if proxy == nil {
 		return g.direct, nil
@@ -202,6 +226,8 @@ func (g *guard) checkTarget(ctx context.Context, host string, a *attempt) error 
 
 // CloseIdleConnections is called by http.Client's method of that name.
 func (g *guard) CloseIdleConnections() {
-	g.direct.CloseIdleConnections()
-	g.proxied.CloseIdleConnections()
+	for _, way := range [...]route{g.direct, g.proxied} {
+		way.kept.CloseIdleConnections()
+		way.fresh.CloseIdleConnections()
+	}
 }

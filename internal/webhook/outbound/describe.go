@@ -140,7 +140,7 @@ func explainConnection(err error) Kind {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return NotListening
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNABORTED):
+	case isReset(err):
 		return Reset
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
 		return Unreachable
@@ -160,6 +160,11 @@ func explainConnection(err error) Kind {
 		return NotHTTP
 	}
 	return Other
+}
+
+// isReset reports whether the other side's machine ended the connection.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
 // inner is err without the URL that http.Client adds.
