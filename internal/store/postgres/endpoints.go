@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,6 +34,9 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 	settings, err := json.Marshal(e.Endpoint)
 	if err != nil {
 		return 0, err
+	}
+	if e.Enabled {
+		s.following.Store(true)
 	}
 	args := []any{e.ID, string(settings), list(e.Builds), list(e.Projects), e.Enabled, e.Sealed, time.Now()}
 	query := `
@@ -91,6 +95,9 @@ func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 		}
 		return e, json.Unmarshal(settings, &e.Endpoint)
 	})
+	if err == nil {
+		s.following.Store(slices.ContainsFunc(all, func(e store.Endpoint) bool { return e.Enabled }))
+	}
 	return all, unavailable(err)
 }
 

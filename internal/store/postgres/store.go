@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -36,6 +37,8 @@ type Store struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration // of each call
 	known   knownRows
+	// following is whether there is an enabled endpoint, as far as is known here.
+	following atomic.Bool
 }
 
 // Open connects and brings the schema up to date. The URL is that of libpq,
@@ -57,6 +60,10 @@ func Open(ctx context.Context, url string) (*Store, error) {
 			hint = "; check that Postgres runs there and that the URL is right"
 		}
 		return nil, fmt.Errorf("cannot use the database at %s:%d: %w%s", c.ConnConfig.Host, c.ConnConfig.Port, redacted(err), hint)
+	}
+	if _, err := s.ListEndpoints(ctx); err != nil { // so that following is known
+		pool.Close()
+		return nil, err
 	}
 	return s, nil
 }
