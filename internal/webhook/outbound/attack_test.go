@@ -387,7 +387,11 @@ func TestAttackSilence(t *testing.T) {
 // exchange posts with a deadline that is soon, and reads the answer.
 func exchange(t *testing.T, to string) error {
 	t.Helper()
-	c := newClient(t, outside, Options{})
+	return exchangeWith(t, newClient(t, outside, Options{}), to)
+}
+
+func exchangeWith(t *testing.T, c *http.Client, to string) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(`{"id":1}`))

@@ -61,9 +61,13 @@ func (a *attempt) context(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, attemptKey{}, a)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// Once for each connection that is tried, so that phases begin anew.
-		GetConn:           func(string) { a.phase.Store(int32(phaseConnect)) },
-		DNSStart:          func(httptrace.DNSStartInfo) { a.reach(phaseDNS) },
-		DNSDone:           func(httptrace.DNSDoneInfo) { a.reach(phaseDial) },
+		GetConn:  func(string) { a.phase.Store(int32(phaseConnect)) },
+		DNSStart: func(httptrace.DNSStartInfo) { a.reach(phaseDNS) },
+		DNSDone: func(found httptrace.DNSDoneInfo) {
+			if found.Err == nil { // else it is where the attempt ends
+				a.reach(phaseDial)
+			}
+		},
 		TLSHandshakeStart: func() { a.reach(phaseTLS) },
 		GotConn: func(c httptrace.GotConnInfo) {
 			a.reused.Store(c.Reused)

@@ -156,7 +156,8 @@ func explainConnection(err error) Kind {
 		return Reset
 	case strings.Contains(text, "server closed"), strings.Contains(text, "GOAWAY"):
 		return CutOff
-	case strings.Contains(text, "malformed "), strings.Contains(text, "http2: "):
+	case strings.Contains(text, "malformed "), strings.Contains(text, "bad Content-Length"), strings.Contains(text, "chunk length"),
+		strings.Contains(text, "connection error: "), strings.Contains(text, "http2: "):
 		return NotHTTP
 	}
 	return Other
