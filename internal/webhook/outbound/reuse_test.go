@@ -32,7 +32,7 @@ func keep(t *testing.T, address string, n int, again func(http.ResponseWriter, *
 		switch {
 		case k.broken.Load() && (again == nil || k.crashed.Load() == 0):
 			k.crashed.Add(1)
-			conn, _, err := w.(http.Hijacker).Hijack() //nolint:errcheck,forcetypeassert // httptest's can
+			conn, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
 				conn.Close()
 			}
