@@ -47,6 +47,7 @@ func TestDayOfOutage(t *testing.T) {
 			<-time.After(24 * time.Hour / batches)
 		}
 		attempts := len(s.all())
+		t.Logf("%d attempts within the day", attempts)
 		if attempts > 100 || attempts < 30 {
 			t.Errorf("%d attempts within the day", attempts)
 		}

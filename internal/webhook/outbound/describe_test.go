@@ -132,7 +132,7 @@ func TestTimeoutsSayTheirPhase(t *testing.T) {
 func TestKindsOfTLSFailures(t *testing.T) {
 	plain := strings.Replace(receive(t, "127.0.0.2:0", nil).URL, "http", "https", 1)
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // a receiver that is too old
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	old.Config.ErrorLog = log.New(io.Discard, "", 0)
 	old.StartTLS()
 	t.Cleanup(old.Close)
