@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, dirError(path, "cannot be written", err)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(lock, abs); err != nil {
 		lock.Close()
 		return nil, inUse(path, err)
 	}
@@ -55,6 +56,26 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, dirError(path, "cannot be written", err)
 	}
 	return d, nil
+}
+
+// lockWait bounds how long the lock of a server that was killed is waited for. A
+// child that it was starting in that moment has the lock too, until it has become
+// the command that it is to run.
+const lockWait = 5 * time.Second
+
+func takeLock(lock *os.File, path string) error {
+	for begun := time.Now(); ; <-time.After(10 * time.Millisecond) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || !ownerIsGone(path) || time.Since(begun) > lockWait {
+			return err
+		}
+	}
+}
+
+// ownerIsGone reports whether the directory's last server is no process any more.
+func ownerIsGone(path string) bool {
+	info, err := ReadInfo(path)
+	return err == nil && info.PID > 0 && errors.Is(unix.Kill(info.PID, 0), unix.ESRCH)
 }
 
 func inUse(path string, cause error) error {

@@ -12,8 +12,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver
@@ -85,7 +87,7 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write in the data directory: %w; choose another with --data-dir", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(f, path); err != nil {
 		pid, _ := os.ReadFile(path)
 		f.Close()
 		if !errors.Is(err, unix.EWOULDBLOCK) {
@@ -98,6 +100,27 @@ func lockFile(path string) (*os.File, error) {
 		_, _ = f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0) // for the message above only
 	}
 	return f, nil
+}
+
+// lockWait bounds how long the lock of a process that was killed is waited for. A
+// child that it was starting in that moment has the lock too, until it has become
+// the command that it is to run.
+const lockWait = 5 * time.Second
+
+func takeLock(f *os.File, path string) error {
+	for begun := time.Now(); ; <-time.After(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || !ownerIsGone(path) || time.Since(begun) > lockWait {
+			return err
+		}
+	}
+}
+
+// ownerIsGone reports whether the file's last process is there no more.
+func ownerIsGone(path string) bool {
+	text, _ := os.ReadFile(path)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 // Ping reports whether the store can write now.
