@@ -2,6 +2,8 @@ package outbound
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -382,6 +384,47 @@ func TestAttackSilence(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// The connection would be nobody's, and stay until the receiver ends it.
+func TestAttackProtocolThatIsSwitched(t *testing.T) {
+	ended := make(chan struct{})
+	to := play(t, func(conn *net.TCPConn) {
+		answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")(conn)
+		_, _ = io.Copy(io.Discard, conn)
+		close(ended)
+	})
+	if status, failure := post(t, newClient(t, outside, Options{}), to); status != 101 || failure != "" {
+		t.Errorf("status %d, %q", status, failure)
+	}
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the connection is still open")
+	}
+}
+
+// A small answer stays small: nothing is asked for that would be unpacked here.
+func TestAttackCompressedAnswer(t *testing.T) {
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	_, _ = w.Write(make([]byte, 1<<20))
+	w.Close()
+	r := receive(t, "127.0.0.2:0", func(w http.ResponseWriter, req *http.Request) {
+		if asked := req.Header.Get("Accept-Encoding"); asked != "" {
+			t.Errorf("it asks for %s", asked)
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(zipped.Bytes())
+	})
+	res, err := newClient(t, outside, Options{}).Get(r.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || len(body) != zipped.Len() {
+		t.Errorf("%d bytes, %v; %d were sent", len(body), err, zipped.Len())
+	}
 }
 
 // exchange posts with a deadline that is soon, and reads the answer.

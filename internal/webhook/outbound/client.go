@@ -165,13 +165,14 @@ func (g *guard) send(req *http.Request, a *attempt) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	out := req.Clone(a.context(req.Context()))
+	ctx := a.context(req.Context())
+	out := req.Clone(ctx)
 	hideKeys(out.Header)
 	res, err := way.kept.RoundTrip(out)
 	if err == nil || !a.keptWasClosed(err) || req.GetBody == nil {
 		return res, err
 	}
-	again := out.Clone(out.Context())
+	again := out.Clone(ctx)
 	if again.Body, err = req.GetBody(); err != nil {
 		return nil, err
 	}

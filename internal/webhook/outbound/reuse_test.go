@@ -12,33 +12,33 @@ import (
 
 // keeper answers 200, and at first holds the requests back until n are under way,
 // so that n connections are kept. Once it breaks, it reads each request that
-// comes on one of them and closes the connection.
+// comes on one of these and closes the connection; on new ones too where crashing.
 type keeper struct {
 	*receiver
-	broken  atomic.Bool
-	crashed atomic.Int32
-	try     atomic.Value // of the last request's idempotency-key
+	broken, crashing atomic.Bool
+	crashed          atomic.Int32
+	key              atomic.Value // the last request's Idempotency-Key
 }
 
-func keep(t *testing.T, address string, n int, again func(http.ResponseWriter, *http.Request)) *keeper {
+func keep(t *testing.T, address string, n int) *keeper {
 	t.Helper()
 	var arrived sync.WaitGroup
 	arrived.Add(n)
 	var held atomic.Int32
+	var kept sync.Map // a connection's address -> true
 	k := &keeper{}
 	k.receiver = receive(t, address, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		k.try.Store(r.Header.Get("Idempotency-Key"))
-		switch {
-		case k.broken.Load() && (again == nil || k.crashed.Load() == 0):
-			k.crashed.Add(1)
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err == nil {
-				conn.Close()
+		k.key.Store(r.Header.Get("Idempotency-Key"))
+		if k.broken.Load() {
+			if _, old := kept.Load(r.RemoteAddr); old || k.crashing.Load() {
+				k.crashed.Add(1)
+				panic(http.ErrAbortHandler)
 			}
-		case k.broken.Load():
-			again(w, r)
-		case held.Add(1) <= int32(n):
+			return
+		}
+		kept.Store(r.RemoteAddr, true)
+		if held.Add(1) <= int32(n) {
 			arrived.Done()
 			arrived.Wait()
 		}
@@ -62,7 +62,7 @@ func fill(t *testing.T, c *http.Client, to string, n int) {
 
 // As many connections are kept as one endpoint has requests under way.
 func TestConnectionsAreKept(t *testing.T) {
-	k := keep(t, "127.0.0.2:0", maxIdlePerHost, nil)
+	k := keep(t, "127.0.0.2:0", maxIdlePerHost)
 	c := newClient(t, outside, Options{})
 	for range 5 {
 		fill(t, c, k.URL, maxIdlePerHost)
@@ -77,9 +77,10 @@ func TestConnectionsAreKept(t *testing.T) {
 func TestAttackCrashOnEachRequest(t *testing.T) {
 	for _, header := range []string{"", "Idempotency-Key", "X-Idempotency-Key"} {
 		t.Run("header "+header, func(t *testing.T) {
-			k := keep(t, "127.0.0.2:0", maxIdlePerHost, nil)
+			k := keep(t, "127.0.0.2:0", maxIdlePerHost)
 			c := newClient(t, outside, Options{})
 			fill(t, c, k.URL, maxIdlePerHost)
+			k.crashing.Store(true)
 			k.broken.Store(true)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, k.URL, strings.NewReader("{}"))
 			if err != nil {
@@ -95,16 +96,17 @@ func TestAttackCrashOnEachRequest(t *testing.T) {
 			if KindOf(err) != CutOff || k.crashed.Load() != 2 {
 				t.Errorf("%v after %d requests", err, k.crashed.Load())
 			}
-			if got, _ := k.try.Load().(string); header == "Idempotency-Key" && got != "mine" {
+			if got, _ := k.key.Load().(string); header == "Idempotency-Key" && got != "mine" {
 				t.Errorf("the endpoint's own header arrives as %q", got)
 			}
 		})
 	}
 }
 
-// A kept connection that the receiver has closed costs nothing.
+// A kept connection that the receiver has closed costs nothing, though the others
+// are closed as well: so they are after a receiver's restart.
 func TestKeptConnectionThatWasClosed(t *testing.T) {
-	k := keep(t, "127.0.0.2:0", maxIdlePerHost, func(http.ResponseWriter, *http.Request) {})
+	k := keep(t, "127.0.0.2:0", maxIdlePerHost)
 	c := newClient(t, outside, Options{})
 	fill(t, c, k.URL, maxIdlePerHost)
 	k.broken.Store(true)
@@ -115,7 +117,8 @@ func TestKeptConnectionThatWasClosed(t *testing.T) {
 
 // A new connection that was closed is a failed attempt: the receiver is not asked twice.
 func TestNewConnectionThatWasClosed(t *testing.T) {
-	k := keep(t, "127.0.0.2:0", 0, nil)
+	k := keep(t, "127.0.0.2:0", 0)
+	k.crashing.Store(true)
 	k.broken.Store(true)
 	if _, failure := post(t, newClient(t, outside, Options{}), k.URL); failure != string(CutOff) || k.crashed.Load() != 1 {
 		t.Errorf("%q after %d requests", failure, k.crashed.Load())
@@ -126,7 +129,7 @@ func TestNewConnectionThatWasClosed(t *testing.T) {
 // is loopback by then.
 func TestAttackRebindingWhereAKeptConnectionIsClosed(t *testing.T) {
 	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
-	k := keep(t, net.JoinHostPort("127.0.0.2", victim.port()), 1, nil)
+	k := keep(t, net.JoinHostPort("127.0.0.2", victim.port()), 1)
 	dns.answer("rebind.test", "127.0.0.2", "127.0.0.1")
 	c := newClient(t, outside, Options{Resolver: dns.resolver()})
 	to := "http://rebind.test:" + victim.port() + "/"
