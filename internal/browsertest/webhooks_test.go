@@ -47,7 +47,7 @@ func TestWebhooksPage(t *testing.T) {
 	}
 	b.await(t, page, `document.getElementById("empty")?.hidden === false && !document.getElementById("content").hidden`)
 	press(".heading", "Add endpoint")
-	b.eval(t, page, fmt.Sprintf(`const form = document.querySelector("#edit form"); form.elements.url.value = %q; form.elements.types.value = "task_*"`, receiver.URL))
+	b.eval(t, page, fmt.Sprintf(`const form = document.querySelector("#edit form"); form.elements.url.value = %q; form.elements.types.value = "task_*"; form.elements.timeout.value = "2.5"`, receiver.URL))
 	press("#edit", "Add endpoint")
 	b.await(t, page, `document.getElementById("secret").open && document.getElementById("secret-text").value.startsWith("whsec_")`)
 	press("#secret", "I have kept it")

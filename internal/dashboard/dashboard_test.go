@@ -44,6 +44,7 @@ func TestPages(t *testing.T) {
 	}{
 		"/":                            {200, "text/html; charset=utf-8"},
 		"/builds/b1":                   {200, "text/html; charset=utf-8"},
+		"/webhooks":                    {200, "text/html; charset=utf-8"},
 		"/builds/a.b":                  {404, "text/html; charset=utf-8"},
 		"/builds/" + long:              {404, "text/html; charset=utf-8"},
 		"/assets/app/build.js":         {200, "text/javascript; charset=utf-8"},
@@ -86,7 +87,7 @@ func TestPolicy(t *testing.T) {
 // What the policy would block must not be there: the browser alone would tell.
 func TestPagesKeepThePolicy(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script(>|[^>]*[^>]>[^<])|(src|href)="(https?:)?//`)
-	for _, name := range []string{"index.html", "build.html"} {
+	for _, name := range []string{"index.html", "build.html", "webhooks.html"} {
 		body, err := fs.ReadFile(web.Pages, name)
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +113,7 @@ func TestNothingIsMissing(t *testing.T) {
 		}
 	}
 	named := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
-	for _, name := range []string{"index.html", "build.html"} {
+	for _, name := range []string{"index.html", "build.html", "webhooks.html"} {
 		body, err := fs.ReadFile(web.Pages, name)
 		if err != nil {
 			t.Fatal(err)

@@ -11,6 +11,7 @@ export class Deliveries {
   #notice;
   #rows = new Map(); // endpoint, build and event -> row
   #wanted = pageSize;
+  #asked = 0; // times: an answer that a later one has overtaken is not shown
   #urls = new Map(); // endpoint id -> its address
 
   constructor(send, notice) {
@@ -52,7 +53,9 @@ export class Deliveries {
     const { endpointId, state, buildId } = $('filter');
     const q = new URLSearchParams({ limit: Math.min(this.#wanted, 200) });
     for (const field of [endpointId, state, buildId]) if (field.value.trim()) q.set(field.name, field.value.trim());
+    const mine = ++this.#asked;
     const { deliveries, next } = await this.#send(`/deliveries?${q}`);
+    if (mine !== this.#asked) return;
     const keep = new Set(deliveries.map(keyOf));
     for (const [key, row] of this.#rows) {
       if (keep.has(key)) continue;
@@ -73,14 +76,15 @@ export class Deliveries {
 
   #newRow(d) {
     const row = {
-      state: el('span', 'state'), event: el('span', 'event'), when: el('time', 'when'), last: el('span', 'last'), attempts: el('ol', ''), drawn: '',
+      state: el('span', 'state'), event: el('span', 'event'), when: el('time', 'when'), last: el('span', 'last'), attempts: el('ol', ''), refused: el('p', 'bad'), drawn: '',
     };
     const build = el('a', 'mono', d.buildId);
     build.href = `/builds/${encodeURIComponent(d.buildId)}`;
     row.event.append(`${d.eventType} · event ${d.eventId} of `, build);
     const again = Object.assign(el('button', '', 'Redeliver'), { type: 'button' });
-    again.addEventListener('click', () => this.#redeliver(d, again));
-    row.item = el('li', '', el('details', '', el('summary', '', row.state, row.event, row.when, row.last), el('div', 'attempts', row.attempts, again)));
+    row.refused.setAttribute('role', 'alert');
+    again.addEventListener('click', () => this.#redeliver(d, again, row.refused));
+    row.item = el('li', '', el('details', '', el('summary', '', row.state, row.event, row.when, row.last), el('div', 'attempts', row.attempts, again, row.refused)));
     return row;
   }
 
@@ -90,19 +94,20 @@ export class Deliveries {
     setTime(row.when, d.updatedAt, ago(d.updatedAt, now()));
     const wait = d.retryAt ? Date.parse(d.retryAt) - now() : 0;
     const next = d.state !== 'retrying' ? '' : wait > 1000 ? `again in ${duration(wait)}` : 'again now';
-    setText(row.last, [this.#urls.get(d.endpointId), plural(d.attempts.length, 'attempt'), said(d.attempts.at(-1)), next].filter(Boolean).join(' · '));
+    setText(row.last, [plural(d.attempts.length, 'attempt'), said(d.attempts.at(-1)), next, this.#urls.get(d.endpointId)].filter(Boolean).join(' · '));
     const drawn = JSON.stringify(d.attempts);
     if (drawn === row.drawn) return;
     row.drawn = drawn;
     row.attempts.replaceChildren(...d.attempts.map(attempt));
   }
 
-  async #redeliver({ endpointId, buildId, eventId }, button) {
+  async #redeliver({ endpointId, buildId, eventId }, button, refused) {
     button.disabled = true;
+    setText(refused, '');
     try {
       await this.#send(`/endpoints/${encodeURIComponent(endpointId)}/redeliver`, 'POST', { buildId, eventId });
     } catch (error) {
-      this.#notice(`It could not be redelivered: ${error.message}.`);
+      setText(refused, `It could not be redelivered: ${error.message}.`);
     }
     button.disabled = false;
     await this.#read();

@@ -91,4 +91,5 @@ $('copy').addEventListener('click', async () => {
     setText($('copy'), 'Press Ctrl+C'); // it is selected
   }
 });
+$('secret').addEventListener('cancel', (event) => event.preventDefault()); // Escape would lose it
 $('secret').addEventListener('close', () => ($('secret-text').value = ''));

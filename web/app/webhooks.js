@@ -12,6 +12,7 @@ const base = '/api/webhooks';
 
 let key = ''; // it stays on this page, and is gone with it
 let timer;
+let round = 0; // of asking: an answer that a later one has overtaken is not shown
 const cards = new Map(); // endpoint id -> card
 const deliveries = new Deliveries(send, notice);
 
@@ -26,14 +27,18 @@ function notice(text) {
 
 async function refresh() {
   clearTimeout(timer);
+  const mine = ++round;
   try {
     const [{ endpoints }, status] = await Promise.all([send('/endpoints'), send('/status')]);
+    if (mine !== round) return;
     $('login').hidden = true;
     $('content').hidden = $('add').hidden = false;
     draw(endpoints, status);
     await deliveries.refresh(endpoints);
+    if (mine !== round) return;
     notice('');
   } catch (error) {
+    if (mine !== round) return;
     if (error.status === 401) {
       askForKey();
       return;
