@@ -61,7 +61,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	where, args := []string{"true"}, []any{}
+	where, args := []string{`id <> '` + buildcast.OperationsBuild + `'`}, []any{}
 	add := func(condition string, values ...any) {
 		for _, v := range values {
 			args = append(args, v)
@@ -110,9 +110,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 
 // DeleteBuild implements store.Builds.
 func (s *Store) DeleteBuild(ctx context.Context, id string) error {
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	return unavailable(pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var running bool
 		err := tx.QueryRow(ctx, `SELECT finished_at IS NULL FROM builds WHERE id = $1 FOR UPDATE`, id).Scan(&running)
 		switch {
@@ -123,13 +121,14 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) error {
 		case running:
 			return store.StillRunning(id)
 		}
-		if err := execAll(ctx, tx, id, `DELETE FROM webhook_cursors WHERE build_id = $1`,
+		if err := execAll(ctx, tx, id, `SELECT FROM webhook_cursors WHERE build_id = $1 ORDER BY endpoint_id FOR UPDATE`,
+			`DELETE FROM webhook_cursors WHERE build_id = $1`,
 			`DELETE FROM worker_webhook_failures WHERE build_id = $1`, `DELETE FROM project_build_events WHERE build_id = $1`); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `DELETE FROM builds WHERE id = $1`, id)
 		return err
-	}))
+	})
 }
 
 func scanBuild(row pgx.Row) (buildcast.Build, error) {

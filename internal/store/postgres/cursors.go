@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -53,14 +54,24 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	return cursors, unavailable(err)
 }
 
-// RenewCursors implements store.Deliveries. It waits for nobody: a row that is
-// locked is being moved, and is renewed the next time.
+// ownCursors are the owner's cursors, locked in the order in which all do. They are
+// updated by their keys: one that was moved while this waited for it has another
+// ctid, which the statement does not see.
+const ownCursors = `
+	WITH l AS MATERIALIZED (
+		SELECT endpoint_id, build_id FROM webhook_cursors WHERE lease_owner = $1%s ORDER BY endpoint_id, build_id FOR UPDATE)
+	UPDATE webhook_cursors c SET %s FROM l WHERE c.endpoint_id = l.endpoint_id AND c.build_id = l.build_id`
+
+var (
+	renewCursors   = fmt.Sprintf(ownCursors, ` AND lease_until > $3 AND lease_until <> ALL($4)`, `lease_until = $2`)
+	releaseCursors = fmt.Sprintf(ownCursors, ``, `lease_owner = NULL, lease_until = '-infinity'`)
+)
+
+// RenewCursors implements store.Deliveries.
 func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error {
 	except = append([]time.Time{}, except...) // nil would be NULL
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		for _, q := range []string{`
-			UPDATE webhook_cursors SET lease_until = $2 WHERE ctid = ANY(ARRAY(
-				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 AND lease_until > $3 AND lease_until <> ALL($4) ORDER BY endpoint_id, build_id FOR UPDATE))`, `
+		for _, q := range []string{renewCursors, `
 			UPDATE worker_webhook_failures SET lease_until = $2 WHERE lease_owner = $1 AND state = 'retrying' AND lease_until > $3 AND lease_until <> ALL($4)`} {
 			if _, err := tx.Exec(ctx, q, owner, until, now, except); err != nil {
 				return err
@@ -73,9 +84,7 @@ func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.
 // ReleaseCursors implements store.Deliveries.
 func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		return execAll(ctx, tx, owner, `
-			UPDATE webhook_cursors SET lease_owner = NULL, lease_until = '-infinity' WHERE ctid = ANY(ARRAY(
-				SELECT ctid FROM webhook_cursors WHERE lease_owner = $1 ORDER BY endpoint_id, build_id FOR UPDATE))`, `
+		return execAll(ctx, tx, owner, releaseCursors, `
 			UPDATE worker_webhook_failures SET lease_owner = NULL, lease_until = '-infinity' WHERE lease_owner = $1 AND state = 'retrying'`)
 	})
 }
@@ -208,7 +217,7 @@ const putCursor = `, due_at = excluded.due_at, blocked = false, lease_owner = NU
 // Rewind implements store.Deliveries.
 func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// The build's row first: nobody deletes it meanwhile.
+		// The build's row first. Nobody deletes it meanwhile, nor the endpoint's.
 		tag, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR UPDATE`, buildID)
 		if err != nil {
 			return err
@@ -216,7 +225,7 @@ func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int
 		if tag.RowsAffected() == 0 {
 			return store.NoBuild(buildID)
 		}
-		if err := endpointExists(ctx, tx, endpointID); err != nil {
+		if err := keepEndpoint(ctx, tx, endpointID); err != nil {
 			return err
 		}
 		now := time.Now()

@@ -102,7 +102,21 @@ func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Deli
 	})
 }
 
-// RecallDeliveries implements store.Deliveries.
+// recallSQL removes deliveries and puts the cursors back to the first of each
+// build. It is one statement: a delivery that fails meanwhile is either seen by all
+// of it or stays. With two it could be removed by the second, unseen by the first,
+// and its event would be lost.
+const recallSQL = `
+	WITH gone AS (
+		DELETE FROM worker_webhook_failures
+		WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND created_at >= $2 AND build_id = ANY($3)
+		RETURNING build_id, event_id)
+	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
+	SELECT $1, build_id, min(event_id), $4, $5 FROM gone GROUP BY build_id ORDER BY build_id
+	ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = least(webhook_cursors.next_event_id, excluded.next_event_id)` + putCursor
+
+// RecallDeliveries implements store.Deliveries. It locks builds, then cursors, then
+// deliveries, as all do.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// Builds that are there only, and stay: a cursor without one would never go.
@@ -117,16 +131,15 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		const recalled = ` FROM worker_webhook_failures WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND created_at >= $2 AND build_id = ANY($3)`
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
-			SELECT $1, build_id, min(event_id), $4, $5`+recalled+` GROUP BY build_id ORDER BY build_id
-			ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = least(webhook_cursors.next_event_id, excluded.next_event_id)`+putCursor,
-			endpointID, since, builds, now, now.UnixMicro()); err != nil {
+		if _, err := tx.Exec(ctx, keepEndpointSQL, endpointID); err != nil { // one that is gone has nothing to recall
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE`+recalled, endpointID, since, builds)
+		if _, err := tx.Exec(ctx, `
+			SELECT FROM webhook_cursors WHERE endpoint_id = $1 AND build_id = ANY($2) ORDER BY build_id FOR UPDATE`, endpointID, builds); err != nil {
+			return err
+		}
+		now := time.Now()
+		_, err = tx.Exec(ctx, recallSQL, endpointID, since, builds, now, now.UnixMicro())
 		return err
 	})
 }
@@ -135,7 +148,11 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time) (count int64, err error) {
 	const anew = `state = 'retrying', tries = 0, asked = true, retry_at = $1, lease_owner = NULL, lease_until = '-infinity'`
 	err = s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if err := endpointExists(ctx, tx, r.EndpointID); err != nil {
+		// The build and the endpoint stay: a delivery without them would never go.
+		if _, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR KEY SHARE`, r.BuildID); err != nil {
+			return err
+		}
+		if err := keepEndpoint(ctx, tx, r.EndpointID); err != nil {
 			return err
 		}
 		if r.BuildID == "" {

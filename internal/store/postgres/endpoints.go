@@ -80,6 +80,17 @@ func endpointExists(ctx context.Context, q querier, id string) error {
 	return unavailable(err)
 }
 
+const keepEndpointSQL = `SELECT FROM webhook_endpoints WHERE id = $1 FOR KEY SHARE`
+
+// keepEndpoint has the endpoint stay until the transaction ends. NotFound.
+func keepEndpoint(ctx context.Context, tx pgx.Tx, id string) error {
+	tag, err := tx.Exec(ctx, keepEndpointSQL, id)
+	if err == nil && tag.RowsAffected() == 0 {
+		return store.NoEndpoint(id)
+	}
+	return err
+}
+
 // ListEndpoints implements store.Endpoints.
 func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 	ctx, cancel := s.bounded(ctx)
