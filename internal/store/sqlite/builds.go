@@ -57,7 +57,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 
 // ListBuilds implements store.Builds.
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
-	where, args := []string{"true"}, []any{}
+	where, args := []string{`id <> '` + buildcast.OperationsBuild + `'`}, []any{}
 	if f.Phase != "" {
 		where, args = append(where, `status ->> '$.status' = ?`, finished(f.Phase)), append(args, string(f.Phase))
 	}
