@@ -1,7 +1,6 @@
 package buildcast
 
 import (
-	"encoding/json"
 	"path"
 	"slices"
 )
@@ -120,104 +119,4 @@ type EndpointChange struct {
 	Enabled     *bool              `json:"enabled,omitempty"`
 	// Secret is only for a new endpoint; it is made where it is left out.
 	Secret *string `json:"secret,omitempty"`
-}
-
-// Attempt is one request that was made to deliver an event.
-type Attempt struct {
-	At         Time  `json:"at"`
-	DurationMS int64 `json:"durationMs"`
-	// Status is the answer's HTTP status; 0: there was no answer, and Error says why.
-	Status int    `json:"status"`
-	Error  string `json:"error,omitempty"`
-	// Response is the beginning of the answer's body, at most 8 KB.
-	Response string `json:"response,omitempty"`
-}
-
-// Delivery is an event that was not delivered at its first attempt, or was asked
-// to be delivered again, with all attempts so far.
-type Delivery struct {
-	EndpointID string        `json:"endpointId"`
-	BuildID    string        `json:"buildId"`
-	EventID    int64         `json:"eventId"`
-	EventType  string        `json:"eventType"`
-	State      DeliveryState `json:"state"`
-	// Tries is how many attempts count against the schedule: those since it was
-	// first tried or last asked for again.
-	Tries int `json:"tries"`
-	// Attempts are the latest attempts, the oldest first, 20 at most.
-	Attempts []Attempt `json:"attempts"`
-	// RetryAt is when it is tried next, while it is retrying.
-	RetryAt   *Time `json:"retryAt,omitempty"`
-	CreatedAt Time  `json:"createdAt"`
-	UpdatedAt Time  `json:"updatedAt"`
-}
-
-// DeliveryState is where a delivery stands.
-type DeliveryState string
-
-// The states of a delivery.
-const (
-	DeliveryRetrying  DeliveryState = "retrying"
-	DeliveryDelivered DeliveryState = "delivered"
-	DeliveryDead      DeliveryState = "dead" // given up; it can be redelivered
-)
-
-// WebhookPayload is the body of a request: the event, and for a thin one no data.
-type WebhookPayload struct {
-	BuildID   string          `json:"buildId"`
-	ID        int64           `json:"id"`
-	Type      string          `json:"type"`
-	Data      json.RawMessage `json:"data,omitempty"`
-	Progress  int             `json:"progress"`
-	Timestamp Time            `json:"timestamp"`
-}
-
-// WebhookStatus is how deliveries to all endpoints stand.
-type WebhookStatus struct {
-	Endpoints []EndpointStatus `json:"endpoints"`
-	Log       LogStatus        `json:"log"`
-}
-
-// EndpointStatus is how deliveries to one endpoint stand.
-type EndpointStatus struct {
-	EndpointID string  `json:"endpointId"`
-	URL        string  `json:"url"`
-	Enabled    bool    `json:"enabled"`
-	Breaker    Breaker `json:"breaker"`
-	// Backlog is how many events wait at the endpoint's cursors; some may not
-	// match its types. Cursors is how many builds they are of.
-	Backlog int64 `json:"backlog"`
-	Cursors int64 `json:"cursors"`
-	// Retrying and Dead count deliveries in these states now.
-	Retrying int64 `json:"retrying"`
-	Dead     int64 `json:"dead"`
-	// Windows are the last hour, day and 7 days, to five minutes.
-	Windows map[string]DeliveryWindow `json:"windows"` // 1h, 24h, 7d
-}
-
-// DeliveryWindow is what happened in a span of time up to now.
-type DeliveryWindow struct {
-	Delivered int64 `json:"delivered"` // events
-	Failed    int64 `json:"failed"`    // attempts
-	// Success is the share of attempts that were answered with 2xx, 0 to 1; null
-	// where there was none.
-	Success *float64 `json:"success"`
-	// P50MS and P99MS are how long the receiver took to answer with 2xx, in
-	// milliseconds, to within a fifth; null where there was none.
-	P50MS *float64 `json:"p50Ms"`
-	P99MS *float64 `json:"p99Ms"`
-}
-
-// LogStatus is how the log grows.
-type LogStatus struct {
-	// Bytes is what the database takes up on disk.
-	Bytes int64 `json:"bytes"`
-	// Windows are the events stored in the last hour, day and 7 days.
-	Windows map[string]LogWindow `json:"windows"`
-}
-
-// LogWindow is what was stored in a span of time up to now.
-type LogWindow struct {
-	Events int64 `json:"events"`
-	Bytes  int64 `json:"bytes"` // of their data
 }

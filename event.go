@@ -15,6 +15,10 @@ const (
 	MaxEventData = 64 << 10 // bytes of an event's data as JSON
 	MaxEventKey  = 200      // bytes of an idempotency key
 	maxDataDepth = 100      // nested arrays and objects in an event's data
+
+	// EventOverhead is about what an event takes beside its data, in memory and on
+	// the wire, in bytes: whoever bounds events in bytes counts it for each.
+	EventOverhead = 200
 )
 
 // The event types that the fold knows. Any other type may be stored too.
@@ -85,7 +89,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 
 // MarshalJSON gives the form of AppendJSON.
 func (e Event) MarshalJSON() ([]byte, error) {
-	return e.AppendJSON(make([]byte, 0, 160+len(e.Data))), nil
+	return e.AppendJSON(make([]byte, 0, EventOverhead+len(e.Data))), nil
 }
 
 // ValidateBuildID reports whether id is 1-26 of [A-Za-z0-9_-].
@@ -204,34 +208,4 @@ func scanString(s []byte) (int, error) {
 		}
 	}
 	return len(s), nil
-}
-
-func each(s string, ok func(byte) bool) bool {
-	for i := range len(s) {
-		if !ok(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func isIDByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
-}
-
-func isTypeByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-'
-}
-
-func isPrintable(c byte) bool { return c >= 0x20 && c != 0x7f }
-
-// clip cuts s to at most n bytes, at the start of a character.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }

@@ -192,12 +192,3 @@ func readData(data json.RawMessage) (d eventData) {
 	}
 	return d
 }
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
-}

@@ -5,11 +5,11 @@ import (
 	"sync"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // ErrClosed is what a closed Emitter gives.
-var ErrClosed = emit.ErrClosed
+var ErrClosed = outbox.ErrClosed
 
 // EmitterOptions bound what an Emitter keeps in memory while the server is
 // away. The zero value has the defaults.
@@ -26,7 +26,7 @@ type EmitterOptions struct {
 //
 // It may be used from many goroutines. Close it.
 type Emitter struct {
-	queue *emit.Emitter
+	queue *outbox.Outbox
 	stop  context.CancelFunc
 	ended sync.WaitGroup
 }
@@ -41,7 +41,7 @@ func (c *Client) Emitter(buildID string, o EmitterOptions) (*Emitter, error) {
 		_, err := c.Append(ctx, buildID, events...)
 		return err
 	}
-	e := &Emitter{queue: emit.New(send, emit.Options{MaxEvents: o.MaxEvents, MaxBytes: o.MaxBytes, Logger: c.logger})}
+	e := &Emitter{queue: outbox.New(send, outbox.Options{MaxEvents: o.MaxEvents, MaxBytes: o.MaxBytes, Logger: c.logger})}
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.ended.Go(func() { _ = e.queue.Run(ctx) }) // Emit, Flush and Close give its error

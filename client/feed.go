@@ -7,7 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -71,7 +72,7 @@ func (f *feed) read(ctx context.Context, after int64) (Poll, error) {
 			f.close()
 		}
 		if f.stream == nil {
-			emit.Pause(ctx, time.Until(f.reopen))
+			backoff.Pause(ctx, time.Until(f.reopen))
 			s, err := f.open(ctx, after)
 			if errors.Is(err, errOver) {
 				return Poll{LastEventID: after}, nil
@@ -117,7 +118,7 @@ func pauseAfter(s *stream, err error) time.Duration {
 func (f *feed) strike(err error) {
 	f.strikes++
 	_, other := errors.AsType[*noStream](err)
-	refused := isAnswer(err) && !emit.Temporary(err)
+	refused := isAnswer(err) && !outbox.Temporary(err)
 	if f.strikes < maxStrikes && !other && !refused && !errors.Is(err, errSilent) {
 		return
 	}

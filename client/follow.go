@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -115,7 +116,7 @@ func (f *follower) run(ctx context.Context, yield func(buildcast.Event, error) b
 			return
 		}
 		if waited {
-			emit.Pause(ctx, time.Until(began.Add(apart(events))))
+			backoff.Pause(ctx, time.Until(began.Add(apart(events))))
 		}
 	}
 }
@@ -189,18 +190,18 @@ func (f *follower) refresh(ctx context.Context) error {
 
 // retry calls until there is no error, or one that stays.
 func (f *follower) retry(ctx context.Context, call func() error) error {
-	backoff := emit.Backoff{Min: minBackoff, Max: maxBackoff}
+	retry := backoff.Backoff{Min: minBackoff, Max: maxBackoff}
 	for defects := 0; ; {
 		err := call()
 		switch {
 		case err == nil:
-			if backoff.Failures() > 0 {
+			if retry.Failures() > 0 {
 				f.logger.Info("following again", "build", f.buildID, "after", f.cursor)
 			}
 			return nil
 		case ctx.Err() != nil:
 			return f.ended(ctx, err)
-		case !emit.Temporary(err):
+		case !outbox.Temporary(err):
 			return err
 		}
 		if defects++; !isAnswer(err) || buildcast.Retryable(err) {
@@ -209,10 +210,10 @@ func (f *follower) retry(ctx context.Context, call func() error) error {
 		if defects == maxDefects {
 			return err
 		}
-		if backoff.Failures() == 0 {
+		if retry.Failures() == 0 {
 			f.logger.Warn("following is interrupted", "build", f.buildID, "after", f.cursor, "error", err)
 		}
-		backoff.Wait(ctx, err)
+		retry.Wait(ctx, err)
 		if ctx.Err() != nil {
 			return f.ended(ctx, err)
 		}

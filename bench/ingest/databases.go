@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite" // the driver
 
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
 func createDatabase(ctx context.Context, pg *pgtest.Server, name string) error {

@@ -22,9 +22,9 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
 )
 

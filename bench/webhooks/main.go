@@ -23,7 +23,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
 var (

@@ -16,7 +16,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
 func TestKillOnSQLite(t *testing.T)   { killTest(t, "") }

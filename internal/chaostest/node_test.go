@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast/client"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
 var binary string // the buildcast under test, built once

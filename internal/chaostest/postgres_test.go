@@ -13,7 +13,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
 // Two processes on one Postgres, 32 appenders over both, one build: a poller

@@ -13,7 +13,8 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -100,7 +101,7 @@ func (f *forwarder) all(ctx context.Context) error {
 	f.turns = map[string]*turn{}
 	clock := time.NewTicker(lookAround)
 	defer clock.Stop()
-	backoff := emit.Backoff{Min: lookAround, Max: 10 * lookAround}
+	retry := backoff.Backoff{Min: lookAround, Max: 10 * lookAround}
 	for {
 		f.startWaiting(ctx)
 		select {
@@ -110,17 +111,17 @@ func (f *forwarder) all(ctx context.Context) error {
 		}
 		found, err := seen.look(ctx, f.builds.Builds)
 		switch {
-		case err != nil && ctx.Err() == nil && !emit.Temporary(err):
+		case err != nil && ctx.Err() == nil && !outbox.Temporary(err):
 			cancel()
 			_ = f.group.Wait() // they end with ctx
 			return err
 		case err != nil:
 			f.link.Warn("looking for builds", "error", err)
-			backoff.Wait(ctx, err)
+			retry.Wait(ctx, err)
 			continue
-		case backoff.Failures() > 0:
+		case retry.Failures() > 0:
 			f.link.Info("looking for builds again")
-			backoff.Reset()
+			retry.Reset()
 		}
 		for _, id := range found {
 			f.add(start{id: id})

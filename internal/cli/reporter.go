@@ -13,7 +13,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // Bounds of what exec reports.
@@ -33,7 +33,7 @@ const (
 type reporter struct {
 	task string
 	own  bool // the build is the command's own
-	emit *emit.Emitter
+	emit *outbox.Outbox
 	at   time.Time // when the command started
 
 	stop  context.CancelFunc
@@ -49,10 +49,10 @@ type reporter struct {
 type logLine struct{ stream, text string }
 
 // newReporter starts a reporter; finish ends it. own: the build is the command's own.
-func newReporter(ctx context.Context, task string, own bool, send emit.Append) *reporter {
+func newReporter(ctx context.Context, task string, own bool, send outbox.Append) *reporter {
 	r := &reporter{task: task, own: own, at: time.Now()}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.emit = emit.New(send, emit.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second})
+	r.emit = outbox.New(send, outbox.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second})
 	r.parts.Go(func() { _ = r.emit.Run(ctx) }) // Flush gives its error
 	r.parts.Go(func() { r.pump(ctx) })
 	return r
@@ -60,7 +60,7 @@ func newReporter(ctx context.Context, task string, own bool, send emit.Append) *
 
 // sender appends to the build. It looks for the server with the first event, not
 // before the command; found is set when there is one.
-func (c *execCmd) sender(id string, found *atomic.Bool) emit.Append {
+func (c *execCmd) sender(id string, found *atomic.Bool) outbox.Append {
 	var to *client.Client
 	return func(ctx context.Context, events []buildcast.NewEvent) error {
 		if to == nil {

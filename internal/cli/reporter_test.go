@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // sink keeps what is appended.
@@ -156,7 +156,7 @@ func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
 func TestEmitLaterIsTemporary(t *testing.T) {
 	err := buildcast.Errorf(buildcast.NotFound, "no server")
-	if emit.Temporary(err) || !emit.Temporary(emitLater(err)) {
+	if outbox.Temporary(err) || !outbox.Temporary(emitLater(err)) {
 		t.Error("a server that is not there yet must be looked for again")
 	}
 }

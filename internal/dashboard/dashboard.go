@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/dashboard/web"
 	"github.com/buildcast/buildcast/js"
-	"github.com/buildcast/buildcast/web"
 )
 
 // policy lets a page load and reach this server only, and run nothing that is

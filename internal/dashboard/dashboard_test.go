@@ -14,8 +14,8 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/dashboard/web"
 	"github.com/buildcast/buildcast/js"
-	"github.com/buildcast/buildcast/web"
 )
 
 func anyHost(*http.Request) error { return nil }

@@ -85,7 +85,7 @@ func (l *Log) Append(ctx context.Context, buildID string, generation int64, even
 		if err := events[i].Validate(); err != nil {
 			return store.Appended{}, err
 		}
-		r.bytes += len(events[i].Data) + 200
+		r.bytes += len(events[i].Data) + buildcast.EventOverhead
 	}
 	if err := l.enqueue(r); err != nil {
 		return store.Appended{}, err

@@ -101,4 +101,4 @@ func (b *Batch) Frame(encode func(*Batch) any) any {
 }
 
 // eventSize is about what an event takes up, encoded once.
-func eventSize(e *buildcast.Event) int { return len(e.Data) + 160 }
+func eventSize(e *buildcast.Event) int { return len(e.Data) + buildcast.EventOverhead }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // Different words never have the same key, and every key is one that the log takes.
@@ -80,10 +80,10 @@ func TestPlanOfManyLongNamesFits(t *testing.T) {
 // before the last event; steps of the build are taken even then.
 func TestDroppedOutputIsTold(t *testing.T) {
 	var stored []buildcast.NewEvent
-	e := emit.New(func(_ context.Context, events []buildcast.NewEvent) error {
+	e := outbox.New(func(_ context.Context, events []buildcast.NewEvent) error {
 		stored = append(stored, events...)
 		return nil
-	}, emit.Options{MaxEvents: 2, Logger: quiet})
+	}, outbox.Options{MaxEvents: 2, Logger: quiet})
 	j := newJournal(e, map[string]bool{}, quiet)
 	j.say(buildcast.PlanStarted, nothing{})
 	j.output(source{Stage: "build"}, []string{"fits"})
@@ -109,7 +109,7 @@ func TestDroppedOutputIsTold(t *testing.T) {
 }
 
 // sendAll has the emitter send what waits.
-func sendAll(t *testing.T, e *emit.Emitter) {
+func sendAll(t *testing.T, e *outbox.Outbox) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -5,14 +5,14 @@ import (
 	"sync"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // journal is what a run writes to its build's log. What was said already, by
 // this run or one before, is not said again. Its methods never block, and may
 // be called from many goroutines.
 type journal struct {
-	emitter *emit.Emitter
+	emitter *outbox.Outbox
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -21,7 +21,7 @@ type journal struct {
 	ended   bool // the last event was said
 }
 
-func newJournal(e *emit.Emitter, said map[string]bool, log *slog.Logger) *journal {
+func newJournal(e *outbox.Outbox, said map[string]bool, log *slog.Logger) *journal {
 	return &journal{emitter: e, said: said, log: log}
 }
 

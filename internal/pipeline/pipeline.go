@@ -96,7 +96,7 @@ type Pipeline struct {
 	config Config
 	log    *slog.Logger
 	kick   chan struct{} // capacity 1
-	retry  backoff       // of failed tasks
+	retry  retryDelay    // of failed tasks
 
 	sick bool // the store failed at the last call; belongs to Run's goroutine
 
@@ -109,7 +109,7 @@ func New(cfg Config) *Pipeline {
 	cfg = cfg.withDefaults()
 	return &Pipeline{
 		config: cfg, log: cfg.Logger, kick: make(chan struct{}, 1),
-		retry: backoff{first: time.Second, most: 30 * time.Second}, running: make(map[string]*run),
+		retry: retryDelay{first: time.Second, most: 30 * time.Second}, running: make(map[string]*run),
 	}
 }
 

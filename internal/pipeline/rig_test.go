@@ -177,7 +177,7 @@ func (r *rig) pipeline(owner string, change ...func(*Config)) *Pipeline {
 		c(&cfg)
 	}
 	p := New(cfg)
-	p.retry = backoff{first: time.Millisecond, most: time.Millisecond}
+	p.retry = retryDelay{first: time.Millisecond, most: time.Millisecond}
 	return p
 }
 

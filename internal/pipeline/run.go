@@ -9,8 +9,9 @@ import (
 	"sync"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/emit"
+	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/outbox"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -58,7 +59,7 @@ func (r *run) run(life, draining context.Context) {
 		return // it was cancelled while it was queued
 	}
 	r.log.Info("build runs", "after", r.past.status.LastEventID)
-	emitter := emit.New(r.append, emit.Options{MaxEvents: waitEvents, MaxBytes: waitBytes, Logger: r.log})
+	emitter := outbox.New(r.append, outbox.Options{MaxEvents: waitEvents, MaxBytes: waitBytes, Logger: r.log})
 	r.journal = newJournal(emitter, r.past.said, r.log)
 	helpers.Go(func() {
 		if err := emitter.Run(life); err != nil {
@@ -119,14 +120,14 @@ func (r *run) load(ctx context.Context) error {
 
 // insist repeats the call while the store is away.
 func insist(ctx context.Context, call func(context.Context) error) error {
-	retry := emit.Backoff{Min: claimEvery / 10, Max: claimEvery}
+	retry := backoff.Backoff{Min: claimEvery / 10, Max: claimEvery}
 	for {
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 			defer cancel()
 			return call(ctx)
 		}()
-		if err == nil || ctx.Err() != nil || !emit.Temporary(err) {
+		if err == nil || ctx.Err() != nil || !outbox.Temporary(err) {
 			return err
 		}
 		retry.Wait(ctx, err)

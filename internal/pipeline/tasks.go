@@ -9,11 +9,11 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// backoff is how long a failed task waits before it is tried again: first, then
+// retryDelay is how long a failed task waits before it is tried again: first, then
 // twice as long each time.
-type backoff struct{ first, most time.Duration }
+type retryDelay struct{ first, most time.Duration }
 
-func (b backoff) after(attempt int) time.Duration {
+func (b retryDelay) after(attempt int) time.Duration {
 	return min(b.first<<min(attempt-1, 20), b.most)
 }
 

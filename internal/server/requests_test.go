@@ -23,8 +23,8 @@ import (
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/socketio"
-	"github.com/buildcast/buildcast/internal/sockets"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
 )
 
@@ -84,7 +84,7 @@ func requestsOf(t *testing.T, follow func(*network)) int64 {
 	defer db.Close()
 	hub := live.NewHub(db)
 	log := eventlog.New(db, hub.Committed, quiet)
-	sio := sockets.New(hub, socketio.Config{})
+	sio := socketapi.New(hub, socketio.Config{})
 	api := httpapi.New(httpapi.Config{
 		Log: log, Builds: db, Statuses: db.Statuses, Watch: hub.Watch, Ping: db.Ping, Logger: quiet,
 	})

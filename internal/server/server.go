@@ -30,8 +30,8 @@ import (
 	"github.com/buildcast/buildcast/internal/httpapi"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/socketio"
-	"github.com/buildcast/buildcast/internal/sockets"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
@@ -67,7 +67,7 @@ type Server struct {
 	hub      *live.Hub
 	previews *local.Target
 	pipeline *pipeline.Pipeline
-	sockets  *sockets.Server
+	sockets  *socketapi.Server
 	webhooks *webhook.Service
 
 	api, preview httpServer
@@ -128,7 +128,7 @@ func (s *Server) wire(guard *auth.Guard, version string) {
 		Webhooks: s.webhooks,
 		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
 	})
-	s.sockets = sockets.New(s.hub, socketio.Config{Config: engineio.Config{Origins: s.config.AllowOrigins, Logger: s.logger}})
+	s.sockets = socketapi.New(s.hub, socketio.Config{Config: engineio.Config{Origins: s.config.AllowOrigins, Logger: s.logger}})
 	root := http.NewServeMux()
 	root.Handle("/", handler)
 	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})

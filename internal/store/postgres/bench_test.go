@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store/storetest"
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // The server is killed while events come in, and started again. Meanwhile the

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // two gives two stores on one database, as two processes have them.

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // blocked returns once a statement waits for a lock in the database.

@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // A database of the first version keeps its builds, and lists them by status.

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // race is processes that append to the same builds and deliver from them to the

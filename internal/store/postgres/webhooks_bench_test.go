@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
-	"github.com/buildcast/buildcast/internal/store/postgres/pgtest"
 )
 
 // BenchmarkAppendFollowed measures what endpoints cost an append: cursors that are

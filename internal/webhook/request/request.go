@@ -33,7 +33,7 @@ type Receiver struct {
 // signature is good for some minutes only: a retry is a new request. The URL is
 // not in the error, as it may hold a password or a token.
 func New(ctx context.Context, r Receiver, e *buildcast.Event, try int, at time.Time) (*http.Request, error) {
-	body := appendPayload(make([]byte, 0, 160+len(e.Data)), e, r.Payload)
+	body := appendPayload(make([]byte, 0, buildcast.EventOverhead+len(e.Data)), e, r.Payload)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
 	if err != nil || req.URL.Host == "" {
 		return nil, buildcast.Errorf(buildcast.InvalidArgument, "the endpoint's url is not valid: use one such as https://example.com/hooks").At("url")

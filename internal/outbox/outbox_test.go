@@ -1,4 +1,4 @@
-package emit
+package outbox
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/backoff"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,7 +77,7 @@ func (l *memoryLog) types() (out []string) {
 }
 
 // start runs an emitter; stop ends its Run and gives what that returned.
-func start(append Append, o Options) (e *Emitter, stop func() error) {
+func start(append Append, o Options) (e *Outbox, stop func() error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -89,7 +90,7 @@ func start(append Append, o Options) (e *Emitter, stop func() error) {
 
 func ev(typ string) buildcast.NewEvent { return buildcast.NewEvent{Type: typ} }
 
-func emitAll(t *testing.T, e *Emitter, types ...string) {
+func emitAll(t *testing.T, e *Outbox, types ...string) {
 	t.Helper()
 	for _, typ := range types {
 		if err := e.Emit(ev(typ)); err != nil {
@@ -135,7 +136,7 @@ func TestTheNextBatchGathersWhileOneIsUnderWay(t *testing.T) {
 func TestBatchesAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
-		e := New(log.append, Options{BatchBytes: 2 * (100 + overhead)})
+		e := New(log.append, Options{BatchBytes: 2 * (100 + buildcast.EventOverhead)})
 		large := json.RawMessage(`"` + strings.Repeat("x", 1000) + `"`)
 		small := json.RawMessage(`"` + strings.Repeat("x", 98) + `"`)
 		for _, data := range []json.RawMessage{small, small, small, large, small} {
@@ -161,7 +162,7 @@ func TestBatchesAreBoundedInBytes(t *testing.T) {
 
 func TestAFullQueueRefusesButKeeps(t *testing.T) {
 	log := &memoryLog{}
-	for name, o := range map[string]Options{"events": {MaxEvents: 2}, "bytes": {MaxBytes: 2*overhead + 10}} {
+	for name, o := range map[string]Options{"events": {MaxEvents: 2}, "bytes": {MaxBytes: 2*buildcast.EventOverhead + 10}} {
 		e := New(log.append, o)
 		emitAll(t, e, "a", "b")
 		if err := e.Emit(ev("c")); buildcast.CodeOf(err) != buildcast.Overloaded {
@@ -268,7 +269,7 @@ func TestAttemptsAreSpaced(t *testing.T) {
 			case 5:
 				low, high = 7*time.Second, 9*time.Second // what the error asks for
 			case 6:
-				low, high = maxRetryAfter, maxRetryAfter*5/4 // not the hour
+				low, high = time.Minute, 75*time.Second // not the hour
 			}
 			if d := log.attempts[i+1].Sub(log.attempts[i]); d < low || d > high {
 				t.Errorf("%v between attempts %d and %d, not %v to %v", d, i, i+1, low, high)
@@ -485,7 +486,7 @@ func TestEachEventIsStoredOnceInOrder(t *testing.T) {
 						if err := e.Emit(buildcast.NewEvent{Type: "x", Data: fmt.Appendf(nil, "[%d,%d]", p, i)}); err != nil {
 							t.Error(err)
 						}
-						Pause(t.Context(), time.Duration(i%3)*40*time.Millisecond)
+						backoff.Pause(t.Context(), time.Duration(i%3)*40*time.Millisecond)
 					}
 				})
 			}

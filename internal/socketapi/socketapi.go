@@ -1,11 +1,11 @@
-// Package sockets shows builds over Socket.IO: subscribe, update, unsubscribe.
+// Package socketapi shows builds over Socket.IO: subscribe, update, unsubscribe.
 //
 //	socket.emit("subscribe", {buildId, lastEventId}, ({lastEventId, status, error}) => …)
 //	socket.on("update", ({buildId, events, lastEventId, status}) => …)
 //
 // A subscription is a cursor. Its socket asks for the next frame when the client
 // can take one, so there is no queue here; cursors at the same id share the frame.
-package sockets
+package socketapi
 
 import (
 	"context"

@@ -1,4 +1,6 @@
-package emit
+// Package backoff spaces attempts: exponential, with jitter, and never sooner
+// than the error asks for.
+package backoff
 
 import (
 	"context"
@@ -12,20 +14,6 @@ import (
 // maxRetryAfter bounds the wait that an answer can ask for: one wrong header
 // must not silence a build for a day.
 const maxRetryAfter = time.Minute
-
-// Temporary reports whether the same call is worth repeating: the connection
-// broke, the log is away or overloaded, or the server failed in a way that may
-// pass. An error that is no *buildcast.Error comes from the way to the log.
-func Temporary(err error) bool {
-	e, ok := errors.AsType[*buildcast.Error](err)
-	return !ok || buildcast.Retryable(e) || e.Code == buildcast.Internal
-}
-
-// refused reports whether the log refuses one of the events for good.
-func refused(err error) bool {
-	c := buildcast.CodeOf(err)
-	return c == buildcast.InvalidArgument || c == buildcast.TooLarge
-}
 
 // Backoff spaces attempts: about Min after the first failure, twice as long
 // after each further one, at most Max. The jitter keeps many clients that lost

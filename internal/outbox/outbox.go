@@ -1,4 +1,4 @@
-// Package emit is the one buffer between those who report events and the log:
+// Package outbox is the one buffer between those who report events and the log:
 // in memory, ordered, bounded, and emptied by one sender.
 //
 // Emitting never waits and never fails because the log is away: events queue,
@@ -11,7 +11,7 @@
 // log stores it once however often it is sent.
 //
 // The package knows neither HTTP nor the log: both are an [Append].
-package emit
+package outbox
 
 import (
 	"context"
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/backoff"
 )
 
 // ErrClosed is what an emitter gives that was closed, or whose Run has ended.
@@ -72,13 +73,13 @@ func setDefault[T int | time.Duration](field *T, def T) {
 	}
 }
 
-// Emitter queues events and appends them. All methods may be called from many
+// Outbox queues events and appends them. All methods may be called from many
 // goroutines; events emitted by one goroutine keep their order.
-type Emitter struct {
-	append Append
-	o      Options
-	prefix string        // of the keys that it makes
-	work   chan struct{} // capacity 1: something waits
+type Outbox struct {
+	append  Append
+	options Options
+	prefix  string        // of the keys that it makes
+	work    chan struct{} // capacity 1: something waits
 
 	mu       sync.Mutex
 	queue    []buildcast.NewEvent // not settled yet, in order
@@ -94,13 +95,13 @@ type Emitter struct {
 
 // New makes an emitter in front of append. Events may be emitted at once; they
 // are sent while Run runs.
-func New(append Append, o Options) *Emitter {
-	return &Emitter{
-		append: append,
-		o:      o.withDefaults(),
-		prefix: rand.Text() + ".",
-		work:   make(chan struct{}, 1),
-		moved:  make(chan struct{}),
+func New(append Append, o Options) *Outbox {
+	return &Outbox{
+		append:  append,
+		options: o.withDefaults(),
+		prefix:  rand.Text() + ".",
+		work:    make(chan struct{}, 1),
+		moved:   make(chan struct{}),
 	}
 }
 
@@ -109,139 +110,136 @@ func New(append Append, o Options) *Emitter {
 // afterwards. Errors, all at once and with nothing queued: InvalidArgument and
 // TooLarge for the event, Overloaded where the queue is full, and why the
 // emitter has stopped.
-func (e *Emitter) Emit(ev buildcast.NewEvent) error { return e.enqueue(ev, false) }
+func (o *Outbox) Emit(ev buildcast.NewEvent) error { return o.enqueue(ev, false) }
 
 // Keep is Emit for the few events that must not be lost and that the caller
 // itself bounds, such as a build's life-cycle: a full queue takes them too.
-func (e *Emitter) Keep(ev buildcast.NewEvent) error { return e.enqueue(ev, true) }
+func (o *Outbox) Keep(ev buildcast.NewEvent) error { return o.enqueue(ev, true) }
 
-func (e *Emitter) enqueue(ev buildcast.NewEvent, evenIfFull bool) error {
+func (o *Outbox) enqueue(ev buildcast.NewEvent, evenIfFull bool) error {
 	if err := ev.Validate(); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.refusal != nil {
-		return e.refusal
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refusal != nil {
+		return o.refusal
 	}
-	if full := len(e.queue) >= e.o.MaxEvents || e.bytes+size(&ev) > e.o.MaxBytes; full && !evenIfFull {
-		e.dropped++
+	if full := len(o.queue) >= o.options.MaxEvents || o.bytes+size(&ev) > o.options.MaxBytes; full && !evenIfFull {
+		o.dropped++
 		return buildcast.Errorf(buildcast.Overloaded, "%d events of %d bytes wait already, the limits are %d and %d: emit less, or wait with Flush",
-			len(e.queue), e.bytes, e.o.MaxEvents, e.o.MaxBytes)
+			len(o.queue), o.bytes, o.options.MaxEvents, o.options.MaxBytes)
 	}
-	e.accepted++
+	o.accepted++
 	if ev.Timestamp.IsZero() {
 		ev.Timestamp = buildcast.Now() // under the lock: times stand in the order of the queue
 	}
 	if ev.Key == "" {
-		ev.Key = e.prefix + strconv.FormatInt(e.accepted, 36)
+		ev.Key = o.prefix + strconv.FormatInt(o.accepted, 36)
 	}
-	e.queue = append(e.queue, ev)
-	e.bytes += size(&ev)
+	o.queue = append(o.queue, ev)
+	o.bytes += size(&ev)
 	select {
-	case e.work <- struct{}{}:
+	case o.work <- struct{}{}:
 	default: // the sender has a wake-up waiting already
 	}
 	return nil
 }
 
-// overhead is a flat rate for an event's type, key and timestamp, in bytes.
-const overhead = 200
-
 // size is about what the event takes in memory and on the wire, in bytes.
-func size(ev *buildcast.NewEvent) int { return len(ev.Data) + overhead }
+func size(ev *buildcast.NewEvent) int { return len(ev.Data) + buildcast.EventOverhead }
 
 // Flush waits until every event emitted before the call is stored, or was left
 // out because the log refused it (see Dropped). Where ctx ends first, the error
 // says how many are left and why the last attempt failed.
-func (e *Emitter) Flush(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for target := e.accepted; e.settled < target; {
-		left := target - e.settled
+func (o *Outbox) Flush(ctx context.Context) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for target := o.accepted; o.settled < target; {
+		left := target - o.settled
 		switch {
-		case e.ended != nil:
-			return fmt.Errorf("%d events are not stored: %w", left, e.ended)
-		case ctx.Err() != nil && e.failure != nil:
-			return fmt.Errorf("%d events are not stored yet: %w; the last attempt failed: %w", left, context.Cause(ctx), e.failure)
+		case o.ended != nil:
+			return fmt.Errorf("%d events are not stored: %w", left, o.ended)
+		case ctx.Err() != nil && o.failure != nil:
+			return fmt.Errorf("%d events are not stored yet: %w; the last attempt failed: %w", left, context.Cause(ctx), o.failure)
 		case ctx.Err() != nil:
 			return fmt.Errorf("%d events are not stored yet: %w", left, context.Cause(ctx))
 		}
-		moved := e.moved
-		e.mu.Unlock()
+		moved := o.moved
+		o.mu.Unlock()
 		select {
 		case <-moved:
 		case <-ctx.Done():
 		}
-		e.mu.Lock()
+		o.mu.Lock()
 	}
 	return nil
 }
 
 // Dropped is how many events were refused because the queue was full, or left
 // out because the log refused them.
-func (e *Emitter) Dropped() int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.dropped
+func (o *Outbox) Dropped() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dropped
 }
 
 // Close makes Emit and Keep give ErrClosed. What was emitted before is still
 // sent: Close, then Flush, then end Run is the way to stop without a loss.
-func (e *Emitter) Close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.refusal == nil {
-		e.refusal = ErrClosed
+func (o *Outbox) Close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refusal == nil {
+		o.refusal = ErrClosed
 	}
 }
 
 // Run sends what is emitted, one batch at a time. It is called once. It returns
 // nil when ctx ends, with what waits unsent (call Flush before), or the error
 // that stopped the emitter. Emit then gives that error, or ErrClosed.
-func (e *Emitter) Run(ctx context.Context) error {
-	err := e.send(ctx)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ended = err; err == nil {
-		e.ended = ErrClosed
+func (o *Outbox) Run(ctx context.Context) error {
+	err := o.send(ctx)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended = err; err == nil {
+		o.ended = ErrClosed
 	}
-	e.refusal = e.ended
-	e.announce()
+	o.refusal = o.ended
+	o.announce()
 	return err
 }
 
-func (e *Emitter) send(ctx context.Context) error {
-	backoff := Backoff{Min: e.o.MinBackoff, Max: e.o.MaxBackoff}
-	limit := e.o.BatchEvents
+func (o *Outbox) send(ctx context.Context) error {
+	retry := backoff.Backoff{Min: o.options.MinBackoff, Max: o.options.MaxBackoff}
+	limit := o.options.BatchEvents
 	for ctx.Err() == nil {
-		batch := e.batch(limit)
+		batch := o.batch(limit)
 		if len(batch) == 0 {
 			select {
-			case <-e.work:
+			case <-o.work:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		err := e.attempt(ctx, batch)
+		err := o.attempt(ctx, batch)
 		switch {
 		case err == nil:
-			e.settle(len(batch), 0)
-			e.recovered(&backoff)
-			limit = min(2*limit, e.o.BatchEvents)
+			o.settle(len(batch), 0)
+			o.recovered(&retry)
+			limit = min(2*limit, o.options.BatchEvents)
 		case ctx.Err() != nil:
 		case refused(err) && len(batch) > 1:
 			limit = len(batch) / 2
 		case refused(err):
-			e.o.Logger.Warn("the log refused an event; it is left out", "type", batch[0].Type, "key", batch[0].Key, "error", err)
-			e.settle(1, 1)
-			e.recovered(&backoff)
+			o.options.Logger.Warn("the log refused an event; it is left out", "type", batch[0].Type, "key", batch[0].Key, "error", err)
+			o.settle(1, 1)
+			o.recovered(&retry)
 		case Temporary(err):
-			if backoff.Failures() == 0 { // once in a row of failures
-				e.o.Logger.Warn("events wait: the log cannot be reached", "error", err)
+			if retry.Failures() == 0 { // once in a row of failures
+				o.options.Logger.Warn("events wait: the log cannot be reached", "error", err)
 			}
-			e.setFailure(err)
-			backoff.Wait(ctx, err)
+			o.setFailure(err)
+			retry.Wait(ctx, err)
 		default:
 			return err
 		}
@@ -249,59 +247,73 @@ func (e *Emitter) send(ctx context.Context) error {
 	return nil
 }
 
+// Temporary reports whether the same call is worth repeating: the connection
+// broke, the log is away or overloaded, or the server failed in a way that may
+// pass. An error that is no *buildcast.Error comes from the way to the log.
+func Temporary(err error) bool {
+	e, ok := errors.AsType[*buildcast.Error](err)
+	return !ok || buildcast.Retryable(e) || e.Code == buildcast.Internal
+}
+
+// refused reports whether the log refuses one of the events for good.
+func refused(err error) bool {
+	c := buildcast.CodeOf(err)
+	return c == buildcast.InvalidArgument || c == buildcast.TooLarge
+}
+
 // batch copies the front of the queue. A copy for each attempt, because an
 // attempt that timed out may still be read by the log.
-func (e *Emitter) batch(limit int) []buildcast.NewEvent {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (o *Outbox) batch(limit int) []buildcast.NewEvent {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	n, bytes := 0, 0
-	for n < len(e.queue) && n < limit {
-		if bytes += size(&e.queue[n]); bytes > e.o.BatchBytes && n > 0 {
+	for n < len(o.queue) && n < limit {
+		if bytes += size(&o.queue[n]); bytes > o.options.BatchBytes && n > 0 {
 			break
 		}
 		n++
 	}
-	return slices.Clone(e.queue[:n])
+	return slices.Clone(o.queue[:n])
 }
 
-func (e *Emitter) attempt(ctx context.Context, batch []buildcast.NewEvent) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.o.Timeout, fmt.Errorf("the log did not answer within %v", e.o.Timeout))
+func (o *Outbox) attempt(ctx context.Context, batch []buildcast.NewEvent) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.options.Timeout, fmt.Errorf("the log did not answer within %v", o.options.Timeout))
 	defer cancel()
-	return e.append(ctx, batch)
+	return o.append(ctx, batch)
 }
 
 // settle removes the first n events; so many of them were left out.
-func (e *Emitter) settle(n, leftOut int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (o *Outbox) settle(n, leftOut int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for i := range n {
-		e.bytes -= size(&e.queue[i])
+		o.bytes -= size(&o.queue[i])
 	}
-	clear(e.queue[:n]) // the array lives on: let go of the data
-	e.queue = e.queue[n:]
-	e.settled += int64(n)
-	e.dropped += int64(leftOut)
-	e.failure = nil
-	e.announce()
+	clear(o.queue[:n]) // the array lives on: let go of the data
+	o.queue = o.queue[n:]
+	o.settled += int64(n)
+	o.dropped += int64(leftOut)
+	o.failure = nil
+	o.announce()
 }
 
 // recovered ends a row of failures.
-func (e *Emitter) recovered(b *Backoff) {
+func (o *Outbox) recovered(b *backoff.Backoff) {
 	if b.Failures() > 0 {
-		e.o.Logger.Info("events reach the log again")
+		o.options.Logger.Info("events reach the log again")
 		b.Reset()
 	}
 }
 
 // setFailure keeps the error for Flush.
-func (e *Emitter) setFailure(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.failure = err
+func (o *Outbox) setFailure(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failure = err
 }
 
 // announce wakes those who wait in Flush. The caller holds mu.
-func (e *Emitter) announce() {
-	close(e.moved)
-	e.moved = make(chan struct{})
+func (o *Outbox) announce() {
+	close(o.moved)
+	o.moved = make(chan struct{})
 }
