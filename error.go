@@ -19,9 +19,11 @@ const (
 	Conflict         Code = "conflict"          // the build exists and differs
 	NotFinished      Code = "not_finished"      // only a finished build can be deleted
 	CursorAhead      Code = "cursor_ahead"      // lastEventId is beyond the log's end
+	CursorGone       Code = "cursor_gone"       // events after lastEventId are no longer kept
 	Fenced           Code = "fenced"            // the build's lease has moved on to another owner
 	Overloaded       Code = "overloaded"        // too much is waiting; try again after RetryAfter
 	StoreUnavailable Code = "store_unavailable" // nothing was stored; try again after RetryAfter
+	Unreachable      Code = "unreachable"       // no answer: the request may or may not have been carried out
 	NoPlanner        Code = "no_planner"        // a prompt was sent and no planner is configured
 	Internal         Code = "internal"          // a defect of buildcast
 )
@@ -79,8 +81,9 @@ func Describe(err error) (code Code, message, field string) {
 	return Internal, "something went wrong inside buildcast; its log says what", ""
 }
 
-// Retryable reports whether the same call may succeed later without a change.
-func Retryable(err error) bool {
-	c := CodeOf(err)
-	return c == StoreUnavailable || c == Overloaded
-}
+// Temporary reports whether the same call may succeed later without a change.
+func (c Code) Temporary() bool { return c == StoreUnavailable || c == Overloaded || c == Unreachable }
+
+// Temporary reports whether the call that failed with err may succeed later
+// without a change. It is a property of the error's code.
+func Temporary(err error) bool { return CodeOf(err).Temporary() }

@@ -34,24 +34,27 @@ type Tasks struct {
 // build (see [NewStatus]) and Apply each event in order. Any split of the log
 // into batches folds to the same status.
 type Status struct {
-	BuildID     string `json:"buildId"`
-	Project     string `json:"project"`
-	Phase       Phase  `json:"status"`
-	Progress    int    `json:"progress"` // 0-100; never falls
-	Message     string `json:"message"`
-	Tasks       Tasks  `json:"tasks"`
-	PreviewURL  string `json:"previewUrl"`
-	Error       string `json:"error"`
-	CreatedAt   Time   `json:"createdAt"`
-	StartedAt   *Time  `json:"startedAt"`  // of the first event
-	UpdatedAt   Time   `json:"updatedAt"`  // of the last event that counted
-	FinishedAt  *Time  `json:"finishedAt"` // of the terminal event
-	LastEventID int64  `json:"lastEventId"`
+	BuildID    string `json:"buildId"`
+	Project    string `json:"project"`
+	Phase      Phase  `json:"status"`
+	Progress   int    `json:"progress"` // 0-100; never falls
+	Message    string `json:"message"`
+	Tasks      Tasks  `json:"tasks"`
+	PreviewURL string `json:"previewUrl"`
+	Error      string `json:"error"`
+	CreatedAt  Time   `json:"createdAt"`
+	StartedAt  *Time  `json:"startedAt"`  // of the first event
+	UpdatedAt  Time   `json:"updatedAt"`  // of the last event that counted
+	FinishedAt *Time  `json:"finishedAt"` // of the terminal event
+	// FirstEventID is the id of the first event that is kept: 1, unless the log was
+	// cut from the front. If no event is kept it is LastEventID + 1.
+	FirstEventID int64 `json:"firstEventId"`
+	LastEventID  int64 `json:"lastEventId"`
 }
 
 // NewStatus is the status of a build that has just been created.
 func NewStatus(buildID, project string, created Time) Status {
-	return Status{BuildID: buildID, Project: project, Phase: Queued, Message: "Queued", CreatedAt: created, UpdatedAt: created}
+	return Status{BuildID: buildID, Project: project, Phase: Queued, Message: "Queued", CreatedAt: created, UpdatedAt: created, FirstEventID: 1}
 }
 
 // eventData is what the fold reads of an event's data.

@@ -52,7 +52,7 @@ func TestReferenceBuild(t *testing.T) {
 	want := Status{
 		BuildID: "27", Project: "site", Phase: Completed, Progress: 100, Message: "Deployed",
 		Tasks: Tasks{Total: 3, Started: 3, Completed: 3}, PreviewURL: "https://e05f45e2.sheenapps-preview.pages.dev",
-		CreatedAt: start, StartedAt: &start, UpdatedAt: start, FinishedAt: &start, LastEventID: 12,
+		CreatedAt: start, StartedAt: &start, UpdatedAt: start, FinishedAt: &start, FirstEventID: 1, LastEventID: 12,
 	}
 	if diff := cmp.Diff(want, s, cmp.Comparer(Time.Equal)); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)

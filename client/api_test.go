@@ -28,7 +28,8 @@ func serveAPI(t testing.TB) *Client {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	hub := live.NewHub(store)
-	log := eventlog.New(store, hub.Committed, logger)
+	log := eventlog.New(store, store, logger)
+	log.Subscribe(hub.Changed)
 	handler := httpapi.New(httpapi.Config{
 		Log: log, Builds: store, Statuses: store.Statuses, Ping: store.Ping, Logger: logger,
 		Watch: hub.Watch,
@@ -171,7 +172,7 @@ func BenchmarkEmitter(b *testing.B) {
 	}
 	n := 0
 	for b.Loop() {
-		for buildcast.Retryable(e.Emit(buildcast.NewEvent{Type: "line", Data: []byte(`{"line":"compiling package 17 of 90"}`)})) {
+		for buildcast.Temporary(e.Emit(buildcast.NewEvent{Type: "line", Data: []byte(`{"line":"compiling package 17 of 90"}`)})) {
 			if err := e.Flush(b.Context()); err != nil {
 				b.Fatal(err)
 			}

@@ -15,7 +15,7 @@
 // server.
 //
 // Errors that the server answers with are *buildcast.Error: branch on
-// [buildcast.CodeOf] and [buildcast.Retryable]. Any other error means that the
+// [buildcast.CodeOf] and [buildcast.Temporary]. Any other error means that the
 // server was not reached or its answer did not arrive; a call that changes
 // something may then have been done or not. A Client may be used from many
 // goroutines. The calls try once, Emitter and Follow try again.

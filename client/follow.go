@@ -204,7 +204,7 @@ func (f *follower) retry(ctx context.Context, call func() error) error {
 		case !outbox.Temporary(err):
 			return err
 		}
-		if defects++; !isAnswer(err) || buildcast.Retryable(err) {
+		if defects++; !isAnswer(err) || buildcast.Temporary(err) {
 			defects = 0
 		}
 		if defects == maxDefects {

@@ -158,7 +158,7 @@ const seedSchema = `
 func compare(ctx context.Context, name string, s store.Store, bare func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := eventlog.New(s, nil, slog.New(slog.DiscardHandler))
+	l := eventlog.New(s, s, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
 	e := buildcast.NewEvent{Type: "task_completed", Data: []byte(`{"taskName":"Create HTML Test Page","filesCreated":1}`)}

@@ -35,10 +35,10 @@ const (
 
 // Log appends to builds' logs and reads them. Run must be running for Append to answer.
 type Log struct {
-	events store.Events
-	// committed is told what was stored, after the commit.
-	committed Committed
-	logger    *slog.Logger
+	events      store.Events
+	builds      Builds
+	subscribers []func(Change) // of Subscribe; not changed once Run runs
+	logger      *slog.Logger
 
 	work chan struct{} // capacity 1: something waits
 
@@ -48,9 +48,11 @@ type Log struct {
 	closed  bool
 }
 
-// Committed is told of each append that was stored, after the commit and in the
-// order of the log. It must not wait for anything.
-type Committed func(buildID string, events []buildcast.Event, status buildcast.Status)
+// Builds creates and deletes the builds themselves; see store.Builds.
+type Builds interface {
+	CreateBuild(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
+	DeleteBuild(ctx context.Context, id string) error
+}
 
 type request struct {
 	append store.Append
@@ -63,12 +65,28 @@ type answer struct {
 	err error
 }
 
-// New makes a log over the store. committed may be nil.
-func New(events store.Events, committed Committed, logger *slog.Logger) *Log {
-	if committed == nil {
-		committed = func(string, []buildcast.Event, buildcast.Status) {}
+// New makes a log over the store.
+func New(events store.Events, builds Builds, logger *slog.Logger) *Log {
+	return &Log{events: events, builds: builds, logger: logger, work: make(chan struct{}, 1)}
+}
+
+// Create stores a queued build, or returns the one that is there; see
+// store.Builds.
+func (l *Log) Create(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error) {
+	build, created, err = l.builds.CreateBuild(ctx, b)
+	if err == nil && created {
+		l.Publish(Change{Kind: Appended, BuildID: build.ID, Status: build.Status})
 	}
-	return &Log{events: events, committed: committed, logger: logger, work: make(chan struct{}, 1)}
+	return build, created, err
+}
+
+// Delete removes a finished build and its log; see store.Builds.
+func (l *Log) Delete(ctx context.Context, id string) error {
+	if err := l.builds.DeleteBuild(ctx, id); err != nil {
+		return err
+	}
+	l.Publish(Change{Kind: Truncated, BuildID: id, Deleted: true})
+	return nil
 }
 
 // Append stores the events at the end of the build's log and answers after the
@@ -172,7 +190,7 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 		appends[i] = r.append
 	}
 	results, err := l.events.AppendEvents(ctx, appends)
-	if err != nil && len(group) > 1 && !buildcast.Retryable(err) {
+	if err != nil && len(group) > 1 && !buildcast.Temporary(err) {
 		// One of them must be at fault: let it fail alone.
 		for _, r := range group {
 			l.commit(ctx, []*request{r})
@@ -189,7 +207,7 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 	for i, r := range group {
 		r.answer <- answer{results[i], results[i].Err}
 		if results[i].Err == nil {
-			l.committed(appends[i].BuildID, results[i].Events, results[i].Status)
+			l.Publish(Change{Kind: Appended, BuildID: appends[i].BuildID, Events: results[i].Events, Status: results[i].Status})
 		}
 	}
 }

@@ -58,9 +58,12 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 }
 
 // start runs a log for the test and stops it at its end.
-func start(t *testing.T, s *gatedStore, committed Committed) *Log {
+func start(t *testing.T, s *gatedStore, changed func(Change)) *Log {
 	t.Helper()
-	l := New(s, committed, slog.New(slog.DiscardHandler))
+	l := New(s, nil, slog.New(slog.DiscardHandler))
+	if changed != nil {
+		l.Subscribe(changed)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -78,7 +81,7 @@ func TestAppendsThatWaitShareATransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
 		woken := map[string]int64{}
-		l := start(t, s, func(id string, events []buildcast.Event, _ buildcast.Status) { woken[id] = events[len(events)-1].ID })
+		l := start(t, s, func(c Change) { woken[c.BuildID] = c.Events[len(c.Events)-1].ID })
 		var callers sync.WaitGroup
 		append1 := func(id string) {
 			callers.Go(func() {
@@ -109,7 +112,7 @@ func TestNobodyIsWokenBeforeTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
 		woken := 0
-		l := start(t, s, func(string, []buildcast.Event, buildcast.Status) { woken++ })
+		l := start(t, s, func(Change) { woken++ })
 		answered := false
 		go func() {
 			_, _ = l.Append(t.Context(), "a", 0, ev("x"))
@@ -237,7 +240,7 @@ func TestAnUnreachableStoreIsAskedOnce(t *testing.T) {
 		for i := range 5 {
 			callers.Go(func() {
 				_, err := l.Append(t.Context(), fmt.Sprint(i), 0, ev("x"))
-				if !buildcast.Retryable(err) {
+				if !buildcast.Temporary(err) {
 					t.Errorf("error %v", err)
 				}
 			})
@@ -254,7 +257,7 @@ func TestAnUnreachableStoreIsAskedOnce(t *testing.T) {
 func TestARefusedAppendWakesNobody(t *testing.T) {
 	s := &gatedStore{}
 	woken := 0
-	l := start(t, s, func(string, []buildcast.Event, buildcast.Status) { woken++ })
+	l := start(t, s, func(Change) { woken++ })
 	if _, err := l.Append(t.Context(), "a", -1, ev("x")); buildcast.CodeOf(err) != buildcast.Fenced {
 		t.Errorf("error %v", err)
 	}
@@ -297,13 +300,49 @@ func TestStoppingCommitsWhatWaits(t *testing.T) {
 		cancel()
 		close(s.gate)
 		all.Wait()
-		if _, err := l.Append(t.Context(), "a", 0, ev("x")); !buildcast.Retryable(err) {
+		if _, err := l.Append(t.Context(), "a", 0, ev("x")); !buildcast.Temporary(err) {
 			t.Errorf("after the end: %v", err)
 		}
 		if s.last["a"] != 3 {
 			t.Errorf("%d events stored", s.last["a"])
 		}
 	})
+}
+
+// kept is the builds of a store that has one.
+type kept struct{ deleted bool }
+
+func (k *kept) CreateBuild(_ context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
+	return buildcast.Build{ID: b.ID, Status: buildcast.Status{BuildID: b.ID}}, b.ID == "new", nil
+}
+
+func (k *kept) DeleteBuild(context.Context, string) error {
+	if k.deleted {
+		return store.NoBuild("b")
+	}
+	k.deleted = true
+	return nil
+}
+
+func TestCreationAndDeletionArePublishedOnce(t *testing.T) {
+	l := New(nil, &kept{}, slog.New(slog.DiscardHandler))
+	var changes []Change
+	l.Subscribe(func(c Change) { changes = append(changes, c) })
+	for _, id := range []string{"new", "there already"} {
+		if _, _, err := l.Create(t.Context(), store.NewBuild{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Delete(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Delete(t.Context(), "b"); buildcast.CodeOf(err) != buildcast.NotFound {
+		t.Errorf("error %v", err)
+	}
+	if len(changes) != 2 || changes[0].Kind != Appended || changes[0].BuildID != "new" || len(changes[0].Events) != 0 ||
+		changes[1].Kind != Truncated || !changes[1].Deleted {
+		t.Errorf("changes %+v", changes)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -29,6 +29,14 @@ import (
 type Log interface {
 	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
+	Create(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
+	Delete(ctx context.Context, buildID string) error
+}
+
+// Builds reads the builds themselves; see store.Builds.
+type Builds interface {
+	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
+	ListBuilds(ctx context.Context, f store.Filter) (store.Page, error)
 }
 
 // Guard decides whether a request may be served; see auth.Guard.
@@ -41,7 +49,7 @@ type Guard interface {
 // Config is what the API needs. Fields without a default are required.
 type Config struct {
 	Log    Log
-	Builds store.Builds
+	Builds Builds
 	// Statuses is that of store.Events.
 	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 	// Watch gives a cursor that has seen the build's events up to after; see live.Hub.
@@ -54,9 +62,6 @@ type Config struct {
 	Ready func() error
 	// Stopping, where set, ends waiting polls and open streams when it ends.
 	Stopping context.Context
-	// Created and Deleted, where set, are told of builds that were queued and
-	// removed. They must not block.
-	Created, Deleted func(buildID string)
 	// Webhooks, where set, serves /api/webhooks; without it there is nothing there.
 	Webhooks Webhooks
 	// Guard, where set, is asked about every request.
@@ -74,12 +79,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Stopping == nil {
 		c.Stopping = context.Background()
-	}
-	if c.Created == nil {
-		c.Created = func(string) {}
-	}
-	if c.Deleted == nil {
-		c.Deleted = func(string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -13,7 +13,10 @@ import (
 )
 
 // instantLog costs next to nothing, so that the handlers' own cost is seen.
-type instantLog struct{ page []buildcast.Event }
+type instantLog struct {
+	Log
+	page []buildcast.Event
+}
 
 func (l *instantLog) Append(_ context.Context, _ string, _ int64, events ...buildcast.NewEvent) (store.Appended, error) {
 	return store.Appended{Events: l.page[:len(events)], Status: buildcast.Status{LastEventID: 7}}, nil

@@ -105,7 +105,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	if asked.ID == "" {
 		asked.ID = ulid.Make().String()
 	}
-	build, created, err := a.Builds.CreateBuild(r.Context(), store.NewBuild{
+	build, created, err := a.Log.Create(r.Context(), store.NewBuild{
 		ID: asked.ID, Project: asked.Project, Plan: asked.Plan, Deploy: asked.Deploy, IdempotencyKey: key,
 	})
 	if err != nil {
@@ -114,9 +114,6 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
-		if !build.External() {
-			a.Created(build.ID)
-		}
 	}
 	w.Header().Set("Location", "/api/builds/"+build.ID)
 	return sendJSON(w, status, build)
@@ -244,10 +241,9 @@ func (a *api) deleteBuild(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Builds.DeleteBuild(r.Context(), id); err != nil {
+	if err := a.Log.Delete(r.Context(), id); err != nil {
 		return err
 	}
-	a.Deleted(id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

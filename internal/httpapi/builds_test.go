@@ -16,9 +16,7 @@ import (
 const planJSON = `{"name":"site","tasks":[{"name":"page","files":{"index.html":"<h1>hi</h1>"}}]}`
 
 func TestCreateBuild(t *testing.T) {
-	var queued []string
-	h := newHarness(t, func(c *Config) { c.Created = func(id string) { queued = append(queued, id) } })
-
+	h := newHarness(t)
 	a := h.post("/api/builds", `{"id":"b1","project":"web","plan":`+planJSON+`,"deploy":"none"}`).want(http.StatusCreated)
 	b := decode[buildcast.Build](a)
 	if b.ID != "b1" || b.Project != "web" || b.Deploy != "none" || b.Plan.Name != "site" || b.Status.Phase != buildcast.Queued {
@@ -32,13 +30,10 @@ func TestCreateBuild(t *testing.T) {
 		t.Errorf("the repeat gives %s, the first gave %s", again.Body, a.Body)
 	}
 	h.post("/api/builds", `{"id":"b1","project":"other"}`).want(http.StatusConflict).problem(buildcast.Conflict, "id")
-	if !slices.Equal(queued, []string{"b1"}) {
-		t.Errorf("queued %v, want b1 once", queued)
-	}
 }
 
 func TestCreateExternalBuild(t *testing.T) {
-	h := newHarness(t, func(c *Config) { c.Created = func(id string) { t.Errorf("%s was queued and has no plan", id) } })
+	h := newHarness(t)
 	for _, body := range []string{"", "{}", ` {"project":"web"} `} {
 		b := decode[buildcast.Build](h.post("/api/builds", body).want(http.StatusCreated))
 		if _, err := ulid.ParseStrict(b.ID); err != nil {
@@ -193,8 +188,7 @@ func TestCancelBuild(t *testing.T) {
 }
 
 func TestDeleteBuild(t *testing.T) {
-	var deleted []string
-	h := newHarness(t, func(c *Config) { c.Deleted = func(id string) { deleted = append(deleted, id) } })
+	h := newHarness(t)
 	h.append("b1", buildcast.PlanStarted)
 	h.do("DELETE", "/api/builds/b1", "").want(http.StatusConflict).problem(buildcast.NotFinished, "")
 	h.append("b1", buildcast.BuildFailed)
@@ -202,9 +196,6 @@ func TestDeleteBuild(t *testing.T) {
 		t.Errorf("a 204 has a body: %s", a.Body)
 	}
 	h.do("DELETE", "/api/builds/b1", "").want(http.StatusNotFound).problem(buildcast.NotFound, "")
-	if !slices.Equal(deleted, []string{"b1"}) {
-		t.Errorf("deleted %v", deleted)
-	}
 }
 
 func TestListBuildsUnchanged(t *testing.T) {

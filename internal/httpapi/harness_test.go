@@ -45,7 +45,8 @@ func newHarnessOver(t testing.TB, s interface {
 	t.Helper()
 	h := &harness{t: t}
 	hub := live.NewHub(s)
-	log := eventlog.New(s, hub.Committed, quiet())
+	log := eventlog.New(s, s, quiet())
+	log.Subscribe(hub.Changed)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = log.Run(ctx) })

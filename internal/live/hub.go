@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventlog"
 )
 
 const (
@@ -143,11 +144,18 @@ func (h *Hub) feed(buildID string) *feed {
 	return h.feeds[buildID]
 }
 
-// Committed tells the build's cursors what has been stored. It is called after
-// the commit, in the order of the commits, and never waits for a reader.
-func (h *Hub) Committed(buildID string, events []buildcast.Event, status buildcast.Status) {
-	if f := h.feed(buildID); f != nil {
-		f.committed(events, status)
+// Changed tells the build's cursors what has been committed; see
+// eventlog.Log.Subscribe. It never waits for a reader.
+func (h *Hub) Changed(c eventlog.Change) {
+	f := h.feed(c.BuildID)
+	if f == nil {
+		return
+	}
+	switch c.Kind {
+	case eventlog.Appended:
+		f.committed(c.Events, c.Status)
+	case eventlog.Hinted:
+		h.Wake(c.BuildID, c.LastEventID)
 	}
 }
 

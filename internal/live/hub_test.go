@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,7 +49,7 @@ func (m *memoryLog) add(id, typ string) (buildcast.Event, buildcast.Status) {
 
 func (m *memoryLog) commit(h *Hub, id, typ string) {
 	e, s := m.add(id, typ)
-	h.Committed(id, []buildcast.Event{e}, s)
+	h.Changed(eventlog.Change{Kind: eventlog.Appended, BuildID: id, Events: []buildcast.Event{e}, Status: s})
 }
 
 func (m *memoryLog) ReadEvents(_ context.Context, id string, after int64, limit, _ int) ([]buildcast.Event, error) {
@@ -388,7 +389,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		for id := int64(1); id <= 5000; id++ {
 			e := buildcast.Event{ID: id, BuildID: "a", Type: "x", Data: data}
 			status.Apply(&e)
-			h.Committed("a", []buildcast.Event{e}, status)
+			h.Changed(eventlog.Change{Kind: eventlog.Appended, BuildID: "a", Events: []buildcast.Event{e}, Status: status})
 			if f.tailBytes > feedTailBytes {
 				t.Fatalf("%d bytes kept", f.tailBytes)
 			}

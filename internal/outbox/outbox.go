@@ -252,7 +252,7 @@ func (o *Outbox) send(ctx context.Context) error {
 // pass. An error that is no *buildcast.Error comes from the way to the log.
 func Temporary(err error) bool {
 	e, ok := errors.AsType[*buildcast.Error](err)
-	return !ok || buildcast.Retryable(e) || e.Code == buildcast.Internal
+	return !ok || buildcast.Temporary(e) || e.Code == buildcast.Internal
 }
 
 // refused reports whether the log refuses one of the events for good.

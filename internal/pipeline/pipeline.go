@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
@@ -239,6 +240,14 @@ func (p *Pipeline) end(r *run) {
 		}
 	}
 	p.Kick()
+}
+
+// Changed is told of what has been committed; see eventlog.Log.Subscribe. A build
+// that was created is claimed at once.
+func (p *Pipeline) Changed(c eventlog.Change) {
+	if c.Kind == eventlog.Appended && len(c.Events) == 0 {
+		p.Kick()
+	}
 }
 
 // Remove removes the workspace of a build that was deleted. One that is still

@@ -151,7 +151,8 @@ func newRig(t *testing.T) *rig {
 	}
 	r.store = &faultyStore{Store: db}
 	r.hub = live.NewHub(r.store)
-	r.log = eventlog.New(r.store, r.hub.Committed, quiet)
+	r.log = eventlog.New(r.store, r.store, quiet)
+	r.log.Subscribe(r.hub.Changed)
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = r.log.Run(ctx) })

@@ -83,7 +83,8 @@ func requestsOf(t *testing.T, follow func(*network)) int64 {
 	}
 	defer db.Close()
 	hub := live.NewHub(db)
-	log := eventlog.New(db, hub.Committed, quiet)
+	log := eventlog.New(db, db, quiet)
+	log.Subscribe(hub.Changed)
 	sio := socketapi.New(hub, socketio.Config{})
 	api := httpapi.New(httpapi.Config{
 		Log: log, Builds: db, Statuses: db.Statuses, Watch: hub.Watch, Ping: db.Ping, Logger: quiet,

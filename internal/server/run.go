@@ -21,6 +21,7 @@ func (s *Server) Run(ctx context.Context) error {
 	core.run("the log", s.log.Run)
 	core.run("the hub", s.hub.Run)
 	core.run("the previews", s.previews.Run)
+	core.run("the removal of leftovers", s.leftovers.run)
 	sending := s.newStage(parts, "the webhooks")
 	sending.run("the webhooks", s.webhooks.Run)
 	work := s.newStage(parts, "the builds")

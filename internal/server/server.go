@@ -70,6 +70,8 @@ type Server struct {
 	sockets  *socketapi.Server
 	webhooks *webhook.Service
 
+	leftovers *leftovers
+
 	api, preview httpServer
 	// stopping ends when the drain begins.
 	stopping context.Context
@@ -102,29 +104,32 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 	if s.store, err = openStore(ctx, cfg); err != nil {
 		return nil, err
 	}
-	s.hub = live.NewHub(s.store)
-	if s.webhooks, err = s.newWebhooks(); err != nil {
+	if err := s.wire(guard, version); err != nil {
 		return nil, err
 	}
-	s.wire(guard, version)
 	return s, nil
 }
 
 // wire makes the parts. None of them does anything before Run.
-func (s *Server) wire(guard *auth.Guard, version string) {
-	s.log = eventlog.New(s.store, s.committed, s.logger)
-	s.webhooks.SetLog(s.log)
+func (s *Server) wire(guard *auth.Guard, version string) (err error) {
+	s.log = eventlog.New(s.store, s.store, s.logger)
+	s.hub = live.NewHub(s.store)
+	if s.webhooks, err = s.newWebhooks(); err != nil {
+		return err
+	}
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
 	})
 	s.pipeline = s.newPipeline()
+	s.leftovers = newLeftovers(s.logger, s.pipeline.Remove, s.previews.Remove)
+	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
+		s.log.Subscribe(changed)
+	}
 	handler := httpapi.New(httpapi.Config{
 		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
 		Watch:    s.hub.Watch,
 		Ready:    func() error { return s.stopping.Err() },
 		Stopping: s.stopping,
-		Created:  func(string) { s.pipeline.Kick() },
-		Deleted:  s.deleted,
 		Webhooks: s.webhooks,
 		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
 	})
@@ -144,19 +149,7 @@ func (s *Server) wire(guard *auth.Guard, version string) {
 	})
 	s.api.Server = s.newHTTP(root)
 	s.preview.Server = s.newHTTP(s.previews.Handler())
-}
-
-// committed tells those who wait for events of what was stored.
-func (s *Server) committed(buildID string, events []buildcast.Event, status buildcast.Status) {
-	s.hub.Committed(buildID, events, status)
-	s.webhooks.Committed(buildID, events, status)
-}
-
-// deleted removes what a deleted build left on this machine's disk.
-func (s *Server) deleted(id string) {
-	if err := errors.Join(s.pipeline.Remove(id), s.previews.Remove(id)); err != nil {
-		s.logger.Warn("a deleted build's files are still there", "build", id, "error", err)
-	}
+	return nil
 }
 
 func (s *Server) newHTTP(h http.Handler) *http.Server {

@@ -45,7 +45,8 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, hub: live.NewHub(db)}
-	r.log = eventlog.New(db, r.hub.Committed, slog.New(slog.DiscardHandler))
+	r.log = eventlog.New(db, db, slog.New(slog.DiscardHandler))
+	r.log.Subscribe(r.hub.Changed)
 	sockets := New(r.hub, socketio.Config{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup

@@ -112,7 +112,7 @@ func TestMatches(t *testing.T) {
 func TestUnavailable(t *testing.T) {
 	cause := errors.New("cause")
 	err := Unavailable(cause, "the disk is full")
-	if e, ok := errors.AsType[*buildcast.Error](err); !ok || e.Code != buildcast.StoreUnavailable || e.RetryAfter <= 0 || !errors.Is(err, cause) || !buildcast.Retryable(err) {
+	if e, ok := errors.AsType[*buildcast.Error](err); !ok || e.Code != buildcast.StoreUnavailable || e.RetryAfter <= 0 || !errors.Is(err, cause) || !buildcast.Temporary(err) {
 		t.Errorf("%+v", err)
 	}
 }

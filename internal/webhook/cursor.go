@@ -129,7 +129,7 @@ func (h *holding) record(e *buildcast.Event, o outcome) bool {
 // there is one that it wants. Otherwise the cursor is let go of.
 func (h *holding) skip() bool {
 	for {
-		events, err := h.log.Read(h.ctx, h.BuildID, h.Next-1, skipEvents)
+		events, err := h.Log.Read(h.ctx, h.BuildID, h.Next-1, skipEvents)
 		if err != nil {
 			h.leaveUntil(time.Now().Add(pollTime))
 			return false

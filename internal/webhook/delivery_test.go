@@ -63,7 +63,7 @@ func TestWhoIsSentWhat(t *testing.T) {
 		synctest.Wait()
 		for _, id := range []string{"b1", "b2"} {
 			for _, typ := range []string{"plan_started", "task_started", "build_completed"} {
-				if _, err := w.log.Append(t.Context(), id, 0, buildcast.NewEvent{Type: typ, Data: []byte(`{"secret":1}`)}); err != nil {
+				if _, err := w.Service.Log.Append(t.Context(), id, 0, buildcast.NewEvent{Type: typ, Data: []byte(`{"secret":1}`)}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -49,7 +49,7 @@ func (s *Service) checkEvent(ctx context.Context, buildID string, eventID int64)
 	if eventID < 1 {
 		return invalid("eventId", "it is %d: events count from 1", eventID)
 	}
-	events, err := s.log.Read(ctx, buildID, eventID-1, 1)
+	events, err := s.Log.Read(ctx, buildID, eventID-1, 1)
 	if err != nil && buildcast.CodeOf(err) != buildcast.CursorAhead {
 		return err
 	}

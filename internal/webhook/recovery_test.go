@@ -265,7 +265,7 @@ func TestGivingWayIsNoWait(t *testing.T) {
 		for i := range events {
 			events[i] = buildcast.NewEvent{Type: "task_started", Data: []byte(`"` + strings.Repeat("x", 2000) + `"`)} // several batches
 		}
-		if _, err := w.log.Append(t.Context(), "b1", 0, events...); err != nil {
+		if _, err := w.Service.Log.Append(t.Context(), "b1", 0, events...); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -102,6 +102,6 @@ func (s *Service) reportRest(ctx context.Context) {
 }
 
 func (s *Service) append(ctx context.Context, e buildcast.NewEvent) error {
-	_, err := s.log.Append(ctx, buildcast.OperationsBuild, 0, e)
+	_, err := s.Log.Append(ctx, buildcast.OperationsBuild, 0, e)
 	return err
 }

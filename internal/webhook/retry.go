@@ -162,7 +162,7 @@ func (n *sender) lost(d buildcast.Delivery, err error) {
 func (n *sender) eventOf(d buildcast.Delivery) (*buildcast.Event, error) {
 	var events []buildcast.Event
 	err := bounded(n.attempts, func(ctx context.Context) (err error) {
-		events, err = n.log.Read(ctx, d.BuildID, d.EventID-1, 1)
+		events, err = n.Log.Read(ctx, d.BuildID, d.EventID-1, 1)
 		return err
 	})
 	if err != nil || len(events) == 0 || events[0].ID != d.EventID {

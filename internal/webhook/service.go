@@ -27,6 +27,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -55,6 +56,7 @@ type Log interface {
 // Config is what a Service needs. Fields without a default are required.
 type Config struct {
 	Store store.Webhooks
+	Log   Log
 	// Watch gives a cursor that has seen the build's events up to after; see
 	// live.Hub.WatchEagerly.
 	Watch func(buildID string, after int64) *live.Cursor
@@ -94,7 +96,6 @@ func (c Config) withDefaults() Config {
 // Service keeps the endpoints and delivers to them while Run runs.
 type Service struct {
 	Config
-	log      Log
 	moves    mover
 	counts   *counts
 	changed  chan struct{}           // capacity 1: the endpoints are to be read again
@@ -108,7 +109,7 @@ type Service struct {
 	doubts   doubts
 }
 
-// New makes a service. SetLog must be called before Run.
+// New makes a service. It does nothing before Run.
 func New(c Config) *Service {
 	s := &Service{
 		Config: c.withDefaults(), moves: newMover(), counts: newCounts(ulid.Make().String()),
@@ -119,15 +120,14 @@ func New(c Config) *Service {
 	return s
 }
 
-// SetLog gives the service the log that it reads events from, and reports to: the
-// log, in turn, is made with Committed.
-func (s *Service) SetLog(l Log) { s.log = l }
-
-// Committed is told what has been stored; see eventlog.Committed.
-func (s *Service) Committed(buildID string, events []buildcast.Event, status buildcast.Status) {
-	s.counts.logged(events)
+// Changed is told of what has been committed; see eventlog.Log.Subscribe.
+func (s *Service) Changed(c eventlog.Change) {
+	if c.Kind != eventlog.Appended {
+		return
+	}
+	s.counts.logged(c.Events)
 	for _, sender := range *s.senders.Load() {
-		sender.committed(buildID, status.Project, events)
+		sender.committed(c.BuildID, c.Status.Project, c.Events)
 	}
 }
 
@@ -271,7 +271,7 @@ func (s *Service) persist(ctx context.Context, what string, do func(context.Cont
 			return false
 		}
 		s.Logger.Warn("webhooks: "+what+" is not stored", "error", err)
-		if !buildcast.Retryable(err) {
+		if !buildcast.Temporary(err) {
 			return false
 		}
 		select {

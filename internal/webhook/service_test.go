@@ -60,23 +60,22 @@ func newWorld(t *testing.T, tweak ...func(*Config)) *world {
 
 // start runs a node on the store, as a process does.
 func (w *world) start(tweak ...func(*Config)) {
+	logger := slog.New(slog.NewTextHandler(w.Output(), nil))
+	log := eventlog.New(w.db, w.db, logger)
 	hub := live.NewHub(w.db)
 	c := Config{
-		Store: w.db, Watch: hub.WatchEagerly, Owner: "node", Client: &http.Client{Transport: w},
-		CheckURL: func(string) error { return nil }, Logger: slog.New(slog.NewTextHandler(w.Output(), nil)),
+		Store: w.db, Log: log, Watch: hub.WatchEagerly, Owner: "node", Client: &http.Client{Transport: w},
+		CheckURL: func(string) error { return nil }, Logger: logger,
 	}
 	for _, do := range tweak {
 		do(&c)
 	}
-	w.Service = New(c)
-	log := eventlog.New(w.db, func(id string, events []buildcast.Event, status buildcast.Status) {
-		hub.Committed(id, events, status)
-		w.Committed(id, events, status)
-	}, c.Logger)
-	w.SetLog(log)
 	if w.logAs != nil {
-		w.SetLog(w.logAs(log))
+		c.Log = w.logAs(log)
 	}
+	w.Service = New(c)
+	log.Subscribe(hub.Changed)
+	log.Subscribe(w.Changed)
 	core, stopCore := context.WithCancel(context.WithoutCancel(w.Context()))
 	ctx, stop := context.WithCancel(core)
 	var parts, sending sync.WaitGroup
@@ -199,7 +198,7 @@ func (w *world) add(build string, n int) {
 	for i := range events {
 		events[i] = buildcast.NewEvent{Type: "task_started", Data: json.RawMessage(`{"n":1}`)}
 	}
-	if _, err := w.log.Append(w.Context(), build, 0, events...); err != nil {
+	if _, err := w.Service.Log.Append(w.Context(), build, 0, events...); err != nil {
 		w.Fatal(err)
 	}
 }

@@ -107,7 +107,7 @@ func (w *writer) append(t *testing.T, s *Store) {
 		if err == nil {
 			return
 		}
-		if !buildcast.Retryable(err) {
+		if !buildcast.Temporary(err) {
 			t.Error(err)
 			return
 		}
