@@ -60,6 +60,9 @@ type Config struct {
 	// Ready, where set, gives the reason why the server takes no more work,
 	// such as that it is stopping; nil means that it does.
 	Ready func() error
+	// Warning is told to whoever asks for readiness: what is wrong, although the
+	// server takes work. Empty: nothing.
+	Warning string
 	// Stopping, where set, ends waiting polls and open streams when it ends.
 	Stopping context.Context
 	// Webhooks, where set, serves /api/webhooks; without it there is nothing there.

@@ -16,13 +16,14 @@ const pingTimeout = 2 * time.Second
 type health struct {
 	Service string `json:"service" example:"buildcast"`
 	Version string `json:"version"`
+	Warning string `json:"warning,omitempty" doc:"What is wrong although the server takes requests, such as a write-ahead log that was damaged when it was opened"`
 }
 
 // healthz says that the process answers; it asks nothing else, so that a store
 // that is away does not get the server restarted.
 func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
-	return sendJSON(w, http.StatusOK, health{"buildcast", a.Version})
+	return sendJSON(w, http.StatusOK, health{Service: "buildcast", Version: a.Version})
 }
 
 // readyz says whether requests should be sent here.
@@ -35,5 +36,6 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) error {
 	if err := a.Ping(ctx); err != nil {
 		return buildcast.Errorf(buildcast.StoreUnavailable, "the store cannot write now").After(time.Second).Because(err)
 	}
-	return a.healthz(w, r)
+	w.Header().Set("Cache-Control", "no-store")
+	return sendJSON(w, http.StatusOK, health{"buildcast", a.Version, a.Warning})
 }

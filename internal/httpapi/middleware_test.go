@@ -220,7 +220,7 @@ func TestHealth(t *testing.T) {
 	})
 	for _, path := range []string{"/healthz", "/readyz"} {
 		a := h.get(path).want(200)
-		if got := decode[health](a); got != (health{"buildcast", "1.2.3"}) || a.Header.Get("Cache-Control") != "no-store" {
+		if got := decode[health](a); got != (health{Service: "buildcast", Version: "1.2.3"}) || a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s gives %+v, %v", path, got, a.Header)
 		}
 	}

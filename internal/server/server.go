@@ -62,6 +62,8 @@ type Server struct {
 	logger *slog.Logger
 	dir    *dataDir
 	store  store.Store
+	// warning is what was wrong with the store when it was opened; empty: nothing.
+	warning string
 
 	log      *eventlog.Log
 	hub      *live.Hub
@@ -101,8 +103,11 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 	if s.preview.listener, err = listen(ctx, flagPreview, cfg.PreviewListen); err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(ctx, cfg); err != nil {
+	if s.store, s.warning, err = openStore(ctx, cfg); err != nil {
 		return nil, err
+	}
+	if s.warning != "" {
+		logger.Warn(s.warning)
 	}
 	if err := s.wire(guard, version); err != nil {
 		return nil, err
@@ -129,6 +134,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
 		Watch:    s.hub.Watch,
 		Ready:    func() error { return s.stopping.Err() },
+		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
 		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
@@ -193,22 +199,24 @@ func AddressTaken(err error) bool {
 	return ok && e.Code == buildcast.Conflict && (e.Field == flagListen || e.Field == flagPreview)
 }
 
-func openStore(ctx context.Context, cfg config.Config) (store.Store, error) {
+// openStore opens the database. warning is what was found wrong with it, and does
+// not keep it from being used.
+func openStore(ctx context.Context, cfg config.Config) (_ store.Store, warning string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	// Each in its own branch: a nil *Store in the interface would not be nil.
 	if cfg.Database == "" {
 		db, err := sqlite.Open(ctx, cfg.File("buildcast.db"))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		return db, nil
+		return db, db.Warning(), nil
 	}
 	db, err := postgres.Open(ctx, cfg.Database)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return db, nil
+	return db, "", nil
 }
 
 // URL is where the API is served.

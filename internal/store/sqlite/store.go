@@ -36,6 +36,8 @@ type Store struct {
 	stmts statements
 	path  string
 
+	damage walDamage // found when it was opened
+
 	changing  sync.Mutex // held while these are changed, in the file or here, and by appends
 	rows      rows
 	followers []buildcast.Endpoint // the enabled endpoints
@@ -60,6 +62,14 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, path string) (err error) {
+	if s.damage, err = inspectWAL(path + "-wal"); err != nil {
+		return err
+	}
+	if s.damage.commits > 0 {
+		if s.damage.copy, err = keepDamagedWAL(path + "-wal"); err != nil {
+			return fmt.Errorf("its damaged write-ahead log cannot be copied, which is done before it is written over: %w", err)
+		}
+	}
 	pragmas := "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=cache_size(-16000)"
 	file := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String()
 	if s.write, err = sql.Open("sqlite", file+pragmas); err != nil {
@@ -67,6 +77,11 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	}
 	s.write.SetMaxOpenConns(1)
 	if err := migrateUp(ctx, s.write); err != nil {
+		return err
+	}
+	// An empty log has no frames of earlier processes, which inspectWAL might take
+	// for damage the next time.
+	if _, err := s.write.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
 		return err
 	}
 	if s.read, err = sql.Open("sqlite", file+"?_pragma=busy_timeout(5000)&_pragma=query_only(true)&_pragma=cache_size(-4000)"); err != nil {
@@ -130,6 +145,14 @@ func (s *Store) Ping(ctx context.Context) error {
 		return unavailable(err)
 	}
 	return unavailable(tx.Rollback())
+}
+
+// Warning is what was wrong with the file when it was opened; empty: nothing.
+func (s *Store) Warning() string {
+	if s.damage.commits == 0 {
+		return ""
+	}
+	return s.damage.String()
 }
 
 // Close lets go of the file. Calls under way fail.
