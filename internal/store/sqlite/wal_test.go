@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -162,7 +163,7 @@ func FuzzInspectWAL(f *testing.F) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := inspectWAL(path); err == io.EOF {
+		if _, err := inspectWAL(path); errors.Is(err, io.EOF) {
 			t.Error("the end of the file is not an error")
 		}
 	})
