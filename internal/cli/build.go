@@ -9,13 +9,14 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/planfile"
 )
 
 type buildCmd struct {
 	Plan string `arg:"" placeholder:"PLAN" help:"The plan file: YAML or JSON."`
-	remote
+	verb.Remote
 	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
 	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local or none. Default: what the plan says."`
@@ -55,16 +56,16 @@ func hideSettings(k *kong.Kong) error {
 	return nil
 }
 
-func (b *buildCmd) Run(s *session) error {
+func (b *buildCmd) Run(s *verb.Session) error {
 	plan, err := planfile.Read(b.Plan)
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 	}
-	ctx, stop := s.untilInterrupted()
+	ctx, stop := s.UntilInterrupted()
 	defer stop()
 	at := b.Server
 	if at == "" {
-		at = running(ctx, b.DataDir, b.Listen)
+		at = verb.Running(ctx, b.DataDir, b.Listen)
 	}
 	if at != "" {
 		return b.onServer(ctx, s, at, plan)
@@ -84,9 +85,9 @@ func (b *buildCmd) create(ctx context.Context, c *client.Client, plan *buildcast
 }
 
 // onServer runs the build on a server that goes on without this process.
-func (b *buildCmd) onServer(ctx context.Context, s *session, at string, plan *buildcast.Plan) error {
-	f := s.follower(b.JSON)
-	c, err := b.client(at, f.option())
+func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, plan *buildcast.Plan) error {
+	f := newFollower(s, b.JSON)
+	c, err := b.Client(at, f.option())
 	if err != nil {
 		return err
 	}
@@ -95,18 +96,18 @@ func (b *buildCmd) onServer(ctx context.Context, s *session, at string, plan *bu
 		return err
 	}
 	if b.Detach {
-		return s.detached(&build, at, b.JSON)
+		return detached(s, &build, at, b.JSON)
 	}
-	s.headline(&build, at)
+	headline(s, &build, at)
 	state, err := f.follow(ctx, c, build.ID, 0)
 	if ctx.Err() != nil {
-		return s.left(build.ID, b.Server)
+		return left(s, build.ID, b.Server)
 	}
 	return verdict(state, err)
 }
 
 // onOwnServer runs the build in this process.
-func (b *buildCmd) onOwnServer(ctx context.Context, s *session, plan *buildcast.Plan) error {
+func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, plan *buildcast.Plan) error {
 	if err := b.Check(); err != nil {
 		return err
 	}
@@ -116,13 +117,13 @@ func (b *buildCmd) onOwnServer(ctx context.Context, s *session, plan *buildcast.
 	}
 	err = b.onOwn(ctx, s, own, plan)
 	if stopErr := own.stop(); stopErr != nil {
-		code := max(s.fail(err), exitFailed) // what the build came to is said first
-		return &exitError{code, stopErr}
+		code := max(fail(s, err), verb.ExitFailed) // what the build came to is said first
+		return &verb.ExitError{Code: code, Err: stopErr}
 	}
 	return err
 }
 
-func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *buildcast.Plan) error {
+func (b *buildCmd) onOwn(ctx context.Context, s *verb.Session, own *ownServer, plan *buildcast.Plan) error {
 	c, err := client.New(own.url, client.APIKey(own.key))
 	if err != nil {
 		return err
@@ -132,12 +133,12 @@ func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *
 	if err != nil {
 		return err
 	}
-	s.headline(&build, own.url)
+	headline(s, &build, own.url)
 	watch, stop := own.whileRunning(ctx)
 	defer stop()
-	state, err := s.follower(b.JSON).follow(watch, c, build.ID, 0)
+	state, err := newFollower(s, b.JSON).follow(watch, c, build.ID, 0)
 	if ctx.Err() != nil {
-		return s.cancelOwn(context.WithoutCancel(ctx), c, build.ID)
+		return cancelOwn(context.WithoutCancel(ctx), s, c, build.ID)
 	}
 	if err := verdict(state, err); err != nil {
 		return err
@@ -147,14 +148,14 @@ func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *
 		return nil
 	case b.Exit:
 		if own.lasting {
-			s.note("\nThe preview is served again by: buildcast serve")
+			s.Note("\nThe preview is served again by: buildcast serve")
 		}
 		return nil
 	}
-	s.note("\nThe preview is served until Ctrl-C.")
+	s.Note("\nThe preview is served until Ctrl-C.")
 	<-watch.Done()
-	if isTerminal(s.stderr) {
-		s.note("") // the prompt should not stand behind ^C
+	if verb.IsTerminal(s.Stderr) {
+		s.Note("") // the prompt should not stand behind ^C
 	}
 	return nil
 }
@@ -163,45 +164,42 @@ func (b *buildCmd) onOwn(ctx context.Context, s *session, own *ownServer, plan *
 const cancelTimeout = 5 * time.Second
 
 // cancelOwn cancels the build because nobody would run it on.
-func (s *session) cancelOwn(ctx context.Context, c *client.Client, id string) error {
+func cancelOwn(ctx context.Context, s *verb.Session, c *client.Client, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	if _, err := c.Cancel(ctx, id); err != nil {
-		s.note("build %s could not be cancelled (%v); the next server on this data directory goes on with it", id, err)
+		s.Note("build %s could not be cancelled (%v); the next server on this data directory goes on with it", id, err)
 	} else {
-		s.note("Cancelled build %s.", id)
+		s.Note("Cancelled build %s.", id)
 	}
-	return &exitError{code: exitCancelled}
+	return &verb.ExitError{Code: verb.ExitCancelled}
 }
 
 // left says how to go on after Ctrl-C ended the watching, not the build.
-func (s *session) left(id, named string) error {
+func left(s *verb.Session, id, named string) error {
 	flag := ""
 	if named != "" {
 		flag = " --server " + named
 	}
-	s.note("\nBuild %s goes on without you.\n  watch it again   buildcast watch %s%s\n  cancel it        buildcast cancel %s%s", id, id, flag, id, flag)
-	return &exitError{code: exitCancelled}
+	s.Note("\nBuild %s goes on without you.\n  watch it again   buildcast watch %s%s\n  cancel it        buildcast cancel %s%s", id, id, flag, id, flag)
+	return &verb.ExitError{Code: verb.ExitCancelled}
 }
 
 // headline says what is built and where else it can be seen.
-func (s *session) headline(b *buildcast.Build, at string) {
+func headline(s *verb.Session, b *buildcast.Build, at string) {
 	name := b.ID
 	if b.Project != "" {
 		name = progress.Clean(b.Project) + "  " + b.ID
 	}
-	s.note("%s\n%s\n", name, pageURL(at, b.ID))
+	s.Note("%s\n%s\n", name, verb.PageURL(at, b.ID))
 }
 
-// pageURL is where the dashboard shows the build.
-func pageURL(at, id string) string { return at + "/builds/" + id }
-
-func (s *session) detached(b *buildcast.Build, at string, asJSON bool) error {
+func detached(s *verb.Session, b *buildcast.Build, at string, asJSON bool) error {
 	if asJSON {
-		return s.printJSON(b)
+		return s.PrintJSON(b)
 	}
-	s.print("%s", b.ID)
-	s.note("Build %s is queued.\n  watch it   buildcast watch %s\n  see it     %s", b.ID, b.ID, pageURL(at, b.ID))
+	s.Print("%s", b.ID)
+	s.Note("Build %s is queued.\n  watch it   buildcast watch %s\n  see it     %s", b.ID, b.ID, verb.PageURL(at, b.ID))
 	return nil
 }
 
@@ -214,7 +212,7 @@ func verdict(state *progress.State, err error) error {
 	case buildcast.Completed:
 		return nil
 	case buildcast.Cancelled:
-		return &exitError{code: exitCancelled}
+		return &verb.ExitError{Code: verb.ExitCancelled}
 	}
-	return &exitError{code: exitFailed} // the display has said why
+	return &verb.ExitError{Code: verb.ExitFailed} // the display has said why
 }

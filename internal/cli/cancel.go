@@ -1,11 +1,16 @@
 package cli
 
-import "github.com/buildcast/buildcast"
+import (
+	"context"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
+)
 
 type cancelCmd struct {
 	ID string `arg:"" placeholder:"ID" help:"The build's id."`
-	remote
-	local
+	verb.Connection
 }
 
 // Help is shown below the summary.
@@ -19,20 +24,16 @@ What the build runs is stopped. A build that is over stays as it is, which is no
 error if it was cancelled before.`
 }
 
-func (c *cancelCmd) Run(s *session) error {
-	ctx, stop := s.untilInterrupted()
-	defer stop()
-	cl, _, err := c.find(ctx, c.local)
-	if err != nil {
-		return err
-	}
-	st, err := cl.Cancel(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	if st.Phase != buildcast.Cancelled {
-		return buildcast.Errorf(buildcast.Conflict, "build %s is over already: it %s", c.ID, st.Phase)
-	}
-	s.print("%s cancelled", c.ID)
-	return nil
+func (c *cancelCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
+		st, err := cl.Cancel(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if st.Phase != buildcast.Cancelled {
+			return buildcast.Errorf(buildcast.Conflict, "build %s is over already: it %s", c.ID, st.Phase)
+		}
+		s.Print("%s cancelled", c.ID)
+		return nil
+	})
 }

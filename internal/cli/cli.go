@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -20,80 +19,54 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cli/verb"
+	"github.com/buildcast/buildcast/internal/cli/webhooks"
 	"github.com/buildcast/buildcast/internal/config"
-)
-
-// Exit codes.
-const (
-	exitFailed    = 1
-	exitUsage     = 2
-	exitCancelled = 130 // as a shell says of what Ctrl-C ended
 )
 
 type commands struct {
 	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, where it is there. Flags and the environment win over it."`
 
-	Build    buildCmd    `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
-	Serve    serveCmd    `cmd:"" help:"Run the server: the API, the builds and their previews."`
-	Watch    watchCmd    `cmd:"" help:"Watch a build until it is over."`
-	List     listCmd     `cmd:"" help:"List builds, the newest first."`
-	Status   statusCmd   `cmd:"" help:"Say where a build stands."`
-	Cancel   cancelCmd   `cmd:"" help:"Cancel a build."`
-	Delete   deleteCmd   `cmd:"" help:"Delete a finished build with its log and preview."`
-	Emit     emitCmd     `cmd:"" help:"Report one event of a build."`
-	Exec     execCmd     `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
-	Webhooks webhooksCmd `cmd:"" help:"Send events to receivers of webhooks: list, add, test and mend them."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Build    buildCmd         `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
+	Serve    serveCmd         `cmd:"" help:"Run the server: the API, the builds and their previews."`
+	Watch    watchCmd         `cmd:"" help:"Watch a build until it is over."`
+	List     listCmd          `cmd:"" help:"List builds, the newest first."`
+	Status   statusCmd        `cmd:"" help:"Say where a build stands."`
+	Cancel   cancelCmd        `cmd:"" help:"Cancel a build."`
+	Delete   deleteCmd        `cmd:"" help:"Delete a finished build with its log and preview."`
+	Emit     emitCmd          `cmd:"" help:"Report one event of a build."`
+	Exec     execCmd          `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
+	Webhooks webhooks.Command `cmd:"" help:"Send events to receivers of webhooks: list, add, test and mend them."`
+	Version  versionCmd       `cmd:"" help:"Print the version."`
 }
-
-// session is one run of the command line.
-type session struct {
-	ctx                   context.Context
-	stdin, stdout, stderr *os.File
-}
-
-// exitError ends the run with a code of its own; a nil err is said already.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
 
 // Run runs one command line and gives the process's exit code.
 func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {
-	s := &session{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr}
+	s := &verb.Session{Context: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	helped := false
 	parser, err := kong.New(new(commands), options(s, func(int) { helped = true })...)
 	if err != nil {
-		return s.fail(err)
+		return fail(s, err)
 	}
 	parsed, err := parser.Parse(args)
 	if helped {
 		return 0
 	}
 	if err != nil {
-		return s.fail(usage(err))
+		return fail(s, usage(err))
 	}
-	return s.fail(parsed.Run(s))
+	return fail(s, parsed.Run(s))
 }
 
-func options(s *session, exit func(int)) []kong.Option {
+func options(s *verb.Session, exit func(int)) []kong.Option {
 	return []kong.Option{
 		kong.Name("buildcast"),
 		kong.Description("buildcast shows people what a long build is doing, while it does it.\n\n" +
 			"Begin with: buildcast build examples/hello-site/plan.yaml"),
-		kong.Writers(s.stdout, s.stderr),
+		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(exit),
 		kong.DefaultEnvars("BUILDCAST"),
 		kong.PostBuild(hideSettings),
@@ -122,22 +95,22 @@ func usage(err error) error {
 		hint = p.Context.Selected().FullPath() + " --help"
 	}
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
-		return &exitError{exitUsage, e}
+		return &verb.ExitError{Code: verb.ExitUsage, Err: e}
 	}
-	return &exitError{exitUsage, fmt.Errorf("%w; see `%s`", err, hint)}
+	return &verb.ExitError{Code: verb.ExitUsage, Err: fmt.Errorf("%w; see `%s`", err, hint)}
 }
 
 // fail says what went wrong, once, and gives the exit code.
-func (s *session) fail(err error) int {
+func fail(s *verb.Session, err error) int {
 	if err == nil {
 		return 0
 	}
-	code, said := exitFailed, false
-	if e, ok := errors.AsType[*exitError](err); ok {
-		code, said = e.code, e.err == nil
+	code, said := verb.ExitFailed, false
+	if e, ok := errors.AsType[*verb.ExitError](err); ok {
+		code, said = e.Code, e.Err == nil
 	}
 	if !said {
-		fmt.Fprintf(s.stderr, "buildcast: %s\n", explain(err))
+		fmt.Fprintf(s.Stderr, "buildcast: %s\n", explain(err))
 	}
 	return code
 }
@@ -160,27 +133,6 @@ func explain(err error) string {
 		text += "; here: set BUILDCAST_API_KEY to it"
 	}
 	return text
-}
-
-// note is a message that is not the result.
-func (s *session) note(format string, args ...any) { fmt.Fprintf(s.stderr, format+"\n", args...) }
-
-// untilInterrupted gives a context that ends at the first Ctrl-C or SIGTERM. The
-// second one kills the process as if it had no handler: the handler is gone
-// before the context ends, so before anything that could take long begins.
-func (s *session) untilInterrupted() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(s.ctx)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		select {
-		case <-signals:
-		case <-ctx.Done():
-		}
-		signal.Stop(signals)
-		cancel()
-	}()
-	return ctx, cancel
 }
 
 // configFile is the path of the file with settings.
@@ -214,8 +166,8 @@ func (*commands) BeforeResolve(ctx *kong.Context) error {
 
 type versionCmd struct{}
 
-func (versionCmd) Run(s *session) error {
-	fmt.Fprintln(s.stdout, "buildcast", version())
+func (versionCmd) Run(s *verb.Session) error {
+	fmt.Fprintln(s.Stdout, "buildcast", version())
 	return nil
 }
 

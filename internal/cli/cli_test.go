@@ -16,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/server"
 )
 
@@ -83,7 +84,7 @@ func ready(ts *testscript.TestScript, _ bool, args []string) {
 	poll(ts, "a server in "+args[0], func() (ok bool) {
 		var err error
 		info, err = server.ReadInfo(ts.MkAbs(args[0]))
-		return err == nil && isBuildcast(context.Background(), info.URL)
+		return err == nil && verb.IsBuildcast(context.Background(), info.URL)
 	})
 	ts.Setenv(name, info.URL)
 	ts.Setenv(name+"_PREVIEW", info.PreviewURL)

@@ -1,11 +1,16 @@
 package cli
 
-import "github.com/buildcast/buildcast"
+import (
+	"context"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
+)
 
 type deleteCmd struct {
 	IDs []string `arg:"" name:"id" placeholder:"ID" help:"The builds' ids."`
-	remote
-	local
+	verb.Connection
 }
 
 // Help is shown below the summary.
@@ -19,21 +24,18 @@ Examples:
 Only finished builds can be deleted: cancel a running one first.`
 }
 
-func (d *deleteCmd) Run(s *session) error {
-	ctx, stop := s.untilInterrupted()
-	defer stop()
-	c, _, err := d.find(ctx, d.local)
-	if err != nil {
-		return err
-	}
-	for _, id := range d.IDs {
-		if err := c.Delete(ctx, id); err != nil {
+func (d *deleteCmd) Run(s *verb.Session) error {
+	return d.With(s, func(ctx context.Context, c *client.Client) error {
+		for _, id := range d.IDs {
+			err := c.Delete(ctx, id)
 			if buildcast.CodeOf(err) == buildcast.NotFinished {
 				return buildcast.Errorf(buildcast.NotFinished, "build %s is not finished: `buildcast cancel %s` first", id, id)
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			s.Print("%s deleted", id)
 		}
-		s.print("%s deleted", id)
-	}
-	return nil
+		return nil
+	})
 }

@@ -1,19 +1,21 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 type emitCmd struct {
 	ID   string `arg:"" placeholder:"ID" help:"The build's id. An unknown one starts a build that others run."`
 	Type string `arg:"" placeholder:"TYPE" help:"The event's type, such as task_started."`
 	Data string `arg:"" optional:"" placeholder:"JSON" help:"The event's data. - reads it from stdin. Default: {}."`
-	remote
-	local
+	verb.Connection
 	Key string `placeholder:"KEY" help:"Makes it safe to repeat: the same key again gives the event that is stored."`
 }
 
@@ -29,31 +31,27 @@ Examples:
 It prints the event's id once the event is stored.`
 }
 
-func (e *emitCmd) Run(s *session) error {
-	ctx, stop := s.untilInterrupted()
-	defer stop()
+func (e *emitCmd) Run(s *verb.Session) error {
 	data := []byte(e.Data)
 	if e.Data == "-" {
 		var err error
 		// One byte more than the limit lets the check below say that it is too large.
-		if data, err = io.ReadAll(io.LimitReader(s.stdin, buildcast.MaxEventData+1)); err != nil {
+		if data, err = io.ReadAll(io.LimitReader(s.Stdin, buildcast.MaxEventData+1)); err != nil {
 			return fmt.Errorf("reading the data from stdin: %w", err)
 		}
 	}
 	event := buildcast.NewEvent{Type: e.Type, Data: json.RawMessage(data), Key: e.Key}
 	for _, err := range []error{buildcast.ValidateBuildID(e.ID), event.Validate()} {
 		if err != nil {
-			return &exitError{exitUsage, err}
+			return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 		}
 	}
-	c, _, err := e.find(ctx, e.local)
-	if err != nil {
-		return err
-	}
-	ids, err := c.Append(ctx, e.ID, event)
-	if err != nil {
-		return err
-	}
-	s.print("%d", ids[0])
-	return nil
+	return e.With(s, func(ctx context.Context, c *client.Client) error {
+		ids, err := c.Append(ctx, e.ID, event)
+		if err != nil {
+			return err
+		}
+		s.Print("%d", ids[0])
+		return nil
+	})
 }

@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 type execCmd struct {
 	Command []string `arg:"" passthrough:"" name:"cmd" placeholder:"CMD" help:"The command and its arguments, after --."`
-	remote
-	local
+	verb.Connection
 	Build   string `placeholder:"ID" help:"Report the command as a task of this build, which stays open. Default: a build of its own, which ends with the command."`
 	ID      string `placeholder:"ID" help:"The id of the command's own build. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project of the command's own build."`
@@ -58,12 +58,12 @@ const (
 // it left in the background may hold the pipes open.
 const pipeGrace = 2 * time.Second
 
-func (c *execCmd) Run(s *session) error {
+func (c *execCmd) Run(s *verb.Session) error {
 	if len(c.Command) > 0 && c.Command[0] == "--" {
 		c.Command = c.Command[1:]
 	}
 	if err := c.check(); err != nil {
-		return &exitError{exitUsage, err}
+		return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 	}
 	own, id := c.Build == "", c.Build
 	if own {
@@ -73,13 +73,13 @@ func (c *execCmd) Run(s *session) error {
 	}
 	var found atomic.Bool
 	found.Store(c.Server != "") // one that is named is worth waiting for
-	r := newReporter(s.ctx, c.taskName(), own, c.sender(id, &found))
+	r := newReporter(s.Context, c.taskName(), own, c.sender(id, &found))
 	code := c.run(s, r)
 	r.finish(s, found.Load())
 	if code == 0 {
 		return nil
 	}
-	return &exitError{code: code}
+	return &verb.ExitError{Code: code}
 }
 
 func (c *execCmd) check() error {
@@ -107,11 +107,11 @@ func (c *execCmd) taskName() string {
 }
 
 // run runs the command and gives the exit code to leave with.
-func (c *execCmd) run(s *session, r *reporter) int {
-	cmd := exec.CommandContext(s.ctx, c.Command[0], c.Command[1:]...) //nolint:gosec // running what the user names is what the verb is for
-	cmd.Stdin = s.stdin
-	cmd.Stdout = r.tee("stdout", s.stdout)
-	cmd.Stderr = r.tee("stderr", s.stderr)
+func (c *execCmd) run(s *verb.Session, r *reporter) int {
+	cmd := exec.CommandContext(s.Context, c.Command[0], c.Command[1:]...) //nolint:gosec // running what the user names is what the verb is for
+	cmd.Stdin = s.Stdin
+	cmd.Stdout = r.tee("stdout", s.Stdout)
+	cmd.Stderr = r.tee("stderr", s.Stderr)
 	cmd.WaitDelay = pipeGrace
 
 	signals := make(chan os.Signal, 16)
@@ -120,7 +120,7 @@ func (c *execCmd) run(s *session, r *reporter) int {
 	r.started()
 	if err := cmd.Start(); err != nil {
 		code, why := notStarted(err)
-		fmt.Fprintf(s.stderr, "buildcast: exec: %s: %s\n", c.Command[0], why)
+		fmt.Fprintf(s.Stderr, "buildcast: exec: %s: %s\n", c.Command[0], why)
 		r.ended(code, why)
 		return code
 	}
@@ -184,7 +184,7 @@ func notStarted(err error) (code int, why string) {
 // outcome is the code as a shell gives it, and why it is not 0.
 func outcome(state *os.ProcessState, err error) (code int, why string) {
 	if state == nil {
-		return exitFailed, err.Error()
+		return verb.ExitFailed, err.Error()
 	}
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return exitSignal + int(ws.Signal()), fmt.Sprintf("the command was ended by signal %d (%v)", int(ws.Signal()), ws.Signal())

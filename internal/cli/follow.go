@@ -4,15 +4,14 @@ import (
 	"bufio"
 	"context"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 // redraw is how often a terminal's frame is drawn anew, at most.
@@ -31,35 +30,26 @@ type display interface {
 type follower struct {
 	show   display
 	asJSON bool
-	link   *link
+	link   *verb.Link
 }
 
 // follower gives the display that fits stdout. Its options are for the client
 // that follow is given.
-func (s *session) follower(asJSON bool) *follower {
-	f := &follower{asJSON: asJSON, link: &link{changed: s.linkChanged}}
+func newFollower(s *verb.Session, asJSON bool) *follower {
+	f := &follower{asJSON: asJSON, link: s.NewLink()}
 	switch {
 	case asJSON:
-		f.show = &jsonDisplay{out: bufio.NewWriter(s.stdout)}
-	case isTerminal(s.stdout):
-		f.link.changed = nil // the display says so itself
-		f.show = &screenDisplay{out: s.stdout, screen: progress.NewScreen(s.stdout), link: f.link}
+		f.show = &jsonDisplay{out: bufio.NewWriter(s.Stdout)}
+	case verb.IsTerminal(s.Stdout):
+		f.link.Changed = nil // the display reads Lost
+		f.show = &screenDisplay{out: s.Stdout, screen: progress.NewScreen(s.Stdout), link: f.link}
 	default:
-		f.show = &plainDisplay{out: bufio.NewWriter(s.stdout)}
+		f.show = &plainDisplay{out: bufio.NewWriter(s.Stdout)}
 	}
 	return f
 }
 
-// linkChanged says that the server is away, or back.
-func (s *session) linkChanged(lost bool) {
-	if lost {
-		s.note("The server does not answer; trying again.")
-	} else {
-		s.note("The server answers again.")
-	}
-}
-
-func (f *follower) option() client.Option { return client.Logger(f.link.logger()) }
+func (f *follower) option() client.Option { return client.Logger(f.link.Logger()) }
 
 // follow shows the build's events after an id until the build is over or ctx
 // ends, and gives what they came to.
@@ -126,31 +116,6 @@ func draw(show display, state *progress.State, events <-chan buildcast.Event, af
 	}
 }
 
-// isTerminal reports whether the file is a terminal that can move its cursor.
-func isTerminal(f *os.File) bool {
-	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
-}
-
-// look is what the terminal can show now: its window may have changed.
-func look(f *os.File) progress.Look {
-	k := progress.Look{Width: 80, Color: isTerminal(f) && os.Getenv("NO_COLOR") == "", ASCII: !utf8Locale()}
-	if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
-		k.Width, k.Height = w, h
-	}
-	return k
-}
-
-// utf8Locale reports whether the terminal shows UTF-8. Without any locale it is
-// taken to: containers have none, and the terminal outside of them does.
-func utf8Locale() bool {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := strings.ToLower(os.Getenv(name)); v != "" {
-			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
-		}
-	}
-	return true
-}
-
 // jsonDisplay prints each event as one line of JSON, and nothing else.
 type jsonDisplay struct{ out *bufio.Writer }
 
@@ -191,7 +156,7 @@ func (d *plainDisplay) end(s *progress.State) error {
 type screenDisplay struct {
 	out    *os.File
 	screen *progress.Screen
-	link   *link
+	link   *verb.Link
 	rows   []progress.Line // that wait for the next draw
 }
 
@@ -201,16 +166,16 @@ func (d *screenDisplay) event(_ buildcast.Event, _ *progress.State, rows []progr
 }
 
 func (d *screenDisplay) tick(s *progress.State) error {
-	k := look(d.out)
+	k := verb.Look(d.out)
 	s.Notice = ""
-	if d.link.lost.Load() {
+	if d.link.Lost() {
 		s.Notice = "The server does not answer; trying again"
 	}
 	return d.screen.Draw(d.take(k), s.Frame(k, time.Now()), k.Width)
 }
 
 func (d *screenDisplay) end(s *progress.State) error {
-	k := look(d.out)
+	k := verb.Look(d.out)
 	rows := d.take(k)
 	if result := s.Result(); len(result) > 0 {
 		rows = append(rows, "")

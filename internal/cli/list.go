@@ -1,17 +1,18 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 type listCmd struct {
-	remote
-	local
+	verb.Connection
 	Status  string `enum:",queued,planning,executing,deploying,completed,failed,cancelled" default:"" placeholder:"STATUS" help:"Only builds with this status: queued, planning, executing, deploying, completed, failed or cancelled."`
 	Project string `placeholder:"NAME" help:"Only builds of this project."`
 	Limit   int    `default:"20" placeholder:"N" help:"At most so many builds, 1 to 10000."`
@@ -28,40 +29,33 @@ Examples:
     buildcast list --json --limit 1000 | jq -r .previewUrl`
 }
 
-// pageSize is how many builds are asked for at once.
-const pageSize = 100
-
-func (l *listCmd) Run(s *session) error {
-	if l.Limit < 1 || l.Limit > 10_000 {
-		return &exitError{exitUsage, fmt.Errorf("--limit is %d: use 1 to 10000", l.Limit)}
-	}
-	ctx, stop := s.untilInterrupted()
-	defer stop()
-	c, _, err := l.find(ctx, l.local)
-	if err != nil {
+func (l *listCmd) Run(s *verb.Session) error {
+	if err := verb.CheckLimit(l.Limit); err != nil {
 		return err
 	}
-	var all []buildcast.Status
-	more := true
-	for before := ""; more && len(all) < l.Limit; {
-		page, err := c.Builds(ctx, client.Filter{
-			Phase: buildcast.Phase(l.Status), Project: l.Project, Before: before, Limit: min(l.Limit-len(all), pageSize),
+	return l.With(s, func(ctx context.Context, c *client.Client) error {
+		all, more, err := verb.Pages(l.Limit, func(before string, n int) ([]buildcast.Status, string, error) {
+			page, err := c.Builds(ctx, client.Filter{Phase: buildcast.Phase(l.Status), Project: l.Project, Before: before, Limit: n})
+			return page.Builds, page.Next, err
 		})
 		if err != nil {
 			return err
 		}
-		all, before, more = append(all, page.Builds...), page.Next, page.Next != ""
-	}
+		return l.show(s, all, more)
+	})
+}
+
+func (l *listCmd) show(s *verb.Session, all []buildcast.Status, more bool) error {
 	if l.JSON {
-		return s.printJSON(items(all)...)
+		return s.PrintJSON(items(all)...)
 	}
 	if len(all) == 0 {
-		s.note("%s", l.empty())
+		s.Note("%s", l.empty())
 		return nil
 	}
-	s.table(buildRows(all, time.Now()))
+	s.Table(buildRows(all, time.Now()))
 	if more {
-		s.note("There are more: list them with --limit %d.", min(10*l.Limit, 10_000))
+		s.NoteMore(l.Limit)
 	}
 	return nil
 }
@@ -81,7 +75,7 @@ func items(all []buildcast.Status) (v []any) {
 }
 
 func buildRows(all []buildcast.Status, now time.Time) [][]string {
-	rows := [][]string{{"ID", "PROJECT", "STATUS", "DONE", "TASKS", "CREATED", "TOOK", "MESSAGE"}}
+	rows := [][]string{{"ID", "PROJECT", "STATUS", "DONE", "TASKS", "CREATED", "TIME", "MESSAGE"}}
 	for i := range all {
 		b := &all[i]
 		message := b.Message
@@ -89,8 +83,8 @@ func buildRows(all []buildcast.Status, now time.Time) [][]string {
 			message = b.PreviewURL
 		}
 		rows = append(rows, []string{
-			b.BuildID, dash(b.Project), string(b.Phase), fmt.Sprintf("%3d%%", b.Progress), tasks(b.Tasks),
-			ago(now.Sub(b.CreatedAt.Std())), took(b, now), progress.Clean(message),
+			b.BuildID, verb.Dash(b.Project), string(b.Phase), fmt.Sprintf("%3d%%", b.Progress), tasks(b.Tasks),
+			verb.Ago(now.Sub(b.CreatedAt.Std())), took(b, now), progress.Clean(message),
 		})
 	}
 	return rows
@@ -112,11 +106,4 @@ func took(b *buildcast.Status, now time.Time) string {
 		return progress.Duration(b.FinishedAt.Std().Sub(b.StartedAt.Std()))
 	}
 	return progress.Duration(now.Sub(b.StartedAt.Std()))
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return progress.Clean(s)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
@@ -64,7 +65,7 @@ func (c *execCmd) sender(id string, found *atomic.Bool) outbox.Append {
 	var to *client.Client
 	return func(ctx context.Context, events []buildcast.NewEvent) error {
 		if to == nil {
-			server, _, err := c.find(ctx, c.local)
+			server, _, err := c.Find(ctx)
 			if buildcast.CodeOf(err) == buildcast.NotFound {
 				return emitLater(err) // one may be started while the command runs
 			}
@@ -124,23 +125,23 @@ func encode(data map[string]any) json.RawMessage {
 }
 
 // finish waits a little for what is unsent, and says once what could not be sent.
-func (r *reporter) finish(s *session, found bool) {
+func (r *reporter) finish(s *verb.Session, found bool) {
 	patience := absentTime
 	if found {
 		patience = flushTime
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.Context), patience)
 	defer cancel()
 	err := r.emit.Flush(ctx)
 	r.stop()
 	r.parts.Wait()
 	switch {
 	case err != nil && !found:
-		s.note("buildcast: the command was not reported: no server answered")
+		s.Note("buildcast: the command was not reported: no server answered")
 	case err != nil:
-		s.note("buildcast: the command was not reported in full: %v", err)
+		s.Note("buildcast: the command was not reported in full: %v", err)
 	case r.emit.Dropped() > 0:
-		s.note("buildcast: %d events of the command were left out: there were too many", r.emit.Dropped())
+		s.Note("buildcast: %d events of the command were left out: there were too many", r.emit.Dropped())
 	}
 }
 

@@ -5,12 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -158,27 +156,5 @@ func TestEmitLaterIsTemporary(t *testing.T) {
 	err := buildcast.Errorf(buildcast.NotFound, "no server")
 	if outbox.Temporary(err) || !outbox.Temporary(emitLater(err)) {
 		t.Error("a server that is not there yet must be looked for again")
-	}
-}
-
-func TestLinkSaysOnce(t *testing.T) {
-	var said []bool
-	l := &link{changed: func(lost bool) { said = append(said, lost) }}
-	for _, level := range []slog.Level{slog.LevelInfo, slog.LevelWarn, slog.LevelWarn, slog.LevelInfo, slog.LevelInfo, slog.LevelWarn} {
-		l.logger().Log(t.Context(), level, "x")
-	}
-	if want := []bool{true, false, true}; !cmp.Equal(said, want) {
-		t.Errorf("said %v", said)
-	}
-}
-
-func TestAgo(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Minute: "now", time.Second: "now", 59 * time.Second: "59s ago", 90 * time.Second: "1m ago",
-		25 * time.Hour: "25h ago", 49 * time.Hour: "2d ago",
-	} {
-		if got := ago(d); got != want {
-			t.Errorf("ago(%v) = %q, want %q", d, got, want)
-		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/server"
 )
@@ -27,13 +28,13 @@ SIGTERM and Ctrl-C drain: no more requests are taken, running builds stop and go
 on at the next start, what was acknowledged is stored. A second signal ends it at once.`
 }
 
-func (c *serveCmd) Run(s *session) error {
+func (c *serveCmd) Run(s *verb.Session) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	ctx, stop := s.untilInterrupted()
+	ctx, stop := s.UntilInterrupted()
 	defer stop()
-	logger := newLogger(s.stderr, c.LogFormat, c.LogLevel)
+	logger := newLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	srv, err := server.New(ctx, c.Config, version(), logger)
 	if err != nil {
 		return err
@@ -41,7 +42,7 @@ func (c *serveCmd) Run(s *session) error {
 	if c.LogFormat == "json" {
 		logger.Info("ready", "url", srv.URL(), "preview_url", srv.PreviewURL(), "store", c.Store())
 	} else {
-		s.welcome(srv, &c.Config)
+		welcome(s, srv, &c.Config)
 	}
 	if err := srv.Run(ctx); err != nil {
 		return err
@@ -50,14 +51,14 @@ func (c *serveCmd) Run(s *session) error {
 	return nil
 }
 
-func (s *session) welcome(srv *server.Server, c *config.Config) {
-	s.note("buildcast %s is ready", version())
-	s.note("  dashboard %s", srv.URL())
-	s.note("  API       %s/docs", srv.URL())
-	s.note("  previews  %s", srv.PreviewURL())
-	s.note("  data      %s", c.Store())
+func welcome(s *verb.Session, srv *server.Server, c *config.Config) {
+	s.Note("buildcast %s is ready", version())
+	s.Note("  dashboard %s", srv.URL())
+	s.Note("  API       %s/docs", srv.URL())
+	s.Note("  previews  %s", srv.PreviewURL())
+	s.Note("  data      %s", c.Store())
 	if c.Insecure && !config.Loopback(c.Listen) && len(c.APIKeys) == 0 {
-		s.note("  WARNING   --insecure: whoever reaches %s can run commands on this machine", c.Listen)
+		s.Note("  WARNING   --insecure: whoever reaches %s can run commands on this machine", c.Listen)
 	}
 }
 

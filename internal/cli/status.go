@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"time"
+
+	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cli/progress"
@@ -10,8 +14,7 @@ import (
 
 type statusCmd struct {
 	ID string `arg:"" placeholder:"ID" help:"The build's id."`
-	remote
-	local
+	verb.Connection
 	JSON bool `name:"json" help:"Print the status as JSON."`
 }
 
@@ -24,48 +27,46 @@ Examples:
     test "$(buildcast status nightly --json | jq -r .status)" = completed`
 }
 
-func (c *statusCmd) Run(s *session) error {
-	ctx, stop := s.untilInterrupted()
-	defer stop()
-	cl, _, err := c.find(ctx, c.local)
-	if err != nil {
-		return err
-	}
-	st, err := cl.Status(ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return s.printJSON(&st)
-	}
-	for _, line := range align(statusRows(&st, time.Now())) {
-		s.print("%s", line)
-	}
-	return nil
+func (c *statusCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
+		st, err := cl.Status(ctx, c.ID)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return s.PrintJSON(&st)
+		}
+		s.Fields(statusRows(&st, time.Now()))
+		return nil
+	})
 }
 
-// statusRows leaves out what there is nothing to say about.
+// statusRows returns what there is to know about the build; an empty value is not shown.
 func statusRows(st *buildcast.Status, now time.Time) [][]string {
-	created := st.CreatedAt.Std()
-	rows := [][]string{
+	created, message := st.CreatedAt.Std(), st.Message
+	if message == st.Error {
+		message = ""
+	}
+	return [][]string{
 		{"build", st.BuildID},
 		{"project", progress.Clean(st.Project)},
 		{"status", fmt.Sprintf("%s, %d%%", st.Phase, st.Progress)},
-		{"message", progress.Clean(st.Message)},
+		{"message", progress.Clean(message)},
 		{"tasks", tasksInWords(st.Tasks)},
-		{"created", fmt.Sprintf("%s (%s)", created.Local().Format("2006-01-02 15:04:05"), ago(now.Sub(created)))},
-		{"took", took(st, now)},
+		{"created", fmt.Sprintf("%s (%s)", created.Local().Format("2006-01-02 15:04:05"), verb.Ago(now.Sub(created)))},
+		{ranOrRuns(st), took(st, now)},
 		{"error", progress.Clean(st.Error)},
 		{"preview", progress.Clean(st.PreviewURL)},
-		{"events", fmt.Sprint(st.LastEventID)},
+		{"events", eventsInWords(st)},
 	}
-	kept := rows[:0]
-	for _, row := range rows {
-		if row[1] != "" && row[1] != "-" && (row[0] != "message" || st.Message != st.Error) {
-			kept = append(kept, row)
-		}
+}
+
+// ranOrRuns names the build's duration: a build that runs has not taken it yet.
+func ranOrRuns(st *buildcast.Status) string {
+	if st.Phase.Terminal() {
+		return "took"
 	}
-	return kept
+	return "running"
 }
 
 func tasksInWords(t buildcast.Tasks) string {
@@ -77,4 +78,13 @@ func tasksInWords(t buildcast.Tasks) string {
 		text += fmt.Sprintf(", %d failed", t.Failed)
 	}
 	return text
+}
+
+// eventsInWords counts the events that are kept.
+func eventsInWords(st *buildcast.Status) string {
+	kept := max(st.LastEventID-max(st.FirstEventID, 1)+1, 0)
+	if st.FirstEventID <= 1 {
+		return fmt.Sprint(kept)
+	}
+	return fmt.Sprintf("%d (the first has id %d: older ones were deleted)", kept, st.FirstEventID)
 }

@@ -148,7 +148,7 @@ func deliveriesIn(state string) json.RawMessage {
 // the type refused.
 func receiver(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	text := ts.Getenv(secretVariable)
+	text := ts.Getenv("BUILDCAST_WEBHOOK_SECRET")
 	if file, ok := strings.CutPrefix(text, "@"); ok {
 		text = strings.TrimSpace(ts.ReadFile(file))
 	}

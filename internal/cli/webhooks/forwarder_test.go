@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 // manyBuilds is a server with builds, each with a log of events of one type. The
@@ -135,7 +136,7 @@ func forward(t *testing.T, m *manyBuilds, meanwhile func()) (posted []string, er
 	defer cancel()
 	var mu sync.Mutex
 	f := &forwarder{
-		builds: m, matches: func(string) bool { return true }, link: new(link).logger(), note: t.Logf,
+		builds: m, matches: func(string) bool { return true }, link: new(verb.Link).Logger(), note: t.Logf,
 		post: func(_ context.Context, e *buildcast.Event) error {
 			mu.Lock()
 			defer mu.Unlock()

@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -13,28 +13,29 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/webhooksig"
 )
 
-type webhooksCmd struct {
-	List      webhooksListCmd      `cmd:"" help:"List endpoints: who is sent which events."`
-	Add       webhooksAddCmd       `cmd:"" help:"Add an endpoint, which is sent events from now on."`
-	Change    webhooksChangeCmd    `cmd:"" help:"Change an endpoint's settings."`
-	Test      webhooksTestCmd      `cmd:"" help:"Send a test request to an endpoint now."`
-	Status    webhooksStatusCmd    `cmd:"" help:"Say how deliveries stand: what waits, what failed, how fast receivers answer."`
-	Failures  webhooksFailuresCmd  `cmd:"" help:"List events that were not delivered, the newest first."`
-	Redeliver webhooksRedeliverCmd `cmd:"" help:"Deliver one event again, or all that were given up."`
-	Rewind    webhooksRewindCmd    `cmd:"" help:"Deliver a build's events again, from one on."`
-	Rotate    webhooksRotateCmd    `cmd:"" help:"Give an endpoint a new secret; the one before signs as well for a while."`
-	Remove    webhooksRemoveCmd    `cmd:"" help:"Remove endpoints, with what is still to be sent to them."`
-	Enable    webhooksEnableCmd    `cmd:"" help:"Send events to endpoints again."`
-	Disable   webhooksDisableCmd   `cmd:"" help:"Stop sending events to endpoints, and keep them."`
-	Listen    webhooksListenCmd    `cmd:"" help:"Forward events to a receiver on this machine while it is being written, without an endpoint."`
+type Command struct {
+	List      listCmd      `cmd:"" help:"List endpoints: who is sent which events."`
+	Add       addCmd       `cmd:"" help:"Add an endpoint, which is sent events from now on."`
+	Change    changeCmd    `cmd:"" help:"Change an endpoint's settings."`
+	Test      testCmd      `cmd:"" help:"Send a test request to an endpoint now."`
+	Status    statusCmd    `cmd:"" help:"Say how deliveries stand: what waits, what failed, how fast receivers answer."`
+	Failures  failuresCmd  `cmd:"" help:"List events that were not delivered, the newest first."`
+	Redeliver redeliverCmd `cmd:"" help:"Deliver one event again, or all that were given up."`
+	Rewind    rewindCmd    `cmd:"" help:"Deliver a build's events again, from one on."`
+	Rotate    rotateCmd    `cmd:"" help:"Give an endpoint a new secret; the one before signs as well for a while."`
+	Remove    removeCmd    `cmd:"" help:"Remove endpoints, with what is still to be sent to them."`
+	Enable    enableCmd    `cmd:"" help:"Send events to endpoints again."`
+	Disable   disableCmd   `cmd:"" help:"Stop sending events to endpoints, and keep them."`
+	Listen    listenCmd    `cmd:"" help:"Forward events to a receiver on this machine while it is being written, without an endpoint."`
 }
 
 // Help is shown below the summary.
-func (webhooksCmd) Help() string {
+func (Command) Help() string {
 	return `
 Begin with a receiver on this machine, then add an endpoint for the real one:
 
@@ -57,18 +58,18 @@ type secretFlag struct {
 const maxSecret = 4 << 10
 
 // readSecret gives the secret, none where neither the flag nor the variable is set.
-func (f *secretFlag) readSecret(s *session) (webhooksig.Secret, error) {
+func (f *secretFlag) readSecret(s *verb.Session) (webhooksig.Secret, error) {
 	from := secretVariable
 	text, err := config.Secret(from, os.Getenv(secretVariable)) // @FILE, as for the server
 	if err != nil {
-		return webhooksig.Secret{}, &exitError{exitUsage, err}
+		return webhooksig.Secret{}, &verb.ExitError{Code: verb.ExitUsage, Err: err}
 	}
 	if f.SecretFile != "" {
 		from = "--secret-file"
-		file := s.stdin
+		file := s.Stdin
 		if f.SecretFile != "-" {
 			if file, err = os.Open(f.SecretFile); err != nil {
-				return webhooksig.Secret{}, &exitError{exitUsage, fmt.Errorf("--secret-file: %w", err)}
+				return webhooksig.Secret{}, verb.Usage("--secret-file: %w", err)
 			}
 			defer file.Close()
 		}
@@ -77,7 +78,7 @@ func (f *secretFlag) readSecret(s *session) (webhooksig.Secret, error) {
 			return webhooksig.Secret{}, fmt.Errorf("--secret-file: %w", err)
 		}
 		if text = strings.TrimSpace(string(b)); text == "" {
-			return webhooksig.Secret{}, &exitError{exitUsage, fmt.Errorf("--secret-file: there is nothing in it: write the secret as one line")}
+			return webhooksig.Secret{}, verb.Usage("--secret-file: there is nothing in it: write the secret as one line")
 		}
 	}
 	if text == "" {
@@ -85,38 +86,25 @@ func (f *secretFlag) readSecret(s *session) (webhooksig.Secret, error) {
 	}
 	secret, err := webhooksig.ParseSecret(text)
 	if err != nil {
-		return secret, &exitError{exitUsage, fmt.Errorf("%s: %w", from, err)}
+		return secret, verb.Usage("%s: %w", from, err)
 	}
 	return secret, nil
 }
 
 // showMade prints an endpoint whose secret is new. One that the caller gave is
 // not printed: it is in a file of theirs, and need not be in a log as well.
-func (s *session) showMade(e buildcast.Endpoint, given webhooksig.Secret, asJSON bool) error {
+func showMade(s *verb.Session, e buildcast.Endpoint, given webhooksig.Secret, asJSON bool) error {
 	if !given.IsZero() {
 		e.Secret = ""
 	}
 	if asJSON {
-		return s.printJSON(&e)
+		return s.PrintJSON(&e)
 	}
-	s.rows(endpointRows(&e, time.Now()))
+	s.Fields(endpointRows(&e, time.Now()))
 	if e.Secret != "" {
-		s.note("Give the receiver this secret now: it is not shown again.")
+		s.Note("Give the receiver this secret now: it is not shown again.")
 	}
 	return nil
-}
-
-// rows prints names and values in two columns, leaving out what has no value.
-func (s *session) rows(rows [][]string) {
-	kept := rows[:0:0]
-	for _, row := range rows {
-		if row[1] != "" && row[1] != "-" {
-			kept = append(kept, row)
-		}
-	}
-	for _, line := range align(kept) {
-		s.print("%s", line)
-	}
 }
 
 func endpointRows(e *buildcast.Endpoint, now time.Time) [][]string {
@@ -170,34 +158,20 @@ func endpointState(enabled bool, b buildcast.Breaker, now time.Time) string {
 	case b.State == buildcast.BreakerHalfOpen:
 		return "failing, probing"
 	case b.State == buildcast.BreakerOpen && b.ProbeAt != nil:
-		return "failing, probe " + in(b.ProbeAt.Std().Sub(now))
+		return "failing, probe " + verb.In(b.ProbeAt.Std().Sub(now))
 	case b.State == buildcast.BreakerOpen:
 		return "failing"
 	}
 	return "enabled"
 }
 
-// in gives a time to come as people say it.
-func in(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return "now"
-	case d < time.Minute:
-		return fmt.Sprintf("in %ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("in %dm", d/time.Minute)
-	}
-	return fmt.Sprintf("in %dh", d/time.Hour)
-}
-
-type webhooksListCmd struct {
-	remote
-	local
+type listCmd struct {
+	verb.Connection
 	JSON bool `name:"json" help:"Print each endpoint as a line of JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksListCmd) Help() string {
+func (listCmd) Help() string {
 	return `
 Examples:
 
@@ -207,22 +181,22 @@ Examples:
 Secrets and the values of headers are not shown.`
 }
 
-func (c *webhooksListCmd) Run(s *session) error {
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+func (c *listCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		all, err := cl.Endpoints(ctx)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
 			for i := range all {
-				if err := s.printJSON(&all[i]); err != nil {
+				if err := s.PrintJSON(&all[i]); err != nil {
 					return err
 				}
 			}
 			return nil
 		}
 		if len(all) == 0 {
-			s.note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
+			s.Note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
 			return nil
 		}
 		rows := [][]string{{"ENDPOINT", "STATE", "EVENTS", "OF", "URL", "DESCRIPTION"}}
@@ -233,18 +207,7 @@ func (c *webhooksListCmd) Run(s *session) error {
 				progress.Clean(e.URL), progress.Clean(e.Description),
 			})
 		}
-		s.table(rows)
+		s.Table(rows)
 		return nil
 	})
-}
-
-// with calls the verb with a client for the server, until it is interrupted.
-func (r *remote) with(s *session, l local, verb func(context.Context, *client.Client) error) error {
-	ctx, stop := s.untilInterrupted()
-	defer stop()
-	c, _, err := r.find(ctx, l)
-	if err != nil {
-		return err
-	}
-	return verb(ctx, c)
 }

@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
-type webhooksTestCmd struct {
+type testCmd struct {
 	ID string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
-	remote
-	local
+	verb.Connection
 	JSON bool `name:"json" help:"Print the attempt as JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksTestCmd) Help() string {
+func (testCmd) Help() string {
 	return `
 Example:
 
@@ -30,16 +30,16 @@ Example:
 It prints what the receiver answered. Exit codes: 0 it answered 2xx; 1 it did not.`
 }
 
-func (c *webhooksTestCmd) Run(s *session) error {
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+func (c *testCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		a, err := cl.TestEndpoint(ctx, c.ID)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
-			err = s.printJSON(&a)
+			err = s.PrintJSON(&a)
 		} else {
-			s.rows([][]string{
+			s.Fields([][]string{
 				{"answer", answerOf(&a)},
 				{"took", fmt.Sprintf("%d ms", a.DurationMS)},
 				{"error", progress.Clean(a.Error)},
@@ -47,7 +47,7 @@ func (c *webhooksTestCmd) Run(s *session) error {
 			})
 		}
 		if err == nil && !delivered(a.Status) {
-			err = &exitError{code: exitFailed}
+			err = &verb.ExitError{Code: verb.ExitFailed}
 		}
 		return err
 	})
@@ -63,10 +63,9 @@ func answerOf(a *buildcast.Attempt) string {
 	return fmt.Sprintf("%d %s", a.Status, http.StatusText(a.Status))
 }
 
-type webhooksFailuresCmd struct {
+type failuresCmd struct {
 	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only deliveries to this endpoint."`
-	remote
-	local
+	verb.Connection
 	Build string `placeholder:"ID" env:"-" help:"Only events of this build."`
 	State string `enum:",retrying,dead,delivered" default:"" placeholder:"STATE" env:"-" help:"Only deliveries that are retrying, dead (given up) or delivered after all. Default: retrying and dead."`
 	Limit int    `default:"50" placeholder:"N" env:"-" help:"At most so many, 1 to 10000."`
@@ -74,7 +73,7 @@ type webhooksFailuresCmd struct {
 }
 
 // Help is shown below the summary.
-func (webhooksFailuresCmd) Help() string {
+func (failuresCmd) Help() string {
 	return `
 Examples:
 
@@ -85,15 +84,15 @@ Examples:
 To have them delivered: buildcast webhooks redeliver --help`
 }
 
-func (c *webhooksFailuresCmd) Run(s *session) error {
-	if c.Limit < 1 || c.Limit > 10_000 {
-		return &exitError{exitUsage, fmt.Errorf("--limit is %d: use 1 to 10000", c.Limit)}
+func (c *failuresCmd) Run(s *verb.Session) error {
+	if err := verb.CheckLimit(c.Limit); err != nil {
+		return err
 	}
 	states := []buildcast.DeliveryState{buildcast.DeliveryState(c.State)}
 	if c.State == "" {
 		states = []buildcast.DeliveryState{buildcast.DeliveryRetrying, buildcast.DeliveryDead}
 	}
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		var all []buildcast.Delivery
 		more := false
 		for _, state := range states {
@@ -109,32 +108,25 @@ func (c *webhooksFailuresCmd) Run(s *session) error {
 	})
 }
 
-// read gives the newest deliveries in the state, and whether there are more.
-func (c *webhooksFailuresCmd) read(ctx context.Context, cl *client.Client, state buildcast.DeliveryState) (all []buildcast.Delivery, more bool, err error) {
-	more = true
-	for before := ""; more && len(all) < c.Limit; {
-		page, err := cl.Deliveries(ctx, client.DeliveryFilter{
-			EndpointID: c.ID, BuildID: c.Build, State: state, Before: before, Limit: min(c.Limit-len(all), pageSize),
-		})
-		if err != nil {
-			return nil, false, err
-		}
-		all, before, more = append(all, page.Deliveries...), page.Next, page.Next != ""
-	}
-	return all, more, nil
+// read returns the newest deliveries in the state, and whether there are more.
+func (c *failuresCmd) read(ctx context.Context, cl *client.Client, state buildcast.DeliveryState) ([]buildcast.Delivery, bool, error) {
+	return verb.Pages(c.Limit, func(before string, n int) ([]buildcast.Delivery, string, error) {
+		page, err := cl.Deliveries(ctx, client.DeliveryFilter{EndpointID: c.ID, BuildID: c.Build, State: state, Before: before, Limit: n})
+		return page.Deliveries, page.Next, err
+	})
 }
 
-func (c *webhooksFailuresCmd) show(s *session, all []buildcast.Delivery, more bool) error {
+func (c *failuresCmd) show(s *verb.Session, all []buildcast.Delivery, more bool) error {
 	if c.JSON {
 		for i := range all {
-			if err := s.printJSON(&all[i]); err != nil {
+			if err := s.PrintJSON(&all[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if len(all) == 0 {
-		s.note("No delivery is like that.")
+		s.Note("No delivery is like that.")
 		return nil
 	}
 	rows := [][]string{{"BUILD", "EVENT", "TYPE", "STATE", "TRIES", "FIRST", "NEXT", "ENDPOINT", "LAST ANSWER"}}
@@ -143,16 +135,16 @@ func (c *webhooksFailuresCmd) show(s *session, all []buildcast.Delivery, more bo
 		d := &all[i]
 		next := "-"
 		if d.RetryAt != nil {
-			next = in(d.RetryAt.Std().Sub(now))
+			next = verb.In(d.RetryAt.Std().Sub(now))
 		}
 		rows = append(rows, []string{
 			d.BuildID, strconv.FormatInt(d.EventID, 10), d.EventType, string(d.State), strconv.Itoa(d.Tries),
-			ago(now.Sub(d.CreatedAt.Std())), next, d.EndpointID, lastAnswer(d),
+			verb.Ago(now.Sub(d.CreatedAt.Std())), next, d.EndpointID, lastAnswer(d),
 		})
 	}
-	s.table(rows)
+	s.Table(rows)
 	if more {
-		s.note("There are more: list them with --limit %d.", min(10*c.Limit, 10_000))
+		s.NoteMore(c.Limit)
 	}
 	return nil
 }
@@ -164,22 +156,21 @@ func lastAnswer(d *buildcast.Delivery) string {
 	}
 	a := &d.Attempts[len(d.Attempts)-1]
 	if a.Status == 0 {
-		return dash(a.Error)
+		return verb.Dash(a.Error)
 	}
 	return answerOf(a)
 }
 
-type webhooksRedeliverCmd struct {
+type redeliverCmd struct {
 	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" optional:"" placeholder:"BUILD" help:"The event's build."`
 	Event int64  `arg:"" optional:"" placeholder:"EVENT" help:"The event's id. It is delivered again whatever became of it before."`
-	remote
-	local
+	verb.Connection
 	Since string `placeholder:"TIME" env:"-" help:"Deliver all that were given up since then: how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z."`
 }
 
 // Help is shown below the summary.
-func (webhooksRedeliverCmd) Help() string {
+func (redeliverCmd) Help() string {
 	return `
 Examples:
 
@@ -187,31 +178,31 @@ Examples:
     buildcast webhooks redeliver ENDPOINT --since 24h`
 }
 
-func (c *webhooksRedeliverCmd) Run(s *session) error {
+func (c *redeliverCmd) Run(s *verb.Session) error {
 	one := c.Build != "" && c.Event > 0
 	if one == (c.Since != "") || (c.Build != "") != one {
-		return &exitError{exitUsage, fmt.Errorf("say what to deliver again: a build and an event's id, or --since; see `buildcast webhooks redeliver --help`")}
+		return verb.Usage("say what to deliver again: a build and an event's id, or --since; see `buildcast webhooks redeliver --help`")
 	}
 	var since time.Time
 	if !one {
 		var err error
 		if since, err = parseSince(c.Since, time.Now()); err != nil {
-			return &exitError{exitUsage, err}
+			return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 		}
 	}
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		if one {
 			if err := cl.Redeliver(ctx, c.ID, c.Build, c.Event); err != nil {
 				return err
 			}
-			s.print("event %d of build %s is delivered again", c.Event, c.Build)
+			s.Print("event %d of build %s is delivered again", c.Event, c.Build)
 			return nil
 		}
 		n, err := cl.RedeliverDead(ctx, c.ID, since)
 		if err != nil {
 			return err
 		}
-		s.print("%d delivered again", n)
+		s.Print("%d delivered again", n)
 		return nil
 	})
 }
@@ -228,16 +219,15 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-type webhooksRewindCmd struct {
+type rewindCmd struct {
 	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" placeholder:"BUILD" help:"The build's id."`
 	Event int64  `arg:"" placeholder:"EVENT" help:"The id of the first event that is to be delivered again."`
-	remote
-	local
+	verb.Connection
 }
 
 // Help is shown below the summary.
-func (webhooksRewindCmd) Help() string {
+func (rewindCmd) Help() string {
 	return `
 Example:
 
@@ -247,12 +237,12 @@ Delivery of the build's events goes on with this one: it and all after it are
 delivered again, in order. A receiver knows them by their webhook-id.`
 }
 
-func (c *webhooksRewindCmd) Run(s *session) error {
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+func (c *rewindCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		if err := cl.Rewind(ctx, c.ID, c.Build, c.Event); err != nil {
 			return err
 		}
-		s.print("delivery of build %s goes on with event %d", c.Build, c.Event)
+		s.Print("delivery of build %s goes on with event %d", c.Build, c.Event)
 		return nil
 	})
 }

@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -9,18 +9,18 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
-type webhooksStatusCmd struct {
+type statusCmd struct {
 	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only this endpoint."`
-	remote
-	local
+	verb.Connection
 	Window string `enum:"1h,24h,7d" default:"24h" placeholder:"WINDOW" env:"-" help:"Count what was delivered, and how fast, in the last 1h, 24h or 7d."`
 	JSON   bool   `name:"json" help:"Print all of it as JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksStatusCmd) Help() string {
+func (statusCmd) Help() string {
 	return `
 Examples:
 
@@ -33,8 +33,8 @@ failed so far or were given up; P50 and P99 are how long the receiver took to
 answer.`
 }
 
-func (c *webhooksStatusCmd) Run(s *session) error {
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+func (c *statusCmd) Run(s *verb.Session) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		status, err := cl.WebhookStatus(ctx)
 		if err != nil {
 			return err
@@ -45,7 +45,7 @@ func (c *webhooksStatusCmd) Run(s *session) error {
 			}
 		}
 		if c.JSON {
-			return s.printJSON(&status)
+			return s.PrintJSON(&status)
 		}
 		c.show(s, &status)
 		return nil
@@ -63,10 +63,10 @@ func only(status *buildcast.WebhookStatus, id string) error {
 	return buildcast.Errorf(buildcast.NotFound, "there is no endpoint %s: `buildcast webhooks list` shows all", id)
 }
 
-func (c *webhooksStatusCmd) show(s *session, status *buildcast.WebhookStatus) {
+func (c *statusCmd) show(s *verb.Session, status *buildcast.WebhookStatus) {
 	now := time.Now()
 	if len(status.Endpoints) == 0 {
-		s.note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
+		s.Note("No endpoints yet. Add one: buildcast webhooks add https://example.com/hooks")
 	} else {
 		rows := [][]string{{"ENDPOINT", "STATE", "WAITING", "RETRYING", "DEAD", "DELIVERED", "SUCCESS", "P50", "P99", "URL"}}
 		for i := range status.Endpoints {
@@ -77,15 +77,15 @@ func (c *webhooksStatusCmd) show(s *session, status *buildcast.WebhookStatus) {
 				number(w.Delivered), percent(w.Success), milliseconds(w.P50MS), milliseconds(w.P99MS), progress.Clean(e.URL),
 			})
 		}
-		s.table(rows)
+		s.Table(rows)
 	}
 	for i := range status.Endpoints {
 		if e := &status.Endpoints[i]; e.Breaker.Reason != "" && e.Breaker.State != buildcast.BreakerClosed {
-			s.note("%s is failing: %s", e.EndpointID, progress.Clean(e.Breaker.Reason))
+			s.Note("%s is failing: %s", e.EndpointID, progress.Clean(e.Breaker.Reason))
 		}
 	}
 	w := status.Log.Windows[c.Window]
-	s.note("In the last %s the log took %d events, %s of data; the database is %s.", c.Window, w.Events, size(w.Bytes), size(status.Log.Bytes))
+	s.Note("In the last %s the log took %d events, %s of data; the database is %s.", c.Window, w.Events, size(w.Bytes), size(status.Log.Bytes))
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

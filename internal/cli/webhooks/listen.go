@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -15,16 +15,16 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/cli/progress"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/webhook/request"
 	"github.com/buildcast/buildcast/webhooksig"
 )
 
-type webhooksListenCmd struct {
+type listenCmd struct {
 	ForwardTo string `required:"" placeholder:"URL" env:"-" help:"The receiver, such as http://localhost:3000/hooks."`
 	secretFlag
-	remote
-	local
+	verb.Connection
 	Build   []string          `placeholder:"ID" env:"-" help:"Forward only this build's events, and end with it; may be repeated. Default: all builds that run or begin meanwhile."`
 	Type    []string          `placeholder:"PATTERN" env:"-" help:"Forward events of this type only; * stands for any run of characters, such as task_*. A list, or repeated. Default: all."`
 	Header  map[string]string `placeholder:"NAME=VALUE" mapsep:"none" env:"-" help:"Send this header with each request; may be repeated. NAME=@FILE reads the value from a file."`
@@ -34,7 +34,7 @@ type webhooksListenCmd struct {
 }
 
 // Help is shown below the summary.
-func (webhooksListenCmd) Help() string {
+func (listenCmd) Help() string {
 	return `
 Examples:
 
@@ -56,10 +56,10 @@ const receiverTimeout = 10 * time.Second
 // maxNamed is how many builds can be named: each is a stream of its own.
 const maxNamed = maxFollowed
 
-func (c *webhooksListenCmd) Run(s *session) error {
+func (c *listenCmd) Run(s *verb.Session) error {
 	to, err := c.receiver()
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 	}
 	secret, err := c.readSecret(s)
 	if err != nil {
@@ -70,21 +70,21 @@ func (c *webhooksListenCmd) Run(s *session) error {
 		secret = webhooksig.NewSecret()
 	}
 	to.Secrets = []webhooksig.Secret{secret}
-	ctx, stop := s.untilInterrupted()
+	ctx, stop := s.UntilInterrupted()
 	defer stop()
-	l := &link{changed: s.linkChanged}
-	cl, _, err := c.find(ctx, c.local, client.Logger(l.logger()))
+	l := s.NewLink()
+	cl, _, err := c.Find(ctx, client.Logger(l.Logger()))
 	if err != nil {
 		return err
 	}
-	s.note("Events are forwarded to %s as they come. Ctrl-C ends it.", shown(to.URL))
+	s.Note("Events are forwarded to %s as they come. Ctrl-C ends it.", shown(to.URL))
 	if made {
-		s.note("Requests are signed with this secret, made for this run:\n\n    %s\n", secret.Reveal())
+		s.Note("Requests are signed with this secret, made for this run:\n\n    %s\n", secret.Reveal())
 	}
-	p := &poster{to: to, shows: s.shower(c.JSON), http: receiverClient()}
+	p := &poster{to: to, shows: shower(s, c.JSON), http: receiverClient()}
 	defer p.http.CloseIdleConnections()
 	f := &forwarder{
-		builds: cl, replay: c.Replay, link: l.logger(), note: s.note,
+		builds: cl, replay: c.Replay, link: l.Logger(), note: s.Note,
 		matches: (&buildcast.Endpoint{Types: c.Type}).Matches, post: p.post,
 	}
 	if len(c.Build) > 0 {
@@ -94,15 +94,15 @@ func (c *webhooksListenCmd) Run(s *session) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return &exitError{code: exitCancelled}
+		return &verb.ExitError{Code: verb.ExitCancelled}
 	case err == nil && p.failed > 0:
-		return &exitError{exitFailed, fmt.Errorf("the receiver did not take %d of %d events", p.failed, p.sent)}
+		return &verb.ExitError{Code: verb.ExitFailed, Err: fmt.Errorf("the receiver did not take %d of %d events", p.failed, p.sent)}
 	}
 	return err
 }
 
 // receiver checks the command line.
-func (c *webhooksListenCmd) receiver() (request.Receiver, error) {
+func (c *listenCmd) receiver() (request.Receiver, error) {
 	to := request.Receiver{URL: c.ForwardTo, Payload: buildcast.Payload(c.Payload), Headers: map[string]string{}}
 	u, err := url.Parse(c.ForwardTo)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -213,9 +213,9 @@ func (p *poster) exchange(req *http.Request) (status int, failure string) {
 }
 
 // shower prints a line for each request.
-func (s *session) shower(asJSON bool) func(*forwarded) error {
+func shower(s *verb.Session, asJSON bool) func(*forwarded) error {
 	if asJSON {
-		return func(f *forwarded) error { return s.printJSON(f) }
+		return func(f *forwarded) error { return s.PrintJSON(f) }
 	}
 	build, typ := 8, 16 // widths, which grow
 	return func(f *forwarded) error {
@@ -236,7 +236,7 @@ func (s *session) shower(asJSON bool) func(*forwarded) error {
 		if f.Error != "" {
 			line.Left = append(line.Left, progress.Span{Style: progress.Bad, Text: "  " + f.Error})
 		}
-		_, err := fmt.Fprintln(s.stdout, look(s.stdout).Whole(line))
+		_, err := fmt.Fprintln(s.Stdout, verb.Look(s.Stdout).Whole(line))
 		return err
 	}
 }

@@ -1,12 +1,12 @@
-package cli
+package webhooks
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
 )
 
@@ -47,7 +47,7 @@ func (f *endpointFlags) change() (buildcast.EndpointChange, error) {
 	for name, value := range f.Header {
 		read, err := config.Secret("--header "+name, value)
 		if err != nil {
-			return c, &exitError{exitUsage, err}
+			return c, &verb.ExitError{Code: verb.ExitUsage, Err: err}
 		}
 		headers[name] = read
 	}
@@ -69,18 +69,17 @@ func list(words []string) *[]string {
 	return &kept
 }
 
-type webhooksAddCmd struct {
+type addCmd struct {
 	URL string `arg:"" name:"url" placeholder:"URL" help:"Where requests go, such as https://example.com/hooks."`
 	endpointFlags
 	secretFlag
-	remote
-	local
+	verb.Connection
 	Disabled bool `env:"-" help:"Send nothing before it is enabled."`
 	JSON     bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksAddCmd) Help() string {
+func (addCmd) Help() string {
 	return `
 Examples:
 
@@ -93,7 +92,7 @@ It prints the endpoint and the secret that its receiver verifies requests with,
 where it was not given.`
 }
 
-func (c *webhooksAddCmd) Run(s *session) error {
+func (c *addCmd) Run(s *verb.Session) error {
 	asked, err := c.change()
 	if err != nil {
 		return err
@@ -109,26 +108,25 @@ func (c *webhooksAddCmd) Run(s *session) error {
 	if enabled := !c.Disabled; !enabled {
 		asked.Enabled = &enabled
 	}
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		made, err := cl.CreateEndpoint(ctx, asked)
 		if err != nil {
 			return err
 		}
-		return s.showMade(made, secret, c.JSON)
+		return showMade(s, made, secret, c.JSON)
 	})
 }
 
-type webhooksChangeCmd struct {
+type changeCmd struct {
 	ID  string  `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	URL *string `name:"url" placeholder:"URL" env:"-" help:"Where requests go."`
 	endpointFlags
-	remote
-	local
+	verb.Connection
 	JSON bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksChangeCmd) Help() string {
+func (changeCmd) Help() string {
 	return `
 Examples:
 
@@ -139,39 +137,38 @@ Examples:
 A list or the headers that are given replace those that were there; the rest stays.`
 }
 
-func (c *webhooksChangeCmd) Run(s *session) error {
+func (c *changeCmd) Run(s *verb.Session) error {
 	asked, err := c.change()
 	if err != nil {
 		return err
 	}
 	asked.URL = c.URL
 	if asked == (buildcast.EndpointChange{}) {
-		return &exitError{exitUsage, fmt.Errorf("nothing is to be changed: name a setting; see `buildcast webhooks change --help`")}
+		return verb.Usage("nothing is to be changed: name a setting; see `buildcast webhooks change --help`")
 	}
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		e, err := cl.ChangeEndpoint(ctx, c.ID, asked)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
-			return s.printJSON(&e)
+			return s.PrintJSON(&e)
 		}
-		s.rows(endpointRows(&e, time.Now()))
+		s.Fields(endpointRows(&e, time.Now()))
 		return nil
 	})
 }
 
-type webhooksRotateCmd struct {
+type rotateCmd struct {
 	ID      string        `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Overlap time.Duration `default:"24h" placeholder:"DURATION" env:"-" help:"How long the secret before signs as well, 168h at most; 0: not at all."`
 	secretFlag
-	remote
-	local
+	verb.Connection
 	JSON bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
 // Help is shown below the summary.
-func (webhooksRotateCmd) Help() string {
+func (rotateCmd) Help() string {
 	return `
 Examples:
 
@@ -182,48 +179,47 @@ Each request is signed with both secrets meanwhile: give the receiver the new
 one before the other ends.`
 }
 
-func (c *webhooksRotateCmd) Run(s *session) error {
+func (c *rotateCmd) Run(s *verb.Session) error {
 	const most = 7 * 24 * time.Hour
 	if c.Overlap < 0 || c.Overlap > most {
-		return &exitError{exitUsage, fmt.Errorf("--overlap is %v: use 0 to %v", c.Overlap, most)}
+		return verb.Usage("--overlap is %v: use 0 to %v", c.Overlap, most)
 	}
 	secret, err := c.readSecret(s)
 	if err != nil {
 		return err
 	}
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		e, err := cl.RotateSecret(ctx, c.ID, secret.Reveal(), c.Overlap)
 		if err != nil {
 			return err
 		}
-		return s.showMade(e, secret, c.JSON)
+		return showMade(s, e, secret, c.JSON)
 	})
 }
 
 // endpoints is the argument of verbs that take several.
 type endpoints struct {
 	IDs []string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoints' ids."`
-	remote
-	local
+	verb.Connection
 }
 
-// each calls the verb for each endpoint and prints what became of it.
-func (c *endpoints) each(s *session, done string, verb func(context.Context, *client.Client, string) error) error {
-	return c.with(s, c.local, func(ctx context.Context, cl *client.Client) error {
+// each calls change for each endpoint and prints what became of it.
+func (c *endpoints) each(s *verb.Session, done string, change func(context.Context, *client.Client, string) error) error {
+	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		for _, id := range c.IDs {
-			if err := verb(ctx, cl, id); err != nil {
+			if err := change(ctx, cl, id); err != nil {
 				return err
 			}
-			s.print("%s %s", id, done)
+			s.Print("%s %s", id, done)
 		}
 		return nil
 	})
 }
 
-type webhooksRemoveCmd struct{ endpoints }
+type removeCmd struct{ endpoints }
 
 // Help is shown below the summary.
-func (webhooksRemoveCmd) Help() string {
+func (removeCmd) Help() string {
 	return `
 Example:
 
@@ -232,21 +228,21 @@ Example:
 To keep it and what waits for it: buildcast webhooks disable ENDPOINT`
 }
 
-func (c *webhooksRemoveCmd) Run(s *session) error {
+func (c *removeCmd) Run(s *verb.Session) error {
 	return c.each(s, "removed", func(ctx context.Context, cl *client.Client, id string) error {
 		return cl.DeleteEndpoint(ctx, id)
 	})
 }
 
-type webhooksEnableCmd struct{ endpoints }
+type enableCmd struct{ endpoints }
 
-func (c *webhooksEnableCmd) Run(s *session) error { return c.enable(s, true, "enabled") }
+func (c *enableCmd) Run(s *verb.Session) error { return c.enable(s, true, "enabled") }
 
-type webhooksDisableCmd struct{ endpoints }
+type disableCmd struct{ endpoints }
 
-func (c *webhooksDisableCmd) Run(s *session) error { return c.enable(s, false, "disabled") }
+func (c *disableCmd) Run(s *verb.Session) error { return c.enable(s, false, "disabled") }
 
-func (c *endpoints) enable(s *session, on bool, done string) error {
+func (c *endpoints) enable(s *verb.Session, on bool, done string) error {
 	return c.each(s, done, func(ctx context.Context, cl *client.Client, id string) error {
 		_, err := cl.ChangeEndpoint(ctx, id, buildcast.EndpointChange{Enabled: &on})
 		return err

@@ -1,4 +1,4 @@
-package cli
+package webhooks
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
@@ -139,7 +140,7 @@ func (f *forwarder) begin(ctx context.Context) (*horizon, error) {
 	for phase := range livePhases {
 		before := ""
 		for range maxPages {
-			live, err := f.builds.Builds(ctx, client.Filter{Phase: phase, Limit: pageSize, Before: before})
+			live, err := f.builds.Builds(ctx, client.Filter{Phase: phase, Limit: verb.PageSize, Before: before})
 			if err != nil {
 				return nil, err
 			}
@@ -285,7 +286,7 @@ type horizon struct {
 func (h *horizon) look(ctx context.Context, list func(context.Context, client.Filter) (client.Page, error)) (found []string, err error) {
 	ids, before, last := map[string]bool{}, "", time.Time{}
 	for range maxPages {
-		page, err := list(ctx, client.Filter{Limit: pageSize, Before: before})
+		page, err := list(ctx, client.Filter{Limit: verb.PageSize, Before: before})
 		if err != nil {
 			return nil, err
 		}
