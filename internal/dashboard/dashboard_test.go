@@ -104,34 +104,50 @@ func TestPagesKeepThePolicy(t *testing.T) {
 	}
 }
 
-// Each file that a page or a module names is served.
-func TestNothingIsMissing(t *testing.T) {
+// Pages that are served below a path of another site work as they are: each
+// address in a page or a module is relative, and leads to something.
+func TestPagesWorkBelowAPath(t *testing.T) {
 	h := New(Config{Statuses: statuses(nil), CheckHost: anyHost})
 	check := func(from, target string) {
-		if resp, _ := get(t, h, target); resp.StatusCode != http.StatusOK {
+		t.Helper()
+		if strings.HasPrefix(target, "/") {
+			t.Errorf("%s names %s, which is nothing below a path of another site", from, target)
+			return
+		}
+		resolved := path.Join(path.Dir(from), target)
+		if resolved == "/docs" { // the API's
+			return
+		}
+		if resp, _ := get(t, h, resolved); resp.StatusCode != http.StatusOK {
 			t.Errorf("%s names %s: %d", from, target, resp.StatusCode)
 		}
 	}
-	named := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
-	for _, name := range []string{"index.html", "build.html", "webhooks.html"} {
+	named := regexp.MustCompile(`(?:src|href)="([^"#][^"]*)"`)
+	for name, at := range map[string]string{"index.html": "/index.html", "build.html": "/builds/b1", "webhooks.html": "/webhooks"} {
 		body, err := fs.ReadFile(web.Pages, name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range named.FindAllStringSubmatch(string(body), -1) {
-			check(name, m[1])
+		found := named.FindAllStringSubmatch(string(body), -1)
+		if len(found) < 5 {
+			t.Errorf("%s names %d files only", name, len(found))
+		}
+		for _, m := range found {
+			check(at, m[1])
 		}
 	}
 	imported := regexp.MustCompile(`(?m)^(?:import|export) .*from '([^']+)';`)
 	for name, body := range modules(t) {
 		for _, m := range imported.FindAllStringSubmatch(body, -1) {
-			target := m[1]
-			if strings.HasPrefix(target, ".") {
-				target = path.Join(path.Dir(name), target)
+			if m[1] != "react" { // react.js is for others
+				check(name, m[1])
 			}
-			if target != "react" { // react.js is for others
-				check(name, target)
-			}
+		}
+	}
+	absolute := regexp.MustCompile("['\"`]/(api|assets|builds|webhooks|docs|events|badge|socket\\.io)\\b")
+	for name, body := range modules(t) {
+		if strings.HasPrefix(name, "/assets/app/") && absolute.MatchString(body) {
+			t.Errorf("%s holds the absolute path %s", name, absolute.FindString(body))
 		}
 	}
 }

@@ -1,6 +1,9 @@
 // Renders /openapi.json. Everything is set as text, never as markup, so nothing
 // in the document can become part of the page's code.
 
+// Where the server is: the page may be below a path of another site.
+const home = new URL("../", import.meta.url).href;
+
 const methods = ["get", "post", "put", "patch", "delete"];
 
 /** Makes an element: props are properties, children are nodes, text, or arrays of them. */
@@ -119,7 +122,7 @@ function example(method, path, op) {
   if (op.security) parts.push('-H "Authorization: Bearer $KEY"');
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body.example ?? {})}'`);
   else if (method === "post") parts.push("-X POST");
-  parts.push(`'${location.origin}${path}'`);
+  parts.push(`'${home}${path.slice(1)}'`);
   return el("pre", { tabIndex: 0 }, parts.join(" \\\n  "));
 }
 
@@ -151,7 +154,7 @@ function render(doc) {
   main.replaceChildren(
     el("h1", {}, `${doc.info.title} API`),
     el("p", {}, doc.info.description),
-    el("p", {}, "As a document: ", el("a", { href: "/openapi.json" }, "openapi.json"), ", ", el("a", { href: "/openapi.yaml" }, "openapi.yaml"), "."));
+    el("p", {}, "As a document: ", el("a", { href: `${home}openapi.json` }, "openapi.json"), ", ", el("a", { href: `${home}openapi.yaml` }, "openapi.yaml"), "."));
   for (const tag of doc.tags) {
     const links = el("ul");
     const section = el("section", {}, el("h2", {}, tag.name));
@@ -172,7 +175,7 @@ function render(doc) {
 }
 
 try {
-  const response = await fetch("/openapi.json");
+  const response = await fetch(`${home}openapi.json`);
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   render(await response.json());
 } catch (error) {

@@ -6,17 +6,20 @@ export class ApiError extends Error {
   }
 }
 
+/** Where the server is: the pages may be below a path of another site, so no address begins with a slash. */
+export const home = new URL('../../', import.meta.url).href;
+
 let skew = 0;
 
 /** The server's time, as far as its answers tell: durations of what runs are counted by it. */
 export const now = () => Date.now() + skew;
 
-/** Sends a request and gives the answer's JSON. */
+/** Sends a request and returns the answer's JSON. The path is relative to the server's address. */
 export async function call(path, { method = 'GET', body: sent, key, signal } = {}) {
   let answer;
   const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(sent && { 'Content-Type': 'application/json' }) };
   try {
-    answer = await fetch(path, { method, headers, body: sent && JSON.stringify(sent), signal });
+    answer = await fetch(home + path, { method, headers, body: sent && JSON.stringify(sent), signal });
   } catch (cause) {
     if (signal?.aborted) throw cause;
     throw new ApiError('the server does not answer', 0);
@@ -29,7 +32,7 @@ export async function call(path, { method = 'GET', body: sent, key, signal } = {
   return body;
 }
 
-export const buildPath = (id) => `/api/builds/${encodeURIComponent(id)}`;
+export const buildPath = (id) => `api/builds/${encodeURIComponent(id)}`;
 
 /** Reads events of a build: those after one, at most `limit` of them. */
 export const eventsOf = (id) => async (after, limit) =>

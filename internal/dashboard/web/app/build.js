@@ -1,9 +1,9 @@
 // The page of one build: follows it, and replays it when it is finished.
 
-import { BuildProgress } from '/assets/js/index.js';
+import { BuildProgress } from '../js/index.js';
 import { $, setData, setText } from './dom.js';
 import { isFinished, transports } from './format.js';
-import { buildPath, call, eventsOf, now } from './api.js';
+import { buildPath, call, eventsOf, home, now } from './api.js';
 import { offerCancel } from './cancel.js';
 import { Replay } from './replay.js';
 import { View } from './view.js';
@@ -39,7 +39,7 @@ function startClock() {
 }
 
 function follow() {
-  const progress = new BuildProgress(id);
+  const progress = new BuildProgress(id, { url: home });
   progress.addEventListener('update', ({ detail }) => {
     notice('');
     view.add(detail.events);

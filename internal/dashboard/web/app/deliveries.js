@@ -1,6 +1,6 @@
 import { $, el, setData, setText, setTime } from './dom.js';
 import { ago, duration, plural } from './format.js';
-import { now } from './api.js';
+import { home, now } from './api.js';
 
 const pageSize = 25;
 const words = { retrying: 'Retrying', dead: 'Dead', delivered: 'Delivered' };
@@ -79,7 +79,7 @@ export class Deliveries {
       state: el('span', 'state'), event: el('span', 'event'), when: el('time', 'when'), last: el('span', 'last'), attempts: el('ol', ''), refused: el('p', 'bad'), drawn: '',
     };
     const build = el('a', 'mono', d.buildId);
-    build.href = `/builds/${encodeURIComponent(d.buildId)}`;
+    build.href = `${home}builds/${encodeURIComponent(d.buildId)}`;
     row.event.append(`${d.eventType} · event ${d.eventId} of `, build);
     const again = Object.assign(el('button', '', 'Redeliver'), { type: 'button' });
     row.refused.setAttribute('role', 'alert');

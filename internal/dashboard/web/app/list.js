@@ -6,7 +6,7 @@
 
 import { $, el, setData, setText, setTime } from './dom.js';
 import { ago, isFinished, plural, took, words } from './format.js';
-import { call, now } from './api.js';
+import { call, home, now } from './api.js';
 
 const every = 2000; // ms between polls
 const everyRunning = 1000; // while a build runs
@@ -35,7 +35,7 @@ async function refresh() {
   asking?.abort();
   const mine = (asking = new AbortController());
   try {
-    const page = await call(`/api/builds?${query({ limit: Math.min(wanted, maxPolled) })}`, { signal: mine.signal });
+    const page = await call(`api/builds?${query({ limit: Math.min(wanted, maxPolled) })}`, { signal: mine.signal });
     take(page);
     notice('');
   } catch (error) {
@@ -62,7 +62,7 @@ async function more() {
     await refresh();
   } else {
     try {
-      const page = await call(`/api/builds?${query({ limit: pageSize, before: next })}`);
+      const page = await call(`api/builds?${query({ limit: pageSize, before: next })}`);
       builds.push(...page.builds);
       next = page.next;
       draw();
@@ -103,7 +103,7 @@ function newRow({ buildId }) {
   row.meter.max = 100;
   row.meter.setAttribute('aria-hidden', 'true'); // the percentage beside it is read
   const link = el('a', 'row', row.state, el('span', 'name', row.project, row.id), row.message, row.meter, row.percent, row.when, row.took);
-  link.href = `/builds/${encodeURIComponent(buildId)}`;
+  link.href = `${home}builds/${encodeURIComponent(buildId)}`;
   row.item = el('li', '', link);
   return row;
 }

@@ -3,7 +3,7 @@
 import { $, setText } from './dom.js';
 import { duration } from './format.js';
 import { Pages } from './pages.js';
-import { fold, queued } from '/assets/js/fold.js';
+import { fold, queued } from '../js/fold.js';
 
 const ahead = [500, 1500, 2500, 3500]; // how far before the replay comes to an event its page is asked for
 

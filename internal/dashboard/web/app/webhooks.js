@@ -8,7 +8,7 @@ import { ask, editEndpoint, showSecret } from './webhookforms.js';
 import { Deliveries } from './deliveries.js';
 
 const every = 3000; // ms between polls
-const base = '/api/webhooks';
+const base = 'api/webhooks';
 
 let key = ''; // it stays on this page, and is gone with it
 let timer;
