@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 // startServer runs a server within the test and gives its URL.
 func startServer(t *testing.T, tweak ...func(*config.Config)) string {
 	t.Helper()
-	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: t.TempDir(), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour}
+	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour}
 	for _, do := range tweak {
 		do(&cfg)
 	}
@@ -59,7 +60,7 @@ func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{addr: freeAddr(t)}
 	n.url = "http://" + n.addr
-	n.args = []string{"serve", "--listen", n.addr, "--preview-listen", freeAddr(t), "--data-dir", t.TempDir()}
+	n.args = []string{"serve", "--listen", n.addr, "--preview-listen", freeAddr(t), "--data-dir", filepath.Join(t.TempDir(), "data")}
 	t.Cleanup(n.kill)
 	return n
 }

@@ -63,7 +63,7 @@ func newNode(t *testing.T, database string, args ...string) *node {
 	n := &node{t: t, url: "http://" + addr}
 	n.args = append([]string{
 		"serve", "--listen", addr, "--preview-listen", freeAddr(t),
-		"--data-dir", t.TempDir(), "--database", database,
+		"--data-dir", filepath.Join(t.TempDir(), "data"), "--database", database,
 	}, args...)
 	t.Cleanup(func() {
 		n.kill()

@@ -42,6 +42,9 @@ func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, dirError(path, "cannot be made", err)
 	}
+	if err := checkMode(abs); err != nil {
+		return nil, err
+	}
 	lock, err := os.OpenFile(filepath.Join(abs, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, dirError(path, "cannot be written", err)
@@ -56,6 +59,20 @@ func openDataDir(path string) (*dataDir, error) {
 		return nil, dirError(path, "cannot be written", err)
 	}
 	return d, nil
+}
+
+// checkMode refuses a directory in which others may write: they could put their
+// own files in the place of the server's, and commands into builds.
+func checkMode(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return dirError(path, "cannot be read", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return buildcast.Errorf(buildcast.InvalidArgument, "the data directory %s may be written by other users (its mode is %#o): "+
+			"run `chmod go-w %s`, or name a directory inside it with --data-dir, which buildcast makes", path, mode, path).At("--data-dir")
+	}
+	return nil
 }
 
 // lockWait bounds how long the lock of a server that was killed is waited for. A

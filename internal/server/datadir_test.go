@@ -1,9 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +17,10 @@ import (
 // holdLock locks the directory as a server with the process id has it.
 func holdLock(t *testing.T, pid int) (dir string, lock *os.File) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	lock, err := os.Create(filepath.Join(dir, lockFile))
 	if err != nil {
 		t.Fatal(err)
@@ -51,5 +56,23 @@ func TestLockOfARunningServerIsNot(t *testing.T) {
 	defer lock.Close()
 	if _, err := openDataDir(dir); buildcast.CodeOf(err) != buildcast.Conflict {
 		t.Error(err)
+	}
+}
+
+// Attack: another user of the machine may write in the data directory, and so
+// change what the server runs.
+func TestDataDirThatOthersMayWriteIsRefused(t *testing.T) {
+	for _, mode := range []os.FileMode{0o775, 0o757, 0o777 | os.ModeSticky} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openDataDir(dir)
+		if buildcast.CodeOf(err) != buildcast.InvalidArgument || !strings.Contains(fmt.Sprint(err), "chmod go-w "+dir) {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("mode %v: %v, %v are left", mode, left, err)
+		}
 	}
 }

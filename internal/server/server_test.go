@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func settings(t *testing.T) config.Config {
 	t.Helper()
 	return config.Config{
-		Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: t.TempDir(),
+		Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"),
 		Builds: 2, Tasks: 2, PreviewKeep: time.Hour, DrainTimeout: 5 * time.Second,
 	}
 }

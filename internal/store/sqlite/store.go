@@ -62,6 +62,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, path string) (err error) {
+	if err := makePrivate(path); err != nil {
+		return err
+	}
 	if s.damage, err = inspectWAL(path + "-wal"); err != nil {
 		return err
 	}

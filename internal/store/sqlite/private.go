@@ -1,0 +1,39 @@
+package sqlite
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// privateMode is the mode of the database's files: events may hold secrets.
+const privateMode = 0o600
+
+// makePrivate makes the database file, and has only its owner read and write it.
+// SQLite gives -wal and -shm the mode of the database file; those that an earlier
+// server left are corrected too.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, privateMode)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		}
+		if info.Mode().Perm()&^privateMode == 0 {
+			continue
+		}
+		if err := os.Chmod(name, privateMode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
