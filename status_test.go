@@ -2,7 +2,8 @@ package buildcast
 
 import (
 	"encoding/json"
-	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -26,93 +27,42 @@ func event(typ, data string) Event {
 	return Event{BuildID: "27", Type: typ, Data: json.RawMessage(data), Timestamp: start}
 }
 
-func TestReferenceBuild(t *testing.T) {
-	events := []Event{
-		event("plan_started", `{"message":"Analyzing requirements..."}`),
-		event("plan_generated", `{"taskCount":3}`),
-		event("task_started", `{"taskName":"Create HTML Test Page"}`),
-		event("task_started", `{"taskName":"Create CSS Styles"}`),
-		event("task_started", `{"taskName":"Create JavaScript File"}`),
-		event("task_completed", `{"filesCreated":1}`),
-		event("task_completed", `{"filesCreated":1}`),
-		event("task_completed", `{"filesCreated":1}`),
-		event("deploy_started", `{}`),
-		event("build_started", `{}`),
-		event("deploy_progress", `{"message":"Uploading..."}`),
-		event("deploy_completed", `{"previewUrl":"https://e05f45e2.sheenapps-preview.pages.dev"}`),
+// The vectors are read by the JavaScript fold's tests too (js/test/fold.test.js).
+// The events of a vector happen one second apart, the first one second after the
+// build's creation.
+func TestFoldVectors(t *testing.T) {
+	files, err := filepath.Glob("testdata/fold/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files of vectors, %v", len(files), err)
 	}
-	s := fold(events)
-	var progress []int
-	for _, e := range events {
-		progress = append(progress, e.Progress)
-	}
-	if want := []int{10, 20, 30, 40, 50, 60, 70, 70, 80, 80, 80, 100}; !slices.Equal(progress, want) {
-		t.Errorf("progress = %v, want %v", progress, want)
-	}
-	want := Status{
-		BuildID: "27", Project: "site", Phase: Completed, Progress: 100, Message: "Deployed",
-		Tasks: Tasks{Total: 3, Started: 3, Completed: 3}, PreviewURL: "https://e05f45e2.sheenapps-preview.pages.dev",
-		CreatedAt: start, StartedAt: &start, UpdatedAt: start, FinishedAt: &start, FirstEventID: 1, LastEventID: 12,
-	}
-	if diff := cmp.Diff(want, s, cmp.Comparer(Time.Equal)); diff != "" {
-		t.Errorf("status (-want +got):\n%s", diff)
-	}
-}
-
-func TestFoldTable(t *testing.T) {
-	planned := func(n int, more ...Event) []Event {
-		return append([]Event{event("plan_generated", fmt.Sprintf(`{"taskCount":%d}`, n))}, more...)
-	}
-	started, completed := event("task_started", `{}`), event("task_completed", `{}`)
-	tests := []struct {
-		name     string
-		events   []Event
-		phase    Phase
-		progress int
-	}{
-		{"created", nil, Queued, 0},
-		{"planning", []Event{event("plan_started", "{}")}, Planning, 10},
-		{"up to the next ten for five tasks", planned(5, started), Executing, 30},
-		{"up to the next percent for six", planned(6, started), Executing, 25},
-		{"seven of ten steps", planned(5, started, started, started, completed), Executing, 40},
-		{"not above 70", planned(1, started, completed, started, completed), Executing, 70},
-		{"more started than planned", planned(2, started, started, started), Executing, 50},
-		{"a task without a plan", []Event{started}, Executing, 20},
-		{"a retried task counts once", planned(2, started, event("task_failed", `{"willRetry":true}`), event("task_started", `{"attempt":2}`)), Executing, 40},
-		{"failed for good", planned(2, started, event("task_failed", `{"willRetry":false}`)), Failed, 40},
-		{"a failure that announces no retry is final", planned(2, started, event("task_failed", `{}`)), Failed, 40},
-		{"deploy", []Event{event("deploy_started", `{}`)}, Deploying, 80},
-		{"half of the deploy", []Event{event("deploy_progress", `{"percent":50}`)}, Deploying, 89},
-		{"all of the deploy", []Event{event("deploy_progress", `{"percent":250}`)}, Deploying, 99},
-		{"percent below zero", []Event{event("build_progress", `{"percent":-5}`)}, Deploying, 80},
-		{"deployed", []Event{event("deploy_completed", `{}`)}, Completed, 100},
-		{"built", []Event{event("build_completed", `{}`)}, Completed, 100},
-		{"deploy failed", []Event{event("deploy_started", `{}`), event("deploy_failed", `{}`)}, Failed, 80},
-		{"build failed", []Event{event("plan_started", `{}`), event("build_failed", `{}`)}, Failed, 10},
-		{"cancelled", []Event{event("plan_started", `{}`), event("build_cancelled", `{}`)}, Cancelled, 10},
-		{"own type with progress", []Event{event("crawl.page", `{"progress":42.9}`)}, Queued, 42},
-		{"own type cannot lower it", []Event{event("deploy_started", `{}`), event("x", `{"progress":5}`)}, Deploying, 80},
-		{"own type within 100", []Event{event("x", `{"progress":1e9}`)}, Queued, 100},
-		{"wrong types count as absent", []Event{event("plan_generated", `{"taskCount":"3","message":7}`), event("x", `{"progress":"9"}`), event("x", `[1]`)}, Executing, 20},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s := fold(tt.events)
-			if s.Phase != tt.phase || s.Progress != tt.progress {
-				t.Errorf("got %s %d, want %s %d", s.Phase, s.Progress, tt.phase, tt.progress)
-			}
-		})
-	}
-}
-
-func TestFailureTellsWhy(t *testing.T) {
-	s := fold([]Event{event("task_failed", `{"taskName":"a","error":"exit status 2"}`)})
-	if s.Error != "exit status 2" || s.Message != "exit status 2" {
-		t.Errorf("error %q, message %q", s.Error, s.Message)
-	}
-	long := fold([]Event{event("build_failed", fmt.Sprintf(`{"error":%q}`, fmt.Sprintf("%02000d", 1)))})
-	if len(long.Error) > maxMessage+len("…") {
-		t.Errorf("the error has %d bytes", len(long.Error))
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var vectors []struct {
+			Name   string
+			Events []Event
+			Status Status
+		}
+		if err := json.Unmarshal(b, &vectors); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, v := range vectors {
+			t.Run(v.Name, func(t *testing.T) {
+				s := NewStatus("27", "site", start)
+				for i, e := range v.Events {
+					want := e.Progress
+					e.ID, e.Timestamp = int64(i+1), TimeOf(start.Std().Add(time.Duration(i+1)*time.Second))
+					if s.Apply(&e); e.Progress != want {
+						t.Errorf("progress after event %d (%s) is %d, want %d", e.ID, e.Type, e.Progress, want)
+					}
+				}
+				if diff := cmp.Diff(v.Status, s, cmp.Comparer(Time.Equal)); diff != "" {
+					t.Errorf("status (-want +got):\n%s", diff)
+				}
+			})
+		}
 	}
 }
 
