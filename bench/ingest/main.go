@@ -11,7 +11,6 @@ import (
 	"log"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/bench/process"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/pgtest"
 	"github.com/buildcast/buildcast/internal/store"
@@ -56,9 +56,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer pg.Close()
-	bin := filepath.Join(dir, "buildcast")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/buildcast").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	bin, err := process.Build(ctx, dir)
+	if err != nil {
+		return err
 	}
 	for _, name := range []string{"seed", "ours", "idle"} {
 		if err := createDatabase(ctx, pg, name); err != nil {
@@ -189,49 +189,16 @@ func startSeed(ctx context.Context, database string) (addr string, stop func(), 
 	if _, err := os.Stat(filepath.Join(*seed, "node_modules")); err != nil {
 		return "", nil, fmt.Errorf("%s has no node_modules: run npm install there, or bench/run", *seed)
 	}
-	addr = freeAddr()
+	addr = process.FreeAddr()
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.CommandContext(ctx, "node", "seed.js")
 	cmd.Dir = *seed
 	cmd.Env = append(os.Environ(), "DATABASE_URL="+database, "PORT="+port)
-	return addr, stopper(cmd), startAndWait(cmd, "http://"+addr+"/api/builds/x/events")
+	return addr, func() { process.Kill(cmd) }, process.Start(cmd, "http://"+addr+"/api/builds/x/events")
 }
 
 func startOurs(ctx context.Context, bin, dir, database string) (addr string, stop func(), err error) {
-	addr = freeAddr()
-	cmd := exec.CommandContext(ctx, bin, "serve", "--listen", addr, "--preview-listen", freeAddr(), "--data-dir", dir, "--database", database)
-	return addr, stopper(cmd), startAndWait(cmd, "http://"+addr+"/readyz")
-}
-
-func stopper(cmd *exec.Cmd) func() {
-	return func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-}
-
-func startAndWait(cmd *exec.Cmd, url string) error {
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	for range 200 {
-		if resp, err := http.Get(url); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return fmt.Errorf("%s did not answer", url)
-}
-
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	addr = process.FreeAddr()
+	cmd := exec.CommandContext(ctx, bin, "serve", "--listen", addr, "--preview-listen", process.FreeAddr(), "--data-dir", dir, "--database", database)
+	return addr, func() { process.Kill(cmd) }, process.Start(cmd, "http://"+addr+"/readyz")
 }

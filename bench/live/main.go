@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/buildcast/buildcast/bench/process"
 )
 
 func main() {
@@ -40,7 +41,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &server{dir: dir, addr: freeAddr(), preview: freeAddr()}
+	s := &server{dir: dir, addr: process.FreeAddr(), preview: process.FreeAddr()}
 	err = s.start()
 	if err == nil {
 		err = run(s)
@@ -60,34 +61,15 @@ type server struct {
 
 // start returns when the server is ready.
 func (s *server) start() error {
-	bin := filepath.Join(s.dir, "buildcast")
-	if _, err := os.Stat(bin); err != nil {
-		if out, err := exec.Command("go", "build", "-o", bin, "./cmd/buildcast").CombinedOutput(); err != nil {
-			return fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	}
-	s.cmd = exec.CommandContext(context.Background(), bin, "serve", "--listen", s.addr, "--preview-listen", s.preview, "--data-dir", filepath.Join(s.dir, "data"), "--log-level", "warn")
-	if err := s.cmd.Start(); err != nil {
+	bin, err := process.Build(context.Background(), s.dir)
+	if err != nil {
 		return err
 	}
-	for range 2000 {
-		if resp, err := http.Get("http://" + s.addr + "/readyz"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return fmt.Errorf("%s did not answer", s.addr)
+	s.cmd = exec.CommandContext(context.Background(), bin, "serve", "--listen", s.addr, "--preview-listen", s.preview, "--data-dir", filepath.Join(s.dir, "data"), "--log-level", "warn")
+	return process.Start(s.cmd, "http://"+s.addr+"/readyz")
 }
 
-func (s *server) kill() {
-	if s.cmd != nil && s.cmd.Process != nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-	}
-}
+func (s *server) kill() { process.Kill(s.cmd) }
 
 // rss is the memory that the server has, in MB.
 func (s *server) rss() float64 {
@@ -117,13 +99,4 @@ func (s *server) append(build string, n, size int) (int64, error) {
 		return 0, err
 	}
 	return stored.LastEventID, nil
-}
-
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

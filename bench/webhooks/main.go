@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/buildcast/buildcast/bench/process"
 	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
@@ -50,9 +50,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "buildcast")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/buildcast").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	bin, err := process.Build(ctx, dir)
+	if err != nil {
+		return err
 	}
 	for name := range strings.SplitSeq(*stores, ",") {
 		if err := on(ctx, bin, filepath.Join(dir, name), name); err != nil {
@@ -64,7 +64,7 @@ func run(ctx context.Context) error {
 
 // on measures on one store.
 func on(ctx context.Context, bin, dir, name string) error {
-	s := &server{addr: freeAddr()}
+	s := &server{addr: process.FreeAddr()}
 	database := ""
 	if name == "postgres" {
 		pg, err := pgtest.Run()
@@ -74,15 +74,11 @@ func on(ctx context.Context, bin, dir, name string) error {
 		defer pg.Close()
 		database, s.postgres = pg.URL(), true
 	}
-	s.cmd = exec.CommandContext(ctx, bin, "serve", "--listen", s.addr, "--preview-listen", freeAddr(), "--data-dir", dir, "--database", database)
-	s.cmd.Stderr = os.Stderr
-	if err := s.start(); err != nil {
+	s.cmd = exec.CommandContext(ctx, bin, "serve", "--listen", s.addr, "--preview-listen", process.FreeAddr(), "--data-dir", dir, "--database", database)
+	if err := process.Start(s.cmd, "http://"+s.addr+"/readyz"); err != nil {
 		return err
 	}
-	defer func() {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-	}()
+	defer process.Kill(s.cmd)
 	r, err := newReceiver()
 	if err != nil {
 		return err
@@ -103,7 +99,7 @@ func on(ctx context.Context, bin, dir, name string) error {
 // acceptance is how fast events are accepted with an endpoint that is not there,
 // beside none: what it costs a build that a receiver is broken.
 func acceptance(s *server, name string) error {
-	id, err := s.endpoint("http://" + freeAddr())
+	id, err := s.endpoint("http://" + process.FreeAddr())
 	if err != nil {
 		return err
 	}
@@ -233,22 +229,6 @@ type server struct {
 
 var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 128}}
 
-func (s *server) start() error {
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	for range 200 {
-		if resp, err := http.Get("http://" + s.addr + "/readyz"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return fmt.Errorf("%s did not answer", s.addr)
-}
-
 func (s *server) send(method, path, body string, answer any) error {
 	req, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(body))
 	if err != nil {
@@ -300,13 +280,4 @@ func parallel(n int, do func(int) error) error {
 		}
 	}
 	return nil
-}
-
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
