@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -84,18 +85,34 @@ func (b *browser) close(t *testing.T, tab tab) {
 	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
-// await waits until the expression holds in the tab's page.
+// await waits until the expression holds in the tab's page, or in the page that
+// the tab goes to meanwhile.
 func (b *browser) await(t *testing.T, tab tab, expression string) {
 	t.Helper()
 	const poll = `new Promise((resolve) => {
 		const look = () => { if (%s) resolve(); else setTimeout(look, 20); };
 		look();
 	})`
-	b.eval(t, tab, fmt.Sprintf(poll, expression))
+	for {
+		err := b.try(t, tab, fmt.Sprintf(poll, expression))
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "navigated") {
+			t.Fatal(err)
+		}
+	}
 }
 
-// eval runs JavaScript in the tab's page, and waits for the promise that it gives.
+// eval runs JavaScript in the tab's page, and waits for the promise that it returns.
 func (b *browser) eval(t *testing.T, tab tab, script string) {
+	t.Helper()
+	if err := b.try(t, tab, script); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *browser) try(t *testing.T, tab tab, script string) error {
 	t.Helper()
 	var answer struct {
 		Thrown struct {
@@ -104,10 +121,11 @@ func (b *browser) eval(t *testing.T, tab tab, script string) {
 			} `json:"exception"`
 		} `json:"exceptionDetails"`
 	}
-	b.call(t, tab.Session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true}, &answer)
+	err := b.send(t, tab.Session, "Runtime.evaluate", map[string]any{"expression": script, "awaitPromise": true}, &answer)
 	if thrown := answer.Thrown.Exception.Description; thrown != "" {
-		t.Fatalf("%s: %s", script, thrown)
+		return fmt.Errorf("%s: %s", script, thrown)
 	}
+	return err
 }
 
 // freeze stops a tab, as a phone does in the background: Chromium stops its
@@ -136,8 +154,16 @@ func (b *browser) signal(t *testing.T, signal syscall.Signal) {
 	}
 }
 
-// call sends a command and waits for its answer; events between are passed over.
+// call sends a command and waits for its answer; it skips events.
 func (b *browser) call(t *testing.T, session, method string, params, result any) {
+	t.Helper()
+	if err := b.send(t, session, method, params, result); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send is call that returns what Chromium refuses.
+func (b *browser) send(t *testing.T, session, method string, params, result any) error {
 	t.Helper()
 	b.last++
 	command := map[string]any{"id": b.last, "method": method, "params": params}
@@ -168,14 +194,11 @@ func (b *browser) call(t *testing.T, session, method string, params, result any)
 			continue
 		}
 		if answer.Error != nil {
-			t.Fatalf("%s: %s", method, answer.Error)
+			return fmt.Errorf("%s: %s", method, answer.Error)
 		}
 		if result == nil {
-			return
+			return nil
 		}
-		if err := json.Unmarshal(answer.Result, result); err != nil {
-			t.Fatal(err)
-		}
-		return
+		return json.Unmarshal(answer.Result, result)
 	}
 }
