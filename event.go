@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -20,6 +21,11 @@ const (
 	// the wire, in bytes: whoever bounds events in bytes counts it for each.
 	EventOverhead = 200
 )
+
+// ReservedKeyPrefix begins the keys of the events that buildcast itself reports.
+// An event of anybody else may not have such a key: it would take the place of
+// buildcast's own, which would never be stored.
+const ReservedKeyPrefix = "buildcast:"
 
 // The event types that the fold knows. Any other type may be stored too.
 const (
@@ -104,6 +110,14 @@ func ValidateBuildID(id string) error {
 func ValidateEventType(typ string) error {
 	if len(typ) == 0 || len(typ) > MaxEventType || typ[0] < 'a' || typ[0] > 'z' || !each(typ, isTypeByte) {
 		return Errorf(InvalidArgument, "event type %q is not valid: start with a-z, then at most %d of a-z 0-9 _ . -", clip(typ, 60), MaxEventType-1).At("type")
+	}
+	return nil
+}
+
+// ValidateUserKey reports whether somebody other than buildcast may use the key.
+func ValidateUserKey(key string) error {
+	if strings.HasPrefix(key, ReservedKeyPrefix) {
+		return Errorf(InvalidArgument, "key %q begins with %s, which is reserved for the events of buildcast itself: use another prefix", clip(key, 60), ReservedKeyPrefix).At("key")
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 	maxProject = 100 // bytes of a project's name
 
 	// cancelKey makes cancelling idempotent: a build is cancelled once.
-	cancelKey = "cancelled"
+	cancelKey = buildcast.ReservedKeyPrefix + buildcast.BuildCancelled
 )
 
 var (

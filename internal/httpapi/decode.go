@@ -200,6 +200,9 @@ func (s *scanner) field(e *buildcast.NewEvent, name []byte, seen *fields) error 
 func (s *scanner) validate(e *buildcast.NewEvent) error {
 	err := e.Validate()
 	if err == nil {
+		err = buildcast.ValidateUserKey(e.Key)
+	}
+	if err == nil {
 		return nil
 	}
 	var syntax *json.SyntaxError

@@ -57,7 +57,7 @@ var nouns = map[string]map[string]string{
 	"NewEvent": {
 		"type":      "Such as task_started",
 		"data":      "Any JSON value of at most 64 KiB; absent or null means {}",
-		"key":       "Unique in the build: the same key again gives the event that is stored",
+		"key":       "Unique in the build: the same key again returns the event that is stored. It may not begin with " + buildcast.ReservedKeyPrefix,
 		"timestamp": "When it happened; absent means when it is stored",
 	},
 	"Status": {

@@ -129,9 +129,18 @@ func encode(data any) (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// keyOf makes an event's key from what it says; "" where an event of this type
-// may be said more than once. The log's events have no keys: the same words
-// give the same key again.
+// eventKey is the idempotency key of an event that has the key of keyOf.
+func eventKey(key string) string {
+	if key == "" {
+		return ""
+	}
+	return buildcast.ReservedKeyPrefix + key
+}
+
+// keyOf names an event by what it reports. It is empty if an event of this type
+// may be reported more than once. A log is read without the keys of its events,
+// so a resumed run makes them again from the events' data: a log of an earlier
+// version, whose keys had no prefix, resumes in the same way.
 func keyOf(typ string, data json.RawMessage) string {
 	w := readWords(data)
 	switch typ {
@@ -153,7 +162,7 @@ func keyOf(typ string, data json.RawMessage) string {
 
 func key(typ string, parts ...string) string {
 	k := typ + ":" + strings.Join(parts, ":")
-	if len(k) <= buildcast.MaxEventKey {
+	if len(eventKey(k)) <= buildcast.MaxEventKey {
 		return k
 	}
 	sum := sha256.Sum256([]byte(k))

@@ -42,8 +42,8 @@ func TestKeysTellEventsApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := keyOf(e.typ, data)
-		ev := buildcast.NewEvent{Type: e.typ, Data: data, Key: key}
-		if err := ev.Validate(); err != nil || key == "" {
+		ev := buildcast.NewEvent{Type: e.typ, Data: data, Key: eventKey(key)}
+		if err := ev.Validate(); err != nil || key == "" || !strings.HasPrefix(ev.Key, buildcast.ReservedKeyPrefix) {
 			t.Errorf("%s %s: key %q: %v", e.typ, data, key, err)
 		}
 		what := fmt.Sprintf("%s %s", e.typ, data)

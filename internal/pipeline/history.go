@@ -10,7 +10,9 @@ import (
 // readLimit is how many events are read at once.
 const readLimit = 1000
 
-// history is what a build's log says, as a run needs it to go on.
+// history is what a build's log reports, as a run needs it to go on. It goes by
+// the events' data, whoever appended them: whoever may append may also run
+// commands, so an event of a user that reports a task as completed is believed.
 type history struct {
 	status    buildcast.Status
 	said      map[string]bool // the keys of what was said

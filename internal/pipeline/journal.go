@@ -84,7 +84,7 @@ func (j *journal) keep(typ string, data any) {
 		return
 	}
 	if err == nil {
-		err = j.emitter.Keep(buildcast.NewEvent{Type: typ, Data: b, Key: key})
+		err = j.emitter.Keep(buildcast.NewEvent{Type: typ, Data: b, Key: eventKey(key)})
 	}
 	if err != nil {
 		j.complain(typ, err)

@@ -44,9 +44,14 @@ func reference(t *testing.T) []buildcast.Event {
 
 // cutOff makes a build whose log is the first n events of another.
 func cutOff(r *rig, plan *buildcast.Plan, log []buildcast.Event) {
+	cutOffWith(r, plan, log, func(e *buildcast.Event) string { return eventKey(keyOf(e.Type, e.Data)) })
+}
+
+// cutOffWith is cutOff with other keys.
+func cutOffWith(r *rig, plan *buildcast.Plan, log []buildcast.Event, key func(*buildcast.Event) string) {
 	r.build("b", plan)
 	for _, e := range log {
-		in := buildcast.NewEvent{Type: e.Type, Data: e.Data, Key: keyOf(e.Type, e.Data), Timestamp: e.Timestamp}
+		in := buildcast.NewEvent{Type: e.Type, Data: e.Data, Key: key(&e), Timestamp: e.Timestamp}
 		if _, err := r.log.Append(r.t.Context(), "b", 0, in); err != nil {
 			r.t.Fatal(err)
 		}
@@ -98,6 +103,28 @@ func TestResumeFromEachPrefix(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A build that ran at the upgrade has a log whose keys have no prefix. It goes on
+// as any other: what its log reports is not reported again. Keys of users that
+// look like the pipeline's of then take nothing away from it.
+func TestResumeOfALogOfAnEarlierVersion(t *testing.T) {
+	whole := reference(t)
+	at := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.BuildStarted })
+	r := newRig(t)
+	plan := resumable(r.record())
+	cutOffWith(r, plan, whole[:at], func(e *buildcast.Event) string { return keyOf(e.Type, e.Data) })
+	notes := []buildcast.NewEvent{
+		{Type: "note", Key: buildcast.DeployCompleted}, {Type: "note", Key: buildcast.BuildStarted}, {Type: "note", Key: "build_progress:build:true"},
+	}
+	if _, err := r.log.Append(t.Context(), "b", 0, notes...); err != nil {
+		t.Fatal(err)
+	}
+	p := r.pipeline("node")
+	leaveWorkspace(r, p, whole[:at])
+	r.start(p)
+	r.end("b")
+	checkResumed(t, whole, whole[:at], r.events("b"))
 }
 
 // leaveWorkspace makes the workspace as the cut-off run left it, and gives what
