@@ -3,6 +3,8 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -24,10 +26,16 @@ func stagesOf(p *buildcast.Plan) []stage {
 	}
 }
 
-// runDeploy does what comes after the tasks. See work for what it gives.
+// runDeploy does what comes after the tasks. See work for what it returns.
+//
+// A build that was asked for neither a target nor an output deploys what there is,
+// and completes without a deploy if there is nothing. Its deploy_started waits
+// until the target has found something.
 func (r *run) runDeploy(ctx context.Context) error {
-	target := cmp.Or(r.build.Deploy, r.build.Plan.Deploy, buildcast.DeployLocal)
-	if target != buildcast.DeployNone {
+	asked := cmp.Or(r.build.Deploy, r.build.Plan.Deploy)
+	target := cmp.Or(asked, buildcast.DeployLocal)
+	optional := asked == "" && r.build.Plan.Output == ""
+	if target != buildcast.DeployNone && !optional {
 		r.journal.say(buildcast.DeployStarted, deployStarted{target})
 	}
 	r.journal.say(buildcast.BuildStarted, nothing{})
@@ -41,10 +49,14 @@ func (r *run) runDeploy(ctx context.Context) error {
 	}
 	url, err := r.deployTo(ctx, target)
 	switch {
-	case err == nil:
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, url})
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
+	case optional && errors.Is(err, fs.ErrNotExist):
+		return r.end(buildcast.BuildCompleted, nothing{})
+	}
+	r.journal.say(buildcast.DeployStarted, deployStarted{target})
+	if err == nil {
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, url})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
@@ -81,6 +93,7 @@ func (r *run) deployTo(ctx context.Context, name string) (url string, err error)
 		return "", err
 	}
 	return target.Deploy(ctx, r.build.ID, dir, func(message string) {
+		r.journal.say(buildcast.DeployStarted, deployStarted{name})
 		r.journal.say(buildcast.DeployProgress, deployProgress{command.Clean(message)})
 	})
 }

@@ -44,8 +44,10 @@ type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 }
 
-// Target is where a build's output goes. Doing it again for the same build must
-// be safe. An *buildcast.Error is told to people as it is.
+// Target is where a build's output goes. A repeated deploy of the same build must
+// be safe. The message of an *buildcast.Error is shown to people as it is. The
+// error wraps fs.ErrNotExist if dir holds no files to deploy; then progress was
+// not called.
 type Target interface {
 	Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (previewURL string, err error)
 }

@@ -204,6 +204,37 @@ func TestWithoutDeploy(t *testing.T) {
 	}
 }
 
+// The obvious first plan has no output and makes no files. It completes, and
+// reports nothing of a deploy.
+func TestPlanWithNothingToDeployCompletes(t *testing.T) {
+	r := newRig(t)
+	previews := local.New(local.Config{Dir: t.TempDir(), Host: "localhost:8081", Logger: quiet})
+	p := r.pipeline("node", func(c *Config) { c.Targets[buildcast.DeployLocal] = previews })
+	r.start(p)
+	test := []buildcast.Task{shell("test", "echo all tests pass")}
+	for _, tt := range []struct {
+		id   string
+		plan buildcast.Plan
+		want []string
+	}{
+		{"nothing", buildcast.Plan{Tasks: test}, []string{"build_started", "build_completed"}},
+		{"files", buildcast.Plan{Tasks: []buildcast.Task{shell("test", "echo page > index.html")}}, []string{"build_started", "deploy_started", "deploy_progress:Publishing 1 file (5 bytes)", "deploy_completed"}},
+		{"output", buildcast.Plan{Tasks: test, Output: "."}, []string{"deploy_started", "build_started", "deploy_failed"}},
+		{"target", buildcast.Plan{Tasks: test, Deploy: buildcast.DeployLocal}, []string{"deploy_started", "build_started", "deploy_failed"}},
+	} {
+		r.build(tt.id, &tt.plan)
+		p.Kick()
+		r.end(tt.id)
+		got := keys(r.events(tt.id))
+		if d := cmp.Diff(tt.want, got[slices.Index(got, "task_completed:test")+1:]); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.id, d)
+		}
+	}
+	if s := r.status("nothing"); s.Phase != buildcast.Completed || s.Progress != 100 || s.PreviewURL != "" {
+		t.Errorf("status %+v", s)
+	}
+}
+
 // What a target says to people is told; a cause, which may hold paths of the
 // server, is not.
 func TestFailedDeploy(t *testing.T) {

@@ -95,8 +95,9 @@ func (t *Target) URL(buildID string) string {
 // was there, and gives its URL. Doing it again, after a crash too, gives the
 // same URL. Left out are node_modules and what begins with a dot, except
 // .well-known. Progress is told what is being done: once, and then every other
-// second. What is wrong with dir is an *buildcast.Error with InvalidArgument or
-// TooLarge; its message names the file.
+// second. If something is wrong with dir, the error is an *buildcast.Error with
+// InvalidArgument or TooLarge, whose message names the file. It wraps
+// fs.ErrNotExist if dir has no files.
 func (t *Target) Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (string, error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return "", err

@@ -75,7 +75,7 @@ func scan(ctx context.Context, root *os.Root, name string) (*listing, error) {
 		return nil, err
 	}
 	if len(s.list.files) == 0 {
-		return nil, refuse("output directory %q has no files to serve: let the build write an index.html into it, or name another in the plan's output", name)
+		return nil, refuse("output directory %q has no files to serve: let the build write an index.html into it, or name another in the plan's output", name).Because(fs.ErrNotExist)
 	}
 	return &s.list, nil
 }
