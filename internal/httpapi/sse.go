@@ -209,36 +209,39 @@ func (s *sse) run(ctx, stopping context.Context) error {
 
 // takeAll sends what there is now. goOn is false when the stream is over.
 func (s *sse) takeAll(ctx context.Context) (goOn bool, err error) {
-	open := false
-	for _, b := range s.builds {
-		if b.ended {
-			continue
-		}
-		batch, err := b.cursor.Take(ctx)
-		if err != nil {
-			return ctx.Err() == nil, err
-		}
-		if batch == nil {
-			open = true
-			continue
-		}
-		if !s.sendBatch(batch) {
-			return false, nil
-		}
-		if !batch.Ended() {
-			open = true
-			continue
-		}
-		b.ended = true
-		if !s.send(endFrame(batch)) {
-			return false, nil
+	for sent := true; sent; { // a batch may be a piece of what there is
+		sent, goOn = false, false
+		for _, b := range s.builds {
+			if b.ended {
+				continue
+			}
+			batch, err := b.cursor.Take(ctx)
+			if err != nil {
+				return ctx.Err() == nil, err
+			}
+			if goOn = true; batch == nil {
+				continue
+			}
+			if sent = true; !s.sendBatch(batch) || batch.Ended() && !s.end(b, batch) {
+				return false, nil
+			}
 		}
 	}
-	return open, nil
+	return goOn, nil
 }
 
-// composite is the batch with ids that name the cursors of all builds.
-func (s *sse) composite(batch *live.Batch) []byte {
+// end tells the client that nothing more comes of the build.
+func (s *sse) end(b *streamedBuild, last *live.Batch) bool {
+	b.ended = true
+	return s.send(endFrame(last))
+}
+
+// compositeBytes is about how much of a batch is encoded for one stream at once.
+const compositeBytes = 32 << 10
+
+// sendComposite sends the batch with ids that name the cursors of all builds. No
+// other stream shares it, so it is made and sent in pieces.
+func (s *sse) sendComposite(batch *live.Batch) bool {
 	var before, behind string
 	found := false
 	for _, b := range s.builds {
@@ -251,13 +254,19 @@ func (s *sse) composite(batch *live.Batch) []byte {
 			behind += fmt.Sprintf(",%s:%d", b.id, b.cursor.After())
 		}
 	}
-	out := make([]byte, 0, batch.Size()+80*len(batch.Events))
+	out := make([]byte, 0, min(batch.Size()+80*len(batch.Events), 2*compositeBytes))
 	for i := range batch.Events {
 		e := &batch.Events[i]
 		out = fmt.Appendf(out, "id: %s%s:%d%s\ndata: ", before, e.BuildID, e.ID, behind)
 		out = append(e.AppendJSON(out), "\n\n"...)
+		if len(out) >= compositeBytes || i == len(batch.Events)-1 {
+			if !s.send(out) {
+				return false
+			}
+			out = out[:0]
+		}
 	}
-	return out
+	return true
 }
 
 // endFrame says that nothing more comes of a build, with its last status.
@@ -273,7 +282,7 @@ func endFrame(b *live.Batch) []byte {
 func (s *sse) sendBatch(b *live.Batch) bool {
 	switch {
 	case s.several:
-		return s.send(s.composite(b))
+		return s.sendComposite(b)
 	case s.gzip == nil:
 		return s.put(b.SSE())
 	}

@@ -18,9 +18,11 @@ type Batch struct {
 	// Status is the build's, at the batch's last event or later.
 	Status buildcast.Status
 
-	made time.Time
-	size int // about the bytes of the events as JSON
-	sse  struct {
+	made  time.Time
+	size  int  // about the bytes of the events as JSON
+	piece bool // it was cut small: more comes at once
+	share share
+	sse   struct {
 		sync.Once
 		b []byte
 	}
@@ -30,7 +32,7 @@ type Batch struct {
 	}
 	frame struct {
 		sync.Once
-		v any
+		v Sized
 	}
 }
 
@@ -82,23 +84,33 @@ func (b *Batch) SSE() []byte {
 			out = append(out, "\n\n"...)
 		}
 		b.sse.b = out
+		b.share.grow(cap(out))
 	})
 	return b.sse.b
 }
 
 // Deflated is SSE as a piece of a gzip stream; see deflate.Member.
 func (b *Batch) Deflated() []byte {
-	b.deflated.Do(func() { b.deflated.b = deflate.Piece(b.SSE()) })
+	b.deflated.Do(func() {
+		b.deflated.b = deflate.Piece(b.SSE())
+		b.share.grow(cap(b.deflated.b))
+	})
 	return b.deflated.b
 }
 
 // Frame is what encode made of the batch when it was first called: a form that
 // this package knows nothing of, such as a Socket.IO packet. All callers must
 // pass the same encode.
-func (b *Batch) Frame(encode func(*Batch) any) any {
-	b.frame.Do(func() { b.frame.v = encode(b) })
+func (b *Batch) Frame(encode func(*Batch) Sized) Sized {
+	b.frame.Do(func() {
+		b.frame.v = encode(b)
+		b.share.grow(b.frame.v.Size())
+	})
 	return b.frame.v
 }
+
+// Sized is an encoding that knows its bytes.
+type Sized interface{ Size() int }
 
 // eventSize is about what an event takes up, encoded once.
 func eventSize(e *buildcast.Event) int { return len(e.Data) + buildcast.EventOverhead }

@@ -15,6 +15,7 @@ type Cursor struct {
 	eager  bool          // it gets events as they come, not in frames
 	after  int64         // guarded by the feed's lock
 	framed time.Time     // when the frame interval of its last batch began; likewise
+	holds  *Batch        // the last batch, until the next is asked for; likewise
 }
 
 // signal makes the wake of Next.
@@ -28,12 +29,12 @@ func (c *Cursor) signal() {
 	}
 }
 
-// maxBytes bounds the cursor's batches.
-func (c *Cursor) maxBytes() int {
-	if c.eager {
-		return eagerBytes
+// letGo ends the reader's hold on the last batch.
+func (c *Cursor) letGo() {
+	if c.holds != nil {
+		c.holds.share.letGo()
+		c.holds = nil
 	}
-	return batchBytes
 }
 
 // After is the id of the last event that the cursor has given.

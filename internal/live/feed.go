@@ -31,6 +31,7 @@ type feed struct {
 	tailBytes int
 
 	last   int64            // the highest id known to be stored
+	given  int64            // the highest id that a cursor was given
 	status buildcast.Status // the newest known; LastEventID says up to where
 	loaded bool             // last and status have been asked of the store at least once
 
@@ -134,11 +135,12 @@ func (f *feed) wakeAll() {
 	}
 }
 
-// ready gives the batch after the cursor from memory and moves the cursor past
-// it. It gives nil where there is none now: nothing is stored after the cursor
-// yet, or it has had a frame within the interval. Where the store must be asked,
-// stored is true.
+// ready returns the batch after the cursor if it is in memory, and moves the
+// cursor past it. Otherwise it returns nil: nothing is stored after the cursor
+// yet, or the cursor must wait for its next frame or for room. If the store must
+// be asked, stored is true.
 func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
+	c.letGo() // whoever asks for the next batch is done with the last one
 	if f.loaded && c.after >= f.last {
 		return nil, false
 	}
@@ -147,21 +149,40 @@ func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
 		f.wakeSoon(wait)
 		return nil, false
 	}
-	if b = f.inMemory(c.after, now, c.maxBytes()); b == nil {
-		return nil, true
+	if b = f.shared(c.after, now); b == nil {
+		if !f.inTail(c.after) {
+			return nil, true
+		}
+		if b = f.fromTail(c); b == nil {
+			f.waitForRoom(c)
+			return nil, false
+		}
 	}
 	f.give(c, b, now)
 	return b, false
 }
 
-// give moves the cursor past the batch.
+// waitForRoom lets the cursor try again in a while: too much is under way to
+// readers. The hint that there is more wakes it, even if the feed has not asked
+// the store yet.
+func (f *feed) waitForRoom(c *Cursor) {
+	f.last = max(f.last, c.after+1)
+	f.wakeSoon(frameInterval)
+}
+
+// give moves the cursor past the batch, which it holds until it asks for the next.
 func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
+	b.share.hold()
+	c.holds = b
 	c.after = b.Last()
+	f.given = max(f.given, c.after)
 	if c.eager {
 		return
 	}
-	if c.framed = now; f.woken.After(now.Add(-frameInterval)) {
-		c.framed = f.woken // in step with the others, to share their next batch
+	if !b.piece { // the next piece of a frame may follow at once
+		if c.framed = now; f.woken.After(now.Add(-frameInterval)) {
+			c.framed = f.woken // in step with the others, to share their next batch
+		}
 	}
 	if c.after < f.last {
 		f.wakeSoon(frameInterval - now.Sub(c.framed))
@@ -177,7 +198,13 @@ func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 	if b != nil || !stored {
 		return b, nil
 	}
-	b, err := f.fromStore(ctx, c.after, c.maxBytes())
+	size := f.hub.memory.room(c.eager)
+	if size == 0 {
+		f.waitForRoom(c)
+		return nil, nil
+	}
+	b, err := f.fromStore(ctx, c.after, size)
+	defer f.hub.memory.release(2 * size) // after give: what was reserved is held
 	if b == nil || err != nil {
 		return nil, err
 	}
@@ -213,7 +240,9 @@ func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch
 	switch r.err = err; {
 	case err != nil:
 	case len(events) > 0:
-		r.batch = f.remember(newBatch(f.buildID, events, status))
+		r.batch = f.newBatch(events, status)
+		r.batch.piece = maxBytes <= pieceBytes && r.batch.Last() < f.last
+		f.remember(r.batch)
 	default:
 		// A hint was wrong, or the log has grown since the read.
 		if f.last = max(f.tailEnd(), f.status.LastEventID); f.last > after {
@@ -224,26 +253,57 @@ func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch
 	return r.batch, r.err
 }
 
-// inMemory finds or makes the batch after an id from what is in memory. A batch
-// that others have had is given again while it is new, where nothing comes after
-// it, and where the tail goes on after it but does not reach back to its start.
-// Otherwise it would be one of the small frames of a while ago, and a reader that
-// has just come would get all of them, one by one.
-func (f *feed) inMemory(after int64, now time.Time, maxBytes int) *Batch {
-	begin, end := int64(math.MaxInt64), f.tailEnd()
-	if len(f.tail) > 0 {
-		begin = f.tail[0].ID
-	}
+// shared returns the batch after an id that another cursor was given, if it is
+// still what a new batch would be:
+//
+//   - It was made within this frame.
+//   - Nothing comes after it.
+//   - It is a piece, or the tail begins within or right after it: what a read of
+//     the store would return.
+//
+// Any other is one of the small frames of a while ago. A reader that has just come
+// would get all of them, one by one.
+func (f *feed) shared(after int64, now time.Time) *Batch {
+	begin := f.tailBegin()
 	for i := len(f.recent) - 1; i >= 0; i-- {
 		b := f.recent[i]
-		if b.First() == after+1 && (now.Sub(b.made) < frameInterval || b.Last() >= f.last || b.First() < begin && b.Last()+1 >= begin) {
+		if b.First() != after+1 {
+			continue
+		}
+		if now.Sub(b.made) < frameInterval || b.Last() >= f.last || b.piece || b.First() < begin && b.Last()+1 >= begin {
 			return b
 		}
 	}
-	if after+1 < begin || after >= end || end > f.status.LastEventID {
+	return nil
+}
+
+// inTail reports whether the tail holds what comes after an id, and the status is
+// at least as new.
+func (f *feed) inTail(after int64) bool {
+	return after+1 >= f.tailBegin() && after < f.tailEnd() && f.tailEnd() <= f.status.LastEventID
+}
+
+// fromTail makes the cursor's batch from the tail. Those who keep up share a large
+// one. One that is behind has it for itself, so it gets pieces; nil if it must wait.
+func (f *feed) fromTail(c *Cursor) *Batch {
+	held, size := f.hub.memory.held.Load(), pieceBytes
+	switch keepsUp := c.after >= f.given; {
+	case c.eager:
+		size = eagerBytes
+	case keepsUp && held < heldBytes/2:
+		size = batchBytes
+	case held > heldBytes && !keepsUp:
 		return nil
 	}
-	return f.remember(newBatch(f.buildID, cut(f.tail[after+1-begin:], maxBytes), f.status))
+	b := f.newBatch(cut(f.tail[c.after+1-f.tailBegin():], size), f.status)
+	b.piece = size == pieceBytes && b.Last() < f.tailEnd()
+	return f.remember(b)
+}
+
+func (f *feed) newBatch(events []buildcast.Event, status buildcast.Status) *Batch {
+	b := newBatch(f.buildID, events, status)
+	b.share.memory, b.share.bytes = &f.hub.memory, b.size
+	return b
 }
 
 // cut bounds a batch.
@@ -260,7 +320,7 @@ func cut(events []buildcast.Event, maxBytes int) []buildcast.Event {
 // read asks the store for the events after an id, and for the status where the
 // known one is older than they are.
 func (f *feed) read(ctx context.Context, after int64, maxBytes int) ([]buildcast.Event, buildcast.Status, error) {
-	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, batchEvents, maxBytes)
+	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, min(batchEvents, maxBytes/buildcast.EventOverhead), maxBytes)
 	if err != nil {
 		return nil, buildcast.Status{}, err
 	}
@@ -299,6 +359,14 @@ func (f *feed) statusAt(ctx context.Context, id int64) (buildcast.Status, error)
 	return f.status, nil
 }
 
+// tailBegin is the id of the tail's first event; beyond all ids if there is none.
+func (f *feed) tailBegin() int64 {
+	if len(f.tail) == 0 {
+		return math.MaxInt64
+	}
+	return f.tail[0].ID
+}
+
 func (f *feed) tailEnd() int64 {
 	if len(f.tail) == 0 {
 		return 0
@@ -309,7 +377,7 @@ func (f *feed) tailEnd() int64 {
 // grow counts bytes of the tail, here and in the whole hub.
 func (f *feed) grow(n int) {
 	f.tailBytes += n
-	f.hub.tailBytes.Add(int64(n))
+	f.hub.memory.add(n)
 }
 
 func (f *feed) dropTail() {
@@ -318,10 +386,10 @@ func (f *feed) dropTail() {
 }
 
 // trim keeps the tail within its bound: the older half goes, in a new slice, so
-// that what was handed out stays as it is and the old memory is let go. With
-// all tails together over the hub's bound there is none: the store is read.
+// that what was handed out stays as it is and the old memory is let go. If the hub
+// is full there is no tail: the store is read.
 func (f *feed) trim() {
-	if f.hub.tailBytes.Load() > hubTailBytes {
+	if f.hub.memory.tight() {
 		f.dropTail()
 		return
 	}
@@ -338,16 +406,31 @@ func (f *feed) trim() {
 }
 
 // remember shares the batch with cursors that come to the same id shortly. The
-// two newest are kept whatever their size: those at the end of the log need them.
+// two newest are kept whatever their size, unless the hub is full: those at the
+// end of the log need them.
 func (f *feed) remember(b *Batch) *Batch {
+	b.share.keep()
 	f.recent = append(f.recent, b)
-	size := 0
+	size, least := 0, 2
+	if f.hub.memory.tight() {
+		least = 1
+	}
 	for i := len(f.recent) - 1; i >= 0; i-- {
-		size += f.recent[i].size
-		if kept := len(f.recent) - i; kept > 2 && (size > recentBytes || kept > recentBatches) {
-			f.recent = append([]*Batch(nil), f.recent[i+1:]...)
+		size += f.recent[i].share.size()
+		if kept := len(f.recent) - i; kept > least && (size > recentBytes || kept > recentBatches || least == 1) {
+			f.forget(i + 1)
 			break
 		}
 	}
 	return b
+}
+
+func (f *feed) dropRecent() { f.forget(len(f.recent)) }
+
+// forget lets go of the n oldest recent batches.
+func (f *feed) forget(n int) {
+	for _, b := range f.recent[:n] {
+		b.share.forget()
+	}
+	f.recent = append([]*Batch(nil), f.recent[n:]...)
 }

@@ -25,10 +25,10 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/eventlog"
 )
 
@@ -43,15 +43,19 @@ const (
 
 	readTimeout = 10 * time.Second
 
-	// Bounds of one batch.
+	// overloadPause is when a reader that was refused may try again.
+	overloadPause = time.Second
+
+	// Bounds of one batch. A reader that catches up gets a large one while there is
+	// room, and pieces while many are behind; see memory.room.
 	batchEvents = 5000
 	batchBytes  = 1 << 20
 	eagerBytes  = 256 << 10 // for an eager cursor
+	pieceBytes  = 32 << 10
 
-	// Bounds of what a feed, and all feeds together, keep in memory.
+	// Bounds of what one feed keeps in memory; memory.go has those of all together.
 	feedTailBytes = 512 << 10
-	hubTailBytes  = 64 << 20
-	recentBytes   = 256 << 10
+	recentBytes   = 1 << 20 // with their encodings
 	recentBatches = 16
 )
 
@@ -64,10 +68,10 @@ type Source interface {
 
 // Hub knows who watches which build.
 type Hub struct {
-	source    Source
-	backstop  time.Duration
-	tailBytes atomic.Int64
-	wakes     wakeQueue
+	source   Source
+	backstop time.Duration
+	memory   memory
+	wakes    wakeQueue
 
 	mu    sync.RWMutex
 	feeds map[string]*feed
@@ -75,7 +79,11 @@ type Hub struct {
 
 // NewHub makes a hub over the source.
 func NewHub(source Source) *Hub {
-	return &Hub{source: source, backstop: backstop, wakes: wakeQueue{filled: make(chan struct{}, 1)}, feeds: make(map[string]*feed)}
+	return &Hub{
+		source: source, backstop: backstop, feeds: make(map[string]*feed),
+		memory: memory{full: make(chan struct{}, 1)},
+		wakes:  wakeQueue{filled: make(chan struct{}, 1)},
+	}
 }
 
 // Watch registers a cursor that has seen the build's events up to after. wake is
@@ -127,11 +135,13 @@ func (h *Hub) leave(c *Cursor) {
 		f.eager--
 	}
 	delete(f.cursors, c)
+	c.letGo()
 	if len(f.cursors) > 0 || f.closed {
 		return
 	}
 	f.closed = true
 	f.dropTail()
+	f.dropRecent()
 	if f.later != nil {
 		f.later.Stop()
 	}
@@ -175,6 +185,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() { h.wakes.run(ctx) })
 	}
+	workers.Go(func() { h.makeRoom(ctx) })
 	tick := time.NewTicker(h.backstop)
 	defer tick.Stop()
 	for {
@@ -183,6 +194,20 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.poll(ctx)
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// makeRoom relieves the hub when it is full, at most each frame: what readers hold
+// it cannot relieve, and they may hold much for long.
+func (h *Hub) makeRoom(ctx context.Context) {
+	for {
+		select {
+		case <-h.memory.full:
+			h.relieve()
+			backoff.Pause(ctx, frameInterval)
+		case <-ctx.Done():
+			return
 		}
 	}
 }

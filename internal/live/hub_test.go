@@ -19,6 +19,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var errAway = errors.New("the store is away")
+
 // memoryLog is a log that a test appends to.
 type memoryLog struct {
 	mu     sync.Mutex
@@ -66,7 +68,7 @@ func (m *memoryLog) ReadEvents(_ context.Context, id string, after int64, limit,
 		then()
 	}
 	if down {
-		return nil, errors.New("away")
+		return nil, errAway
 	}
 	return events, nil
 }
@@ -75,7 +77,7 @@ func (m *memoryLog) Statuses(_ context.Context, ids []string) (map[string]buildc
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {
-		return nil, errors.New("away")
+		return nil, errAway
 	}
 	out := map[string]buildcast.Status{}
 	for _, id := range ids {
@@ -398,15 +400,15 @@ func TestMemoryIsBounded(t *testing.T) {
 		for i := range f.tail {
 			sum += eventSize(&f.tail[i])
 		}
-		if sum != f.tailBytes || int64(sum) != h.tailBytes.Load() {
-			t.Errorf("counted %d, hub %d, are %d", f.tailBytes, h.tailBytes.Load(), sum)
+		if sum != f.tailBytes || int64(sum) != h.memory.used.Load() {
+			t.Errorf("counted %d, hub %d, are %d", f.tailBytes, h.memory.used.Load(), sum)
 		}
 		if f.tailEnd() != 5000 {
 			t.Errorf("the tail ends at %d", f.tailEnd())
 		}
 		c.Close()
-		if h.tailBytes.Load() != 0 {
-			t.Errorf("%d bytes after the last watch", h.tailBytes.Load())
+		if h.memory.used.Load() != 0 {
+			t.Errorf("%d bytes after the last watch", h.memory.used.Load())
 		}
 	})
 }
@@ -466,7 +468,7 @@ func TestForms(t *testing.T) {
 	}
 	made := 0
 	for range 2 {
-		if b.Frame(func(*Batch) any { made++; return "frame" }) != "frame" {
+		if b.Frame(func(*Batch) Sized { made++; return frameOf(7) }) != Sized(frameOf(7)) {
 			t.Error("another frame")
 		}
 	}
@@ -474,6 +476,10 @@ func TestForms(t *testing.T) {
 		t.Errorf("made %d times", made)
 	}
 }
+
+type frameOf int
+
+func (f frameOf) Size() int { return int(f) }
 
 // Any mix of commits here and in another process, hints lost, wrong and doubled,
 // and readers at any place: each reader sees what comes after its cursor once,

@@ -84,7 +84,7 @@ func (sub *subscription) close() {
 
 // update encodes a batch as the packet that every socket gets: what a poll
 // would have answered, and the status.
-func update(b *live.Batch) any {
+func update(b *live.Batch) live.Sized {
 	arg := make([]byte, 0, b.Size()+600)
 	arg = append(arg, `{"buildId":"`...)
 	arg = append(arg, b.BuildID...)
