@@ -76,7 +76,20 @@ func newNode(t *testing.T, database string, args ...string) *node {
 
 func (n *node) start() {
 	n.t.Helper()
-	n.cmd = exec.Command(binary, n.args...)
+	n.run(exec.Command(binary, n.args...))
+}
+
+// startWithDescriptors starts it with a limit of open files that cannot be raised.
+func (n *node) startWithDescriptors(descriptors int) {
+	n.t.Helper()
+	script := "ulimit -n " + strconv.Itoa(descriptors) + ` && exec "$@"`
+	n.run(exec.Command("sh", append([]string{"-c", script, "sh", binary}, n.args...)...))
+}
+
+// run returns when the server is ready.
+func (n *node) run(cmd *exec.Cmd) {
+	n.t.Helper()
+	n.cmd = cmd
 	n.cmd.Stdout, n.cmd.Stderr = &n.log, &n.log
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)

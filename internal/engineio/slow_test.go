@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/gobwas/ws"
+
+	"github.com/buildcast/buildcast/internal/limit"
 )
 
 // counting gives numbered frames of one size until it has given limit of them.
@@ -169,6 +171,19 @@ func TestOnlyPlainSocketsAreWrittenDirectly(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	type wrapped struct{ *net.TCPConn }
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	counted, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer counted.Close()
+	if rawConn(&limit.Conn{TCPConn: counted.(*net.TCPConn)}) == nil { // the server's own connections
+		t.Error("a connection that is counted is not written to directly")
+	}
 	if rawConn(a) != nil || rawConn(wrapped{}) != nil || rawConn(tls.Client(a, nil)) != nil {
 		t.Error("a connection that is more than a socket gives one")
 	}

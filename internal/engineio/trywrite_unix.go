@@ -9,19 +9,26 @@ import (
 	"syscall"
 )
 
-// rawConn gives the connection's socket, where writing to the socket is all
-// that writing to the connection does.
+// plain is a connection that wraps a socket and declares that writing to the
+// socket is all that its Write does. A syscall.Conn declares no such thing: what
+// wraps a socket may do more, such as encrypt.
+type plain interface {
+	Socket() (syscall.RawConn, error)
+}
+
+// rawConn returns the connection's socket, or nil if writing to the connection
+// is more than writing to the socket.
 func rawConn(conn net.Conn) syscall.RawConn {
-	var socket syscall.Conn
-	switch c := conn.(type) { // not any syscall.Conn: one that wraps a socket may do more
+	var raw syscall.RawConn
+	var err error
+	switch c := conn.(type) {
 	case *net.TCPConn:
-		socket = c
+		raw, err = c.SyscallConn()
 	case *net.UnixConn:
-		socket = c
-	default:
-		return nil
+		raw, err = c.SyscallConn()
+	case plain:
+		raw, err = c.Socket()
 	}
-	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil
 	}
@@ -43,7 +50,7 @@ var attempts = sync.Pool{New: func() any {
 	return a
 }}
 
-// write reports true always: false would wait until the socket has room.
+// write always reports true: false would wait until the socket has room.
 func (a *attempt) write(fd uintptr) bool {
 	for {
 		a.n, a.err = syscall.Write(int(fd), a.b)
@@ -53,8 +60,8 @@ func (a *attempt) write(fd uintptr) bool {
 	}
 }
 
-// tryWrite writes as much of b as the socket takes without waiting. Where raw
-// is nil that is nothing.
+// tryWrite writes as much of b as the socket takes without waiting; nothing if
+// raw is nil.
 func tryWrite(raw syscall.RawConn, b []byte) (int, error) {
 	if raw == nil {
 		return 0, nil

@@ -28,6 +28,7 @@ import (
 	"github.com/buildcast/buildcast/internal/engineio"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
+	"github.com/buildcast/buildcast/internal/limit"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/socketapi"
@@ -40,14 +41,6 @@ import (
 
 // openTimeout bounds connecting to the database and bringing its tables up to date.
 const openTimeout = 30 * time.Second
-
-// Limits of HTTP connections. Bodies have deadlines of their own in httpapi:
-// a ReadTimeout would end long polls.
-const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 32 << 10
-)
 
 // The flags that errors about addresses name.
 const (
@@ -153,16 +146,10 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		}
 		s.sockets.ServeHTTP(w, r)
 	})
-	s.api.Server = s.newHTTP(root)
-	s.preview.Server = s.newHTTP(s.previews.Handler())
+	n := shareOf(limit.Descriptors(), s.config.Builds*s.config.Tasks)
+	s.serveHTTP(&s.api, flagListen, n.api, root)
+	s.serveHTTP(&s.preview, flagPreview, n.previews, s.previews.Handler())
 	return nil
-}
-
-func (s *Server) newHTTP(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-	}
 }
 
 func newGuard(cfg config.Config) (*auth.Guard, error) {

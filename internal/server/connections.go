@@ -1,0 +1,53 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/buildcast/buildcast/internal/limit"
+)
+
+// Limits of HTTP connections. Answers and bodies have deadlines of their own, in
+// package limit: an http.Server's timeouts would end streams and long polls.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 32 << 10
+)
+
+// Descriptors that are kept from connections, so that watchers cannot fail builds.
+const (
+	ownDescriptors     = 80 // the store, webhooks, logs, workspaces, previews that are deployed
+	commandDescriptors = 4  // a command that runs: its pipes, while it is started
+)
+
+// share is how many connections each listener may have.
+type share struct{ api, previews int }
+
+// shareOf divides the descriptors that the process may have. A preview's
+// connection needs two: one for the file that is served. Builds keep at most
+// three quarters: somebody has to be able to watch them.
+func shareOf(descriptors, commands int) share {
+	reserve := min(ownDescriptors+commands*commandDescriptors, descriptors*3/4)
+	n := descriptors - reserve
+	return share{api: max(n*3/4, 4), previews: max(n/8, 4)}
+}
+
+// serveHTTP makes the listener's server, with at most n connections.
+func (s *Server) serveHTTP(l *httpServer, flag string, n int, h http.Handler) {
+	crowd := limit.NewCrowd(limit.CrowdConfig{
+		Idle: n / 4, Active: n - n/4,
+		Full: func() {
+			s.logger.Warn("all connections are taken: those open longest are closed for new ones; allow the server more open files (ulimit -n, LimitNOFILE)",
+				"listener", flag, "connections", n)
+		},
+	})
+	limited := limit.NewListener(l.listener, crowd)
+	l.listener = limited
+	l.Server = &http.Server{
+		Handler: limit.Deadlines(h), ConnState: limited.ConnState,
+		ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+}
