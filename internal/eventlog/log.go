@@ -36,11 +36,17 @@ const (
 // Log appends to builds' logs and reads them. Run must be running for Append to answer.
 type Log struct {
 	events      store.Events
-	builds      Builds
+	builds      Store
 	subscribers []func(Change) // of Subscribe; not changed once Run runs
 	logger      *slog.Logger
 
-	work chan struct{} // capacity 1: something waits
+	work  chan struct{} // capacity 1: something waits
+	purge chan struct{} // capacity 1: a log was cut
+
+	// order is held from a change's commit until it is published: shared by appends
+	// and creations, alone by a deletion. Nobody is told of a build's deletion after
+	// its next event.
+	order sync.RWMutex
 
 	mu      sync.Mutex
 	waiting []*request
@@ -51,7 +57,19 @@ type Log struct {
 // Builds creates and deletes the builds themselves; see store.Builds.
 type Builds interface {
 	CreateBuild(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
-	DeleteBuild(ctx context.Context, id string) error
+	DeleteBuild(ctx context.Context, id string) (first int64, err error)
+}
+
+// Cuts cuts logs; see store.Cuts.
+type Cuts interface {
+	TruncateLog(ctx context.Context, id string, first int64) (int64, error)
+	Purge(ctx context.Context, limit int) (more bool, err error)
+}
+
+// Store is what changes builds beside appends.
+type Store interface {
+	Builds
+	Cuts
 }
 
 type request struct {
@@ -66,27 +84,19 @@ type answer struct {
 }
 
 // New makes a log over the store.
-func New(events store.Events, builds Builds, logger *slog.Logger) *Log {
-	return &Log{events: events, builds: builds, logger: logger, work: make(chan struct{}, 1)}
+func New(events store.Events, builds Store, logger *slog.Logger) *Log {
+	return &Log{events: events, builds: builds, logger: logger, work: make(chan struct{}, 1), purge: make(chan struct{}, 1)}
 }
 
-// Create stores a queued build, or returns the one that is there; see
-// store.Builds.
+// Create stores a queued build, or returns the one that exists; see store.Builds.
 func (l *Log) Create(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error) {
+	l.order.RLock()
+	defer l.order.RUnlock()
 	build, created, err = l.builds.CreateBuild(ctx, b)
 	if err == nil && created {
 		l.Publish(Change{Kind: Appended, BuildID: build.ID, Status: build.Status})
 	}
 	return build, created, err
-}
-
-// Delete removes a finished build and its log; see store.Builds.
-func (l *Log) Delete(ctx context.Context, id string) error {
-	if err := l.builds.DeleteBuild(ctx, id); err != nil {
-		return err
-	}
-	l.Publish(Change{Kind: Truncated, BuildID: id, Deleted: true})
-	return nil
 }
 
 // Append stores the events at the end of the build's log and answers after the
@@ -139,9 +149,13 @@ func (l *Log) enqueue(r *request) error {
 	return nil
 }
 
-// Run is the writer. It returns when ctx ends, after what waits has been
-// committed and answered; later appends are refused.
+// Run is the writer, and purges what cuts have left behind. It returns when ctx
+// ends, after what waits has been committed and answered; later appends are
+// refused.
 func (l *Log) Run(ctx context.Context) error {
+	var purging sync.WaitGroup
+	purging.Go(func() { l.runPurge(ctx) })
+	defer purging.Wait()
 	for {
 		select {
 		case <-l.work:
@@ -189,6 +203,8 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 	for i, r := range group {
 		appends[i] = r.append
 	}
+	l.order.RLock()
+	defer l.order.RUnlock()
 	results, err := l.events.AppendEvents(ctx, appends)
 	if err != nil && len(group) > 1 && !buildcast.Temporary(err) {
 		// One of them must be at fault: let it fail alone.

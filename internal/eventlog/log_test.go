@@ -60,7 +60,7 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 // start runs a log for the test and stops it at its end.
 func start(t *testing.T, s *gatedStore, changed func(Change)) *Log {
 	t.Helper()
-	l := New(s, nil, slog.New(slog.DiscardHandler))
+	l := New(s, &builds{}, slog.New(slog.DiscardHandler))
 	if changed != nil {
 		l.Subscribe(changed)
 	}
@@ -285,7 +285,7 @@ func TestInvalidEventsNeverReachTheStore(t *testing.T) {
 func TestStoppingCommitsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
-		l := New(s, nil, slog.New(slog.DiscardHandler))
+		l := New(s, &builds{}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() { _ = l.Run(ctx) })
@@ -307,42 +307,6 @@ func TestStoppingCommitsWhatWaits(t *testing.T) {
 			t.Errorf("%d events stored", s.last["a"])
 		}
 	})
-}
-
-// kept is the builds of a store that has one.
-type kept struct{ deleted bool }
-
-func (k *kept) CreateBuild(_ context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
-	return buildcast.Build{ID: b.ID, Status: buildcast.Status{BuildID: b.ID}}, b.ID == "new", nil
-}
-
-func (k *kept) DeleteBuild(context.Context, string) error {
-	if k.deleted {
-		return store.NoBuild("b")
-	}
-	k.deleted = true
-	return nil
-}
-
-func TestCreationAndDeletionArePublishedOnce(t *testing.T) {
-	l := New(nil, &kept{}, slog.New(slog.DiscardHandler))
-	var changes []Change
-	l.Subscribe(func(c Change) { changes = append(changes, c) })
-	for _, id := range []string{"new", "there already"} {
-		if _, _, err := l.Create(t.Context(), store.NewBuild{ID: id}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := l.Delete(t.Context(), "b"); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Delete(t.Context(), "b"); buildcast.CodeOf(err) != buildcast.NotFound {
-		t.Errorf("error %v", err)
-	}
-	if len(changes) != 2 || changes[0].Kind != Appended || changes[0].BuildID != "new" || len(changes[0].Events) != 0 ||
-		changes[1].Kind != Truncated || !changes[1].Deleted {
-		t.Errorf("changes %+v", changes)
-	}
 }
 
 func second[T any](_ T, err error) error { return err }

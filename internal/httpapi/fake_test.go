@@ -125,16 +125,16 @@ func (m *memory) Statuses(_ context.Context, ids []string) (map[string]buildcast
 	return statuses, nil
 }
 
-func (m *memory) LastEventIDs(_ context.Context, ids []string) (map[string]int64, error) {
+func (m *memory) Bounds(_ context.Context, ids []string) (map[string]store.Bounds, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last := make(map[string]int64)
+	bounds := make(map[string]store.Bounds)
 	for _, id := range ids {
 		if k := m.builds[id]; k != nil {
-			last[id] = int64(len(k.events))
+			bounds[id] = store.Bounds{First: 1, Last: int64(len(k.events))}
 		}
 	}
-	return last, nil
+	return bounds, nil
 }
 
 func (m *memory) CreateBuild(_ context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
@@ -191,19 +191,26 @@ func (m *memory) ListBuilds(_ context.Context, f store.Filter) (store.Page, erro
 	return page, nil
 }
 
-func (m *memory) DeleteBuild(_ context.Context, id string) error {
+func (m *memory) DeleteBuild(_ context.Context, id string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k := m.builds[id]
 	switch {
 	case k == nil:
-		return buildcast.Errorf(buildcast.NotFound, "there is no build %s", id)
+		return 0, buildcast.Errorf(buildcast.NotFound, "there is no build %s", id)
 	case !k.build.Status.Phase.Terminal():
-		return buildcast.Errorf(buildcast.NotFinished, "build %s is %s: cancel it first", id, k.build.Status.Phase)
+		return 0, buildcast.Errorf(buildcast.NotFinished, "build %s is %s: cancel it first", id, k.build.Status.Phase)
 	}
 	delete(m.builds, id)
-	return nil
+	return int64(len(k.events)) + 1, nil
 }
+
+// TruncateLog and Purge are for the log; no request cuts a build's log.
+func (m *memory) TruncateLog(context.Context, string, int64) (int64, error) {
+	return 0, buildcast.Errorf(buildcast.Internal, "not here")
+}
+
+func (m *memory) Purge(context.Context, int) (bool, error) { return false, nil }
 
 func (m *memory) fail(appends, reads error) {
 	m.mu.Lock()

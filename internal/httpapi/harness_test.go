@@ -40,6 +40,7 @@ func newHarness(t testing.TB, tweak ...func(*Config)) *harness {
 func newHarnessOver(t testing.TB, s interface {
 	store.Events
 	store.Builds
+	eventlog.Cuts
 }, tweak ...func(*Config),
 ) *harness {
 	t.Helper()

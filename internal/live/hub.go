@@ -30,6 +30,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
 const (
@@ -63,7 +64,7 @@ const (
 type Source interface {
 	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
 	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
-	LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error)
+	Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error)
 }
 
 // Hub knows who watches which build.
@@ -217,12 +218,12 @@ func (h *Hub) poll(ctx context.Context) {
 	if len(ids) == 0 {
 		return
 	}
-	last, err := h.source.LastEventIDs(ctx, ids)
+	bounds, err := h.source.Bounds(ctx, ids)
 	if err != nil {
 		return // the store is away; the next tick asks again
 	}
-	for id, n := range last {
-		h.Wake(id, n)
+	for id, b := range bounds {
+		h.Wake(id, b.Last)
 	}
 }
 

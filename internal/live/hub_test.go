@@ -15,6 +15,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -88,13 +89,13 @@ func (m *memoryLog) Statuses(_ context.Context, ids []string) (map[string]buildc
 	return out, nil
 }
 
-func (m *memoryLog) LastEventIDs(ctx context.Context, ids []string) (map[string]int64, error) {
+func (m *memoryLog) Bounds(ctx context.Context, ids []string) (map[string]store.Bounds, error) {
 	statuses, err := m.Statuses(ctx, ids)
-	last := map[string]int64{}
+	bounds := map[string]store.Bounds{}
 	for id, s := range statuses {
-		last[id] = s.LastEventID
+		bounds[id] = store.Bounds{First: s.FirstEventID, Last: s.LastEventID}
 	}
-	return last, err
+	return bounds, err
 }
 
 func (m *memoryLog) readCount() int {

@@ -144,7 +144,7 @@ func TestRemoveWhileItStops(t *testing.T) {
 	r.output("b", "ready")
 	events := r.events("b")
 	cancelBuild(r, "b")
-	if err := r.store.DeleteBuild(t.Context(), "b"); err != nil {
+	if _, err := r.store.DeleteBuild(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Remove("b"); err != nil {

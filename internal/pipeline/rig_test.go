@@ -62,11 +62,11 @@ func (f *faultyStore) ReadEvents(ctx context.Context, id string, after int64, li
 	return f.Store.ReadEvents(ctx, id, after, limit, maxBytes)
 }
 
-func (f *faultyStore) LastEventIDs(ctx context.Context, ids []string) (map[string]int64, error) {
+func (f *faultyStore) Bounds(ctx context.Context, ids []string) (map[string]store.Bounds, error) {
 	if err := f.gone(); err != nil {
 		return nil, err
 	}
-	return f.Store.LastEventIDs(ctx, ids)
+	return f.Store.Bounds(ctx, ids)
 }
 
 func (f *faultyStore) GetBuild(ctx context.Context, id string) (buildcast.Build, error) {

@@ -8,7 +8,10 @@ import (
 type Row struct {
 	Status     buildcast.Status
 	Generation int64
-	changed    bool
+	// Reborn: it was the row of a deleted build, and this transaction makes an
+	// external build of it.
+	Reborn  bool
+	changed bool
 }
 
 // EventKey is an idempotency key within its build.

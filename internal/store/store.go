@@ -46,17 +46,23 @@ type Events interface {
 	// error means that nothing of the call is known to be stored.
 	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
 
-	// ReadEvents gives the events with an id greater than after, in order, at
-	// most limit of them and about maxBytes of data, but at least one where
-	// there is one. An unknown build has none.
+	// ReadEvents returns the events that are kept with an id greater than after,
+	// in order: at most limit of them and about maxBytes of data, but at least one
+	// if there is one. An unknown build has none.
 	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
 
-	// Statuses gives the statuses of those builds that exist.
+	// Statuses returns the statuses of the builds that exist.
 	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 
-	// LastEventIDs gives the last event id of those builds that exist; 0 where
-	// a build has no event yet.
-	LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error)
+	// Bounds returns the bounds of the logs of the builds that exist or were
+	// deleted.
+	Bounds(ctx context.Context, buildIDs []string) (map[string]Bounds, error)
+}
+
+// Bounds are the ids between which a build's log is kept.
+type Bounds struct {
+	First int64 // of the first event that is kept; Last+1 if none is
+	Last  int64 // the highest id that was ever given; 0 if none was
 }
 
 // NewBuild is a build to be created.
@@ -95,8 +101,27 @@ type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 	// ListBuilds gives InvalidArgument where Before is not a Next.
 	ListBuilds(ctx context.Context, f Filter) (Page, error)
-	// DeleteBuild removes a finished build and its log. NotFound, NotFinished.
-	DeleteBuild(ctx context.Context, id string) error
+	// DeleteBuild removes a finished build and cuts its log at the end. It returns
+	// the id that the next event under this build id gets: the build's row stays as
+	// a tombstone, and an append or a creation under its id begins a new fold.
+	// NotFound, NotFinished.
+	DeleteBuild(ctx context.Context, id string) (first int64, err error)
+}
+
+// Cuts shortens logs from the front. A cut changes the build's row only: the
+// events before it are gone for every reader at once, and Purge removes them in
+// steps. A key is remembered as long as its event.
+type Cuts interface {
+	// TruncateLog cuts off the events before first. It returns the id of the first
+	// event that is kept, which is greater if the log had been cut further already.
+	// NotFound; InvalidArgument if first is beyond the next event's id.
+	TruncateLog(ctx context.Context, id string, first int64) (int64, error)
+	// FoldStart returns the status that the kept events are folded from: that of a
+	// new build, or the fold of the events that were cut off. NotFound.
+	FoldStart(ctx context.Context, id string) (buildcast.Status, error)
+	// Purge removes up to limit rows that cuts have left behind, in a transaction
+	// of a few milliseconds, and reports whether there may be more.
+	Purge(ctx context.Context, limit int) (more bool, err error)
 }
 
 // Lease is the right to run one build. Whoever appends with its generation is
@@ -126,6 +151,7 @@ type Leases interface {
 type Store interface {
 	Events
 	Builds
+	Cuts
 	Leases
 	Webhooks
 	// Ping reports whether the store can write now.

@@ -14,7 +14,7 @@ import (
 
 const (
 	// The rows are locked in id order, so that two processes cannot wait for each other.
-	lockSQL = `SELECT id, status, lease_generation FROM builds WHERE id = ANY($1) ORDER BY id FOR UPDATE`
+	lockSQL = `SELECT id, status, lease_generation, deleted_at IS NOT NULL FROM builds WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 
 	createSQL = `
 		INSERT INTO builds (id, status, created_at, updated_at)
@@ -25,6 +25,16 @@ const (
 		SELECT e.build_id, e.key, e.id, e.event_type, e.event_data, e.progress, e.created_at
 		FROM unnest($1::text[], $2::text[]) AS k (build_id, key)
 		JOIN project_build_events e ON e.build_id = k.build_id AND e.key = k.key`
+
+	// reviveSQL makes builds of tombstones; updateSQL and reviveSQL are the parts
+	// of what a new row has.
+	reviveSQL = `
+		UPDATE builds SET status = b.status::jsonb, created_at = $3, updated_at = $3, finished_at = NULL, deleted_at = NULL
+		FROM unnest($1::text[], $2::text[]) AS b (id, status) WHERE builds.id = b.id`
+
+	forgetSQL = `
+		DELETE FROM project_build_events e USING unnest($1::text[], $2::bigint[]) AS f (build_id, id)
+		WHERE e.build_id = f.build_id AND e.id = f.id`
 
 	insertSQL = `
 		INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
@@ -92,8 +102,12 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 	if err != nil {
 		return nil, err
 	}
-	a := store.Assign(appends, rows, keyed, now)
 	var b pgx.Batch
+	if err := queueRevivals(&b, rows, now); err != nil {
+		return nil, err
+	}
+	queueForgotten(&b, rows, keyed)
+	a := store.Assign(appends, rows, keyed, now)
 	if len(a.Insert) > 0 {
 		b.Queue(insertSQL, insertArgs(a.Insert)...)
 		args, err := updateArgs(a.Update, now)
@@ -111,12 +125,49 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 	return a.Appended, nil
 }
 
+// queueRevivals queues that the rows that were tombstones become builds.
+func queueRevivals(b *pgx.Batch, rows map[string]*store.Row, now buildcast.Time) error {
+	var ids, statuses []string
+	for id, row := range rows {
+		if !row.Reborn {
+			continue
+		}
+		text, err := json.Marshal(row.Status)
+		if err != nil {
+			return err
+		}
+		row.Reborn = false // once it is remembered
+		ids, statuses = append(ids, id), append(statuses, string(text))
+	}
+	if len(ids) > 0 {
+		b.Queue(reviveSQL, ids, statuses, now.Std())
+	}
+	return nil
+}
+
+// queueForgotten takes the events that were cut off out of keyed: their keys are
+// forgotten with them. It queues that their rows, which the purge has not reached
+// yet, make place for new ones under the same keys.
+func queueForgotten(b *pgx.Batch, rows map[string]*store.Row, keyed map[store.EventKey]buildcast.Event) {
+	var ids []string
+	var events []int64
+	for key, e := range keyed {
+		if row := rows[key.BuildID]; row != nil && e.ID < row.Status.FirstEventID {
+			delete(keyed, key)
+			ids, events = append(ids, e.BuildID), append(events, e.ID)
+		}
+	}
+	if len(ids) > 0 {
+		b.Queue(forgetSQL, ids, events)
+	}
+}
+
 // lock begins the transaction, locks the builds' rows and reads what is stored
-// under the keys, in one round trip where all builds exist.
+// under the keys, in one round trip if all builds exist or were deleted.
 //
-// Where one is missing it lets go of the others and begins again with creating
-// them: to create while holding locks would be to lock out of order, and each
-// deadlock of two first appends costs a second. All are asked for in id order, so
+// If one is missing, lock releases the others and begins again with creating the
+// missing: to create while holding locks would be to lock out of order, and each
+// deadlock of two first appends costs a second. All are created in id order, so
 // that creators wait for each other in that order too.
 func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now buildcast.Time) (map[string]*store.Row, map[store.EventKey]buildcast.Event, error) {
 	all := buildIDs(appends)
@@ -126,14 +177,13 @@ func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now build
 	for {
 		rows := make(map[string]*store.Row, len(all))
 		keyed := make(map[store.EventKey]buildcast.Event)
-		b.Queue(lockSQL, all).Query(collectRows(rows))
+		b.Queue(lockSQL, all).Query(collectRows(rows, fencedOnly(appends), now))
 		if len(keys) > 0 {
 			b.Queue(keyedSQL, keyIDs, keys).Query(func(found pgx.Rows) error { return collectKeyed(found, keyed) })
 		}
 		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 			return nil, nil, err
 		}
-		// Another process may delete a build as soon as it has been created, hence the loop.
 		if !missing(appends, rows) {
 			return rows, keyed, nil
 		}
@@ -154,7 +204,7 @@ func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now build
 }
 
 // missing reports whether a build has yet to be created. A fenced append makes
-// none: whoever still runs a build that has been deleted must not bring it back.
+// none.
 func missing(appends []store.Append, rows map[string]*store.Row) bool {
 	return slices.ContainsFunc(appends, func(a store.Append) bool { return a.Generation == 0 && rows[a.BuildID] == nil })
 }
@@ -162,6 +212,14 @@ func missing(appends []store.Append, rows map[string]*store.Row) bool {
 // creatable are the builds that may be created, in id order.
 func creatable(appends []store.Append) []string {
 	return buildIDs(slices.DeleteFunc(slices.Clone(appends), func(a store.Append) bool { return a.Generation != 0 }))
+}
+
+// fencedOnly returns a function that reports whether all appends to a build are
+// fenced: whoever still runs a build that was deleted must not bring it back.
+func fencedOnly(appends []store.Append) func(id string) bool {
+	return func(id string) bool {
+		return !slices.ContainsFunc(appends, func(a store.Append) bool { return a.BuildID == id && a.Generation == 0 })
+	}
 }
 
 func buildIDs(appends []store.Append) []string {
@@ -184,17 +242,27 @@ func eventKeys(appends []store.Append) (ids, keys []string) {
 	return ids, keys
 }
 
-func collectRows(rows map[string]*store.Row) func(pgx.Rows) error {
+// collectRows collects builds' rows. That of a deleted build becomes that of a new
+// one, unless it stays deleted.
+func collectRows(rows map[string]*store.Row, staysDeleted func(id string) bool, now buildcast.Time) func(pgx.Rows) error {
 	return func(found pgx.Rows) error {
 		for found.Next() {
 			var id string
 			var status []byte
+			var deleted bool
 			row := &store.Row{}
-			if err := found.Scan(&id, &status, &row.Generation); err != nil {
+			err := found.Scan(&id, &status, &row.Generation, &deleted)
+			if err == nil {
+				row.Status, err = store.DecodeStatus(status)
+			}
+			if err != nil {
 				return err
 			}
-			if err := json.Unmarshal(status, &row.Status); err != nil {
-				return err
+			if deleted {
+				if staysDeleted(id) {
+					continue
+				}
+				row.Status, row.Reborn = store.Reborn(id, "", row.Status.LastEventID, now), true
 			}
 			rows[id] = row
 		}

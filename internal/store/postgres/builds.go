@@ -20,6 +20,21 @@ const buildColumns = `id, project, prompt, plan, deploy, status, created_at`
 func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	for n := 1; ; n++ {
+		build, created, err := s.createOnce(ctx, b)
+		if err == nil && !created {
+			return build, false, b.Matches(build)
+		}
+		lost := errors.Is(err, pgx.ErrNoRows) || again(err) // against a deletion or another creation
+		if err == nil || n == attempts || !lost {
+			return build, created, unavailable(err)
+		}
+	}
+}
+
+// createOnce stores the build, or returns the one that exists under its id or
+// idempotency key.
+func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error) {
 	build, plan, err := b.Build(buildcast.Now())
 	if err != nil {
 		return build, false, err
@@ -28,29 +43,34 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 	if err != nil {
 		return build, false, err
 	}
+	args := []any{b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), build.CreatedAt.Std()}
 	tag, err := s.pool.Exec(ctx, `
 		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at)
-		VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`,
-		b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), build.CreatedAt.Std())
+		VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`, args...)
 	if err != nil || tag.RowsAffected() == 1 {
-		return build, err == nil, unavailable(err)
+		return build, err == nil, err
 	}
-	there, err := scanBuild(s.pool.QueryRow(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1 OR idempotency_key = $2
-		ORDER BY id <> $1 LIMIT 1`, b.ID, null(b.IdempotencyKey)))
-	if errors.Is(err, pgx.ErrNoRows) { // deleted in between
-		return s.CreateBuild(ctx, b)
+	there, err := scanBuild(s.pool.QueryRow(ctx, `SELECT `+buildColumns+` FROM builds
+		WHERE (id = $1 OR idempotency_key = $2) AND deleted_at IS NULL ORDER BY id <> $1 LIMIT 1`, b.ID, null(b.IdempotencyKey)))
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return there, false, err
 	}
-	if err != nil {
-		return buildcast.Build{}, false, unavailable(err)
-	}
-	return there, false, b.Matches(there)
+	// It conflicts with a tombstone.
+	var last int64
+	err = s.pool.QueryRow(ctx, `
+		UPDATE builds SET project = $2, prompt = $3, plan = $4::json, deploy = $5, idempotency_key = $6,
+			status = $7::jsonb || jsonb_build_object('firstEventId', last_event_id + 1, 'lastEventId', last_event_id),
+			created_at = $8, updated_at = $8, finished_at = NULL, deleted_at = NULL
+		WHERE id = $1 AND deleted_at IS NOT NULL RETURNING last_event_id`, args...).Scan(&last)
+	build.Status = store.Reborn(b.ID, b.Project, last, build.CreatedAt)
+	return build, err == nil, err
 }
 
 // GetBuild implements store.Builds.
 func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	b, err := scanBuild(s.pool.QueryRow(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1`, id))
+	b, err := scanBuild(s.pool.QueryRow(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1 AND deleted_at IS NULL`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, store.NoBuild(id)
 	}
@@ -61,7 +81,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	where, args := []string{`id <> '` + buildcast.OperationsBuild + `'`}, []any{}
+	where, args := []string{`deleted_at IS NULL`, `id <> '` + buildcast.OperationsBuild + `'`}, []any{}
 	add := func(condition string, values ...any) {
 		for _, v := range values {
 			args = append(args, v)
@@ -97,8 +117,8 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 			page.Next = last.String()
 			return nil
 		}
-		var st buildcast.Status
-		if err := json.Unmarshal(text, &st); err != nil {
+		st, err := store.DecodeStatus(text)
+		if err != nil {
 			return err
 		}
 		page.Statuses = append(page.Statuses, st)
@@ -106,29 +126,6 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 		return nil
 	})
 	return page, unavailable(err)
-}
-
-// DeleteBuild implements store.Builds.
-func (s *Store) DeleteBuild(ctx context.Context, id string) error {
-	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		var running bool
-		err := tx.QueryRow(ctx, `SELECT finished_at IS NULL FROM builds WHERE id = $1 FOR UPDATE`, id).Scan(&running)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return store.NoBuild(id)
-		case err != nil:
-			return err
-		case running:
-			return store.StillRunning(id)
-		}
-		if err := execAll(ctx, tx, id, `SELECT FROM webhook_cursors WHERE build_id = $1 ORDER BY endpoint_id FOR UPDATE`,
-			`DELETE FROM webhook_cursors WHERE build_id = $1`,
-			`DELETE FROM worker_webhook_failures WHERE build_id = $1`, `DELETE FROM project_build_events WHERE build_id = $1`); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM builds WHERE id = $1`, id)
-		return err
-	})
 }
 
 func scanBuild(row pgx.Row) (buildcast.Build, error) {
@@ -145,7 +142,9 @@ func scanBuild(row pgx.Row) (buildcast.Build, error) {
 			return b, err
 		}
 	}
-	return b, json.Unmarshal(status, &b.Status)
+	var err error
+	b.Status, err = store.DecodeStatus(status)
+	return b, err
 }
 
 func null(s string) *string {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,7 +23,7 @@ const (
 			WHERE endpoint_id = $3 AND NOT blocked AND due_at <= $4 AND lease_until <= $4`
 	claimRest = `
 			ORDER BY due_at, build_id LIMIT $5 FOR UPDATE SKIP LOCKED))
-		RETURNING build_id, next_event_id, generation, due_at`
+		RETURNING build_id, greatest(next_event_id, (SELECT first_event_id FROM builds b WHERE b.id = build_id)), generation, due_at`
 )
 
 // ClaimCursors implements store.Deliveries.
@@ -218,13 +219,15 @@ const putCursor = `, due_at = excluded.due_at, blocked = false, lease_owner = NU
 func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// The build's row first. Nobody deletes it meanwhile, nor the endpoint's.
-		tag, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR UPDATE`, buildID)
+		var first int64
+		err := tx.QueryRow(ctx, `SELECT first_event_id FROM builds WHERE id = $1 AND deleted_at IS NULL FOR UPDATE`, buildID).Scan(&first)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return store.NoBuild(buildID)
+		}
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return store.NoBuild(buildID)
-		}
+		next = max(next, first)
 		if err := keepEndpoint(ctx, tx, endpointID); err != nil {
 			return err
 		}

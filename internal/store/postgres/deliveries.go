@@ -108,8 +108,9 @@ func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Deli
 // and its event would be lost.
 const recallSQL = `
 	WITH gone AS (
-		DELETE FROM worker_webhook_failures
-		WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND created_at >= $2 AND build_id = ANY($3)
+		DELETE FROM worker_webhook_failures f USING builds b
+		WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND f.created_at >= $2 AND build_id = ANY($3)
+			AND b.id = f.build_id AND f.event_id >= b.first_event_id
 		RETURNING build_id, event_id)
 	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
 	SELECT $1, build_id, min(event_id), $4, $5 FROM gone GROUP BY build_id ORDER BY build_id
@@ -119,9 +120,10 @@ const recallSQL = `
 // deliveries, as all do.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// Builds that are there only, and stay: a cursor without one would never go.
+		// Of builds that exist only. A cursor that is put into a log that is being cut
+		// is claimed at the first event that is kept, and parked if there is none.
 		rows, err := tx.Query(ctx, `
-			SELECT id FROM builds WHERE id IN (
+			SELECT id FROM builds WHERE deleted_at IS NULL AND id IN (
 				SELECT build_id FROM worker_webhook_failures WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND created_at >= $2)
 			ORDER BY id FOR KEY SHARE`, endpointID, since)
 		if err != nil {
@@ -148,8 +150,9 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time) (count int64, err error) {
 	const anew = `state = 'retrying', tries = 0, asked = true, retry_at = $1, lease_owner = NULL, lease_until = '-infinity'`
 	err = s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// The build and the endpoint stay: a delivery without them would never go.
-		if _, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR KEY SHARE`, r.BuildID); err != nil {
+		// The build's log is not cut meanwhile, and the endpoint stays: a delivery
+		// without them would never go.
+		if _, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR SHARE`, r.BuildID); err != nil {
 			return err
 		}
 		if err := keepEndpoint(ctx, tx, r.EndpointID); err != nil {
@@ -162,7 +165,8 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 			return err
 		}
 		var eventType string
-		err := tx.QueryRow(ctx, `SELECT event_type FROM project_build_events WHERE build_id = $1 AND id = $2`, r.BuildID, r.EventID).Scan(&eventType)
+		err := tx.QueryRow(ctx, `
+			SELECT event_type FROM project_build_events WHERE build_id = $1 AND id = $2 AND id >= (SELECT first_event_id FROM builds WHERE id = $1)`, r.BuildID, r.EventID).Scan(&eventType)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return store.NoEvent(r.BuildID, r.EventID)
 		}
@@ -183,7 +187,8 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (page store.DeliveryPage, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	where, args := []string{"true"}, []any{f.Limit + 1}
+	// What was cut off and waits to be purged is in no list.
+	where, args := []string{"event_id >= (SELECT first_event_id FROM builds b WHERE b.id = build_id)"}, []any{f.Limit + 1}
 	add := func(condition string, values ...any) {
 		places := make([]any, len(values))
 		for i := range values {

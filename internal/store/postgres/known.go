@@ -13,9 +13,11 @@ import (
 )
 
 // The statement that appends to builds whose rows are known from the append
-// before: one round trip. It passes over a build whose row has changed meanwhile
-// (last_event_id), whose lease has moved on (lease_generation) or that was deleted
-// and made again (created_at), and returns the others.
+// before: one round trip. It returns the builds that it appended to, and skips
+// those whose row has changed meanwhile:
+//   - last_event_id: another process has appended
+//   - first_event_id: the log was cut
+//   - lease_generation: the lease has moved on, or the build was deleted
 //
 // makeCursors costs a tenth of an append even where it makes none. So there is a
 // statement without it, for a database without endpoints, which passes over all
@@ -24,9 +26,9 @@ import (
 const (
 	knownUpdate = `b AS (
 		UPDATE builds SET last_event_id = n.last_event_id, status = n.status::jsonb, updated_at = $1, finished_at = n.finished_at
-		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[])
-			AS n (id, expected, generation, created_at, last_event_id, status, finished_at)
-		WHERE builds.id = n.id AND builds.last_event_id = n.expected
+		FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::bigint[], $7::text[], $8::timestamptz[], $16::bigint[])
+			AS n (id, expected, generation, created_at, last_event_id, status, finished_at, first_event_id)
+		WHERE builds.id = n.id AND builds.last_event_id = n.expected AND builds.first_event_id = n.first_event_id
 			AND builds.lease_generation = n.generation AND builds.created_at = n.created_at`
 
 	knownInsert = ` RETURNING builds.id, builds.project, n.expected + 1 AS first),
@@ -209,7 +211,7 @@ func newGuesses(rows map[string]*store.Row) guesses {
 func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcast.Time) ([]any, error) {
 	n := len(a.Update)
 	ids, texts := make([]string, n), make([]string, n)
-	expected, generation, last := make([]int64, n), make([]int64, n), make([]int64, n)
+	expected, generation, first, last := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
 	created, finished := make([]time.Time, n), make([]*time.Time, n)
 	for i := range a.Update {
 		st := &a.Update[i]
@@ -217,9 +219,10 @@ func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcas
 		if err != nil {
 			return nil, err
 		}
-		ids[i], texts[i], last[i] = st.BuildID, string(text), st.LastEventID
+		ids[i], texts[i], first[i], last[i] = st.BuildID, string(text), st.FirstEventID, st.LastEventID
 		expected[i], generation[i] = g.expected[st.BuildID], g.generation[st.BuildID]
 		created[i], finished[i] = st.CreatedAt.Std(), stdTime(st.FinishedAt)
 	}
-	return append([]any{now.Std(), ids, expected, generation, created, last, texts, finished}, insertArgs(a.Insert)...), nil
+	args := append([]any{now.Std(), ids, expected, generation, created, last, texts, finished}, insertArgs(a.Insert)...)
+	return append(args, first), nil
 }

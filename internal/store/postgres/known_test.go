@@ -83,7 +83,7 @@ func TestKnownRow(t *testing.T) {
 	if b, err := s.GetBuild(t.Context(), "b"); err != nil || b.Status.Phase != buildcast.Completed || b.Status.FinishedAt == nil {
 		t.Errorf("the build: %+v, %v", b, err)
 	}
-	if err := s.DeleteBuild(t.Context(), "b"); err != nil { // finished_at is there too
+	if _, err := s.DeleteBuild(t.Context(), "b"); err != nil { // finished_at is there too
 		t.Error(err)
 	}
 }
@@ -188,30 +188,58 @@ func TestKnownRowAndAKeyThatIsStored(t *testing.T) {
 	}
 }
 
-// The build that is there has the same id and as many events, and is another one.
-func TestKnownRowOfABuildMadeAgain(t *testing.T) {
+// What was known of a build's row is not taken for that of a build which was made
+// under the same id, or for that of a log which was cut.
+func TestKnownRowOfALogThatWasCut(t *testing.T) {
 	one, other := two(t)
-	first := appendTo(t, one, store.Append{BuildID: "b", Events: finish()})[0]
-	if err := other.DeleteBuild(t.Context(), "b"); err != nil {
+	appendTo(t, one, store.Append{BuildID: "b", Events: finish()})
+	if _, err := other.DeleteBuild(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
-	for buildcast.Now().Equal(first.Status.CreatedAt) { // the clock must have moved on
+	a := guessed(t, one, false, store.Append{BuildID: "b", Events: finish()})[0]
+	wantID(t, a, 2)
+	if a.Status.FirstEventID != 2 {
+		t.Errorf("the status is that of the deleted build: %+v", a.Status)
 	}
-	wantID(t, appendTo(t, other, store.Append{BuildID: "b", Events: step("k")})[0], 1)
-	a := guessed(t, one, false, store.Append{BuildID: "b", Events: step("")})[0]
+
+	// All is cut off before the deletion: neither changes an id.
+	appendTo(t, one, store.Append{BuildID: "c", Events: finish()})
+	if _, err := other.TruncateLog(t.Context(), "c", 2); err != nil {
+		t.Fatal(err)
+	}
+	a = guessed(t, one, false, store.Append{BuildID: "c", Events: finish()})[0]
+	wantID(t, a, 2)
+	if a.Status.FirstEventID != 2 || a.Status.Phase != buildcast.Completed {
+		t.Errorf("after the cut: %+v", a.Status)
+	}
+	wantWhole(t, one, "c")
+
+	appendTo(t, one, store.Append{BuildID: "d", Events: finish()})
+	if _, err := one.TruncateLog(t.Context(), "d", 2); err != nil {
+		t.Fatal(err)
+	}
+	one.known.put(map[string]*store.Row{"d": rowOf(t, one, "d")})
+	if _, err := other.DeleteBuild(t.Context(), "d"); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := other.CreateBuild(t.Context(), store.NewBuild{ID: "d"}); err != nil || !created {
+		t.Fatal(created, err)
+	}
+	a = guessed(t, one, false, store.Append{BuildID: "d", Events: step("")})[0]
 	wantID(t, a, 2)
 	if a.Status.Phase != buildcast.Queued {
 		t.Errorf("the status is that of the deleted build: %+v", a.Status)
 	}
-	wantWhole(t, one, "b")
+}
 
-	// And it is gone altogether.
-	appendTo(t, one, store.Append{BuildID: "c", Events: finish()})
-	if err := other.DeleteBuild(t.Context(), "c"); err != nil {
+// rowOf is the build's row as it is.
+func rowOf(t *testing.T, s *Store, id string) *store.Row {
+	t.Helper()
+	b, err := s.GetBuild(t.Context(), id)
+	if err != nil {
 		t.Fatal(err)
 	}
-	a = guessed(t, one, false, store.Append{BuildID: "c", Events: step("")})[0]
-	wantID(t, a, 1)
+	return &store.Row{Status: b.Status}
 }
 
 func TestKnownRowsOfSeveralBuilds(t *testing.T) {

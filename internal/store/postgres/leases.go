@@ -42,7 +42,7 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	tag, err := s.pool.Exec(ctx, `
-		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval WHERE id = $3 AND lease_generation = $4`,
+		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval WHERE id = $3 AND lease_generation = $4 AND deleted_at IS NULL`,
 		l.Owner, ttl, l.BuildID, l.Generation)
 	if err != nil || tag.RowsAffected() == 1 {
 		return unavailable(err)

@@ -171,11 +171,13 @@ func TestServerThatSaysNothing(t *testing.T) {
 		},
 		"read":     func() error { _, err := s.ReadEvents(ctx, "known", 0, 1, 1); return err },
 		"statuses": func() error { _, err := s.Statuses(ctx, []string{"known"}); return err },
-		"last ids": func() error { _, err := s.LastEventIDs(ctx, []string{"known"}); return err },
+		"bounds":   func() error { _, err := s.Bounds(ctx, []string{"known"}); return err },
 		"create":   func() error { _, _, err := s.CreateBuild(ctx, store.NewBuild{ID: "c"}); return err },
 		"get":      func() error { _, err := s.GetBuild(ctx, "known"); return err },
 		"list":     func() error { _, err := s.ListBuilds(ctx, store.Filter{Limit: 1}); return err },
-		"delete":   func() error { return s.DeleteBuild(ctx, "known") },
+		"delete":   func() error { _, err := s.DeleteBuild(ctx, "known"); return err },
+		"truncate": func() error { _, err := s.TruncateLog(ctx, "known", 2); return err },
+		"purge":    func() error { _, err := s.Purge(ctx, 1); return err },
 		"claim":    func() error { _, err := s.ClaimBuilds(ctx, "o", time.Hour, 1, nil); return err },
 		"renew a lease": func() error {
 			return s.RenewLease(ctx, store.Lease{BuildID: "known", Owner: "o", Generation: 1}, time.Hour)

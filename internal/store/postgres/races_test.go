@@ -214,13 +214,17 @@ func comeAndGo(ctx context.Context, s *Store, id string) error {
 	if _, err := s.SaveEndpoint(ctx, store.Endpoint{Endpoint: buildcast.Endpoint{ID: id, Enabled: true, CreatedAt: buildcast.Now()}, Sealed: []byte{}}); err != nil {
 		return err
 	}
-	if _, err := s.AppendEvents(ctx, []store.Append{{BuildID: id, Events: finish()}}); err != nil {
+	answers, err := s.AppendEvents(ctx, []store.Append{{BuildID: id, Events: finish()}})
+	if err != nil {
 		return err
 	}
-	if _, err := s.Redeliver(ctx, store.Redelivery{EndpointID: id, BuildID: id, EventID: 1}, time.Now()); err != nil {
+	if _, err := s.Redeliver(ctx, store.Redelivery{EndpointID: id, BuildID: id, EventID: answers[0].Events[0].ID}, time.Now()); err != nil {
 		return err
 	}
-	if err := s.DeleteBuild(ctx, id); err != nil {
+	if _, err := s.DeleteBuild(ctx, id); err != nil {
+		return err
+	}
+	if _, err := s.Purge(ctx, 10); err != nil {
 		return err
 	}
 	return s.DeleteEndpoint(ctx, id)
@@ -236,15 +240,15 @@ func (r *race) finish(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
-	last, err := s.LastEventIDs(t.Context(), r.builds)
-	if err != nil || len(last) != len(r.builds) {
-		t.Fatalf("%d builds, %v", len(last), err)
+	bounds, err := s.Bounds(t.Context(), r.builds)
+	if err != nil || len(bounds) != len(r.builds) {
+		t.Fatalf("%d builds, %v", len(bounds), err)
 	}
 	for _, e := range r.endpoints {
-		for b, n := range last {
-			for id := int64(1); id <= n; id++ {
+		for b, kept := range bounds {
+			for id := kept.First; id <= kept.Last; id++ {
 				if !r.sent[fmt.Sprint(e, " ", b, " ", id)] {
-					t.Errorf("event %d of %d of %s was never sent to %s", id, n, b, e)
+					t.Errorf("event %d of %d of %s was never sent to %s", id, kept.Last, b, e)
 				}
 			}
 		}

@@ -2,54 +2,62 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
-// readChunk is how many events one query of a long read asks for, so that
-// maxBytes bounds what is fetched.
-const readChunk = 500
+// Bounds of one query of a read, in rows. What a query returns beyond the read's
+// byte bound is thrown away, so a query asks for about as many rows as will fit.
+const (
+	firstRows = 64
+	mostRows  = 1000
+)
 
-// ReadEvents implements store.Events.
+const readSQL = `
+	SELECT id, event_type, event_data, progress, created_at FROM project_build_events
+	WHERE build_id = $1 AND id > greatest($2, (SELECT first_event_id - 1 FROM builds WHERE id = $1)) ORDER BY id LIMIT $3`
+
+// ReadEvents implements store.Events. It keeps one row beyond maxBytes at most.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	var events []buildcast.Event
-	size := 0
+	size, want := 0, firstRows
 	for len(events) < limit && (len(events) == 0 || size < maxBytes) {
-		want := min(limit-len(events), readChunk)
-		rows, err := s.pool.Query(ctx, `
-			SELECT id, event_type, event_data, progress, created_at FROM project_build_events
-			WHERE build_id = $1 AND id > $2 ORDER BY id LIMIT $3`, buildID, after, want)
+		want = min(want, limit-len(events))
+		rows, err := s.pool.Query(ctx, readSQL, buildID, after, want)
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (buildcast.Event, error) {
+		n := 0
+		for (len(events) == 0 || size < maxBytes) && rows.Next() {
 			e := buildcast.Event{BuildID: buildID}
 			var data []byte
 			var at time.Time
-			err := row.Scan(&e.ID, &e.Type, &data, &e.Progress, &at)
-			e.Data, e.Timestamp = data, buildcast.TimeOf(at)
-			return e, err
-		})
-		if err != nil {
-			return nil, unavailable(err)
-		}
-		for i := range found {
-			if len(events) > 0 && size >= maxBytes {
+			if err := rows.Scan(&e.ID, &e.Type, &data, &e.Progress, &at); err != nil {
+				rows.Close()
+				return nil, unavailable(err)
+			}
+			if len(events) > 0 && e.ID != after+1 { // the log was cut between two queries
 				break
 			}
-			size += len(found[i].Data)
-			events = append(events, found[i])
+			e.Data, e.Timestamp = data, buildcast.TimeOf(at)
+			events, after = append(events, e), e.ID
+			size += len(data)
+			n++
 		}
-		if len(found) < want {
+		rows.Close()
+		if err := rows.Err(); err != nil {
+			return nil, unavailable(err)
+		}
+		if n < want {
 			break
 		}
-		after = found[len(found)-1].ID
+		want = min(mostRows, 1+(maxBytes-size)/max(1, size/len(events)))
 	}
 	return events, nil
 }
@@ -58,37 +66,34 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT status FROM builds WHERE id = ANY($1)`, buildIDs)
+	rows, err := s.pool.Query(ctx, `SELECT status FROM builds WHERE id = ANY($1) AND deleted_at IS NULL`, buildIDs)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	statuses := make(map[string]buildcast.Status, len(buildIDs))
 	var text []byte
 	_, err = pgx.ForEachRow(rows, []any{&text}, func() error {
-		var st buildcast.Status
-		if err := json.Unmarshal(text, &st); err != nil {
-			return err
-		}
+		st, err := store.DecodeStatus(text)
 		statuses[st.BuildID] = st
-		return nil
+		return err
 	})
 	return statuses, unavailable(err)
 }
 
-// LastEventIDs implements store.Events.
-func (s *Store) LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error) {
+// Bounds implements store.Events.
+func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT id, last_event_id FROM builds WHERE id = ANY($1)`, buildIDs)
+	rows, err := s.pool.Query(ctx, `SELECT id, first_event_id, last_event_id FROM builds WHERE id = ANY($1)`, buildIDs)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	last := make(map[string]int64, len(buildIDs))
+	bounds := make(map[string]store.Bounds, len(buildIDs))
 	var id string
-	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &n}, func() error {
-		last[id] = n
+	var b store.Bounds
+	_, err = pgx.ForEachRow(rows, []any{&id, &b.First, &b.Last}, func() error {
+		bounds[id] = b
 		return nil
 	})
-	return last, unavailable(err)
+	return bounds, unavailable(err)
 }

@@ -48,7 +48,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `
 		SELECT endpoint_id, sum(cursors)::bigint, sum(events)::bigint, sum(retrying)::bigint, sum(dead)::bigint FROM (
-			SELECT endpoint_id, 1 AS cursors, b.last_event_id - c.next_event_id + 1 AS events, 0 AS retrying, 0 AS dead
+			SELECT endpoint_id, 1 AS cursors, b.last_event_id - greatest(c.next_event_id, b.first_event_id) + 1 AS events, 0 AS retrying, 0 AS dead
 			FROM webhook_cursors c JOIN builds b ON b.id = c.build_id WHERE c.next_event_id <= b.last_event_id
 			UNION ALL
 			SELECT endpoint_id, 0, 0, (state = 'retrying')::int, (state = 'dead')::int FROM worker_webhook_failures WHERE state <> 'delivered') AS all_of_it

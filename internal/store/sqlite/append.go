@@ -29,7 +29,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&s.stmts.lock, `SELECT status, lease_generation FROM builds WHERE id = ?`},
+		{&s.stmts.lock, `SELECT status, lease_generation, deleted_at IS NOT NULL FROM builds WHERE id = ?`},
 		{&s.stmts.create, `INSERT INTO builds (id, status, created_at, updated_at) VALUES (?, ?, ?, ?)`},
 		{&s.stmts.keyed, `SELECT id, event_type, event_data, progress, created_at FROM project_build_events WHERE build_id = ? AND key = ?`},
 		{&s.stmts.insert, insert + row},
@@ -109,6 +109,13 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 			if err != nil {
 				return store.Assigned{}, err
 			}
+			if row := rows[ap.BuildID]; row != nil && stored.ID < row.Status.FirstEventID {
+				// The event was cut off, and its key is forgotten with it.
+				if _, err := tx.ExecContext(ctx, `DELETE FROM project_build_events WHERE build_id = ? AND id = ?`, ap.BuildID, stored.ID); err != nil {
+					return store.Assigned{}, err
+				}
+				continue
+			}
 			keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
 		}
 	}
@@ -133,15 +140,23 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 	return a, nil
 }
 
-// lockRow reads the build's row, and makes that of an external build where
-// there is none. It gives nil where a fenced append finds none: whoever still
-// runs a build that has been deleted must not bring it back.
+// lockRow reads the build's row, and makes that of an external build if the build
+// does not exist. A fenced append makes none, and lockRow returns nil: whoever
+// still runs a build that was deleted must not bring it back.
 func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap store.Append, now buildcast.Time) (*store.Row, error) {
 	row, id := &store.Row{}, ap.BuildID
 	var text string
-	err := lock.QueryRowContext(ctx, id).Scan(&text, &row.Generation)
+	var deleted bool
+	err := lock.QueryRowContext(ctx, id).Scan(&text, &row.Generation, &deleted)
 	if err == nil {
-		return row, json.Unmarshal([]byte(text), &row.Status)
+		if row.Status, err = store.DecodeStatus([]byte(text)); err != nil || !deleted {
+			return row, err
+		}
+		if ap.Generation != 0 {
+			return nil, nil
+		}
+		row.Status = store.Reborn(id, "", row.Status.LastEventID, now)
+		return row, revive(ctx, tx, store.NewBuild{ID: id}, nil, row.Status)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return nil, err

@@ -15,40 +15,69 @@ const buildColumns = `id, project, prompt, plan, deploy, status, created_at`
 
 // CreateBuild implements store.Builds.
 func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return buildcast.Build{}, false, unavailable(err)
+	var build buildcast.Build
+	created := false
+	err := s.inTx(ctx, func(tx *sql.Tx) (err error) {
+		build, err = scanBuild(tx.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds
+			WHERE (id = ?1 OR idempotency_key = ?2) AND deleted_at IS NULL ORDER BY id <> ?1 LIMIT 1`, b.ID, null(b.IdempotencyKey)))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		created = true
+		build, err = insertBuild(ctx, tx, b)
+		return err
+	})
+	if err != nil || created {
+		return build, created && err == nil, err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	there, err := scanBuild(tx.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = ?1 OR idempotency_key = ?2
-		ORDER BY id <> ?1 LIMIT 1`, b.ID, null(b.IdempotencyKey)))
-	if err == nil {
-		return there, false, b.Matches(there)
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return buildcast.Build{}, false, unavailable(err)
-	}
+	return build, false, b.Matches(build)
+}
+
+// insertBuild stores a build under an id that no build has.
+func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.Build, error) {
 	build, plan, err := b.Build(buildcast.Now())
 	if err != nil {
-		return build, false, err
+		return build, err
+	}
+	var last int64
+	err = tx.QueryRowContext(ctx, `SELECT last_event_id FROM builds WHERE id = ?`, b.ID).Scan(&last)
+	if err == nil { // a tombstone
+		build.Status = store.Reborn(b.ID, b.Project, last, build.CreatedAt)
+		return build, revive(ctx, tx, b, plan, build.Status)
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return build, err
 	}
 	status, err := json.Marshal(build.Status)
 	if err != nil {
-		return build, false, err
+		return build, err
 	}
 	ms := build.CreatedAt.Std().UnixMilli()
-	if _, err := tx.ExecContext(ctx, `
+	_, err = tx.ExecContext(ctx, `
 		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), ms, ms); err != nil {
-		return build, false, unavailable(err)
+		b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), ms, ms)
+	return build, err
+}
+
+// revive makes a queued build of a tombstone. Whatever remains of its old log is
+// still purged.
+func revive(ctx context.Context, tx *sql.Tx, b store.NewBuild, plan []byte, status buildcast.Status) error {
+	text, err := json.Marshal(status)
+	if err != nil {
+		return err
 	}
-	return build, true, unavailable(tx.Commit())
+	ms := status.CreatedAt.Std().UnixMilli()
+	_, err = tx.ExecContext(ctx, `
+		UPDATE builds SET project = ?, prompt = ?, plan = ?, deploy = ?, idempotency_key = ?, status = ?,
+			created_at = ?, updated_at = ?, finished_at = NULL, deleted_at = NULL WHERE id = ?`,
+		b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(text), ms, ms, b.ID)
+	return err
 }
 
 // GetBuild implements store.Builds.
 func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error) {
-	b, err := scanBuild(s.read.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = ?`, id))
+	b, err := scanBuild(s.read.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = ? AND deleted_at IS NULL`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, store.NoBuild(id)
 	}
@@ -57,7 +86,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 
 // ListBuilds implements store.Builds.
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
-	where, args := []string{`id <> '` + buildcast.OperationsBuild + `'`}, []any{}
+	where, args := []string{`deleted_at IS NULL`, `id <> '` + buildcast.OperationsBuild + `'`}, []any{}
 	if f.Phase != "" {
 		where, args = append(where, `status ->> '$.status' = ?`, finished(f.Phase)), append(args, string(f.Phase))
 	}
@@ -89,8 +118,8 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 			page.Next = last.String()
 			break
 		}
-		var st buildcast.Status
-		if err := json.Unmarshal([]byte(text), &st); err != nil {
+		st, err := store.DecodeStatus([]byte(text))
+		if err != nil {
 			return page, err
 		}
 		page.Statuses = append(page.Statuses, st)
@@ -105,33 +134,6 @@ func finished(p buildcast.Phase) string {
 		return `finished_at IS NOT NULL`
 	}
 	return `finished_at IS NULL`
-}
-
-// DeleteBuild implements store.Builds.
-func (s *Store) DeleteBuild(ctx context.Context, id string) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	delete(s.rows, id)
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return unavailable(err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	var finished sql.NullInt64
-	switch err := tx.QueryRowContext(ctx, `SELECT finished_at FROM builds WHERE id = ?`, id).Scan(&finished); {
-	case errors.Is(err, sql.ErrNoRows):
-		return store.NoBuild(id)
-	case err != nil:
-		return unavailable(err)
-	case !finished.Valid:
-		return store.StillRunning(id)
-	}
-	if err := execAll(ctx, tx, id,
-		`DELETE FROM project_build_events WHERE build_id = ?`, `DELETE FROM webhook_cursors WHERE build_id = ?`,
-		`DELETE FROM worker_webhook_failures WHERE build_id = ?`, `DELETE FROM builds WHERE id = ?`); err != nil {
-		return unavailable(err)
-	}
-	return unavailable(tx.Commit())
 }
 
 func scanBuild(row *sql.Row) (buildcast.Build, error) {
@@ -149,7 +151,9 @@ func scanBuild(row *sql.Row) (buildcast.Build, error) {
 			return b, err
 		}
 	}
-	return b, json.Unmarshal([]byte(status), &b.Status)
+	var err error
+	b.Status, err = store.DecodeStatus([]byte(status))
+	return b, err
 }
 
 func null(s string) any {

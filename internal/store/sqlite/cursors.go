@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 			WHERE endpoint_id = ?3 AND blocked = 0 AND due_at <= ?4 AND lease_until <= ?4
 			AND (?5 = 'null' OR build_id IN (SELECT value FROM json_each(?5)))
 			ORDER BY due_at, build_id LIMIT ?6)
-		RETURNING build_id, next_event_id, generation, due_at`,
+		RETURNING build_id, max(next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1)), generation, due_at`,
 		owner, until.UnixMilli(), endpointID, now.UnixMilli(), only, limit)
 	if err != nil {
 		return nil, unavailable(err)
@@ -180,13 +181,16 @@ func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int
 		if err := s.endpointExists(ctx, tx, endpointID); err != nil {
 			return err
 		}
-		var one int
-		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM builds WHERE id = ?`, buildID).Scan(&one); err != nil {
-			return err
-		} else if one == 0 {
+		var first int64
+		err := tx.QueryRowContext(ctx, `SELECT first_event_id FROM builds WHERE id = ? AND deleted_at IS NULL`, buildID).Scan(&first)
+		if errors.Is(err, sql.ErrNoRows) {
 			return store.NoBuild(buildID)
 		}
-		_, err := tx.ExecContext(ctx, putCursorSQL+`excluded.next_event_id`+putCursorRest, endpointID, buildID, next, time.Now().UnixMilli(), time.Now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		next = max(next, first)
+		_, err = tx.ExecContext(ctx, putCursorSQL+`excluded.next_event_id`+putCursorRest, endpointID, buildID, next, time.Now().UnixMilli(), time.Now().UnixMicro())
 		return err
 	})
 }

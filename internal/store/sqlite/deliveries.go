@@ -105,7 +105,8 @@ func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Deli
 
 // RecallDeliveries implements store.Deliveries.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
-	const recalled = ` FROM worker_webhook_failures WHERE endpoint_id = ?1 AND state = 'retrying' AND asked = 0 AND created_at >= ?2`
+	const recalled = ` FROM worker_webhook_failures WHERE endpoint_id = ?1 AND state = 'retrying' AND asked = 0 AND created_at >= ?2
+		AND event_id >= (SELECT first_event_id FROM builds WHERE id = build_id)`
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
@@ -136,7 +137,8 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 			return err
 		}
 		var eventType string
-		err := tx.QueryRowContext(ctx, `SELECT event_type FROM project_build_events WHERE build_id = ? AND id = ?`, r.BuildID, r.EventID).Scan(&eventType)
+		err := tx.QueryRowContext(ctx, `
+			SELECT event_type FROM project_build_events WHERE build_id = ?1 AND id = ?2 AND id >= (SELECT first_event_id FROM builds WHERE id = ?1)`, r.BuildID, r.EventID).Scan(&eventType)
 		if errors.Is(err, sql.ErrNoRows) {
 			return store.NoEvent(r.BuildID, r.EventID)
 		}
@@ -155,7 +157,8 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 
 // ListDeliveries implements store.Deliveries.
 func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (page store.DeliveryPage, err error) {
-	where, args := []string{"true"}, []any{}
+	// What was cut off and waits to be purged is in no list.
+	where, args := []string{"event_id >= (SELECT first_event_id FROM builds WHERE id = build_id)"}, []any{}
 	add := func(condition string, values ...any) {
 		where, args = append(where, condition), append(args, values...)
 	}

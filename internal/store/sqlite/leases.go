@@ -48,7 +48,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 // RenewLease implements store.Leases.
 func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration) error {
 	res, err := s.write.ExecContext(ctx, `
-		UPDATE builds SET lease_owner = ?, lease_until = ? WHERE id = ? AND lease_generation = ?`,
+		UPDATE builds SET lease_owner = ?, lease_until = ? WHERE id = ? AND lease_generation = ? AND deleted_at IS NULL`,
 		l.Owner, time.Now().Add(ttl).UnixMilli(), l.BuildID, l.Generation)
 	if err != nil {
 		return unavailable(err)

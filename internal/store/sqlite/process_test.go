@@ -153,9 +153,9 @@ func checkLogs(t *testing.T, path string, acked map[string]int64) {
 				t.Fatalf("%s: event %d in place of %d", id, e.ID, j+1)
 			}
 		}
-		last, err := s.LastEventIDs(t.Context(), []string{id})
-		if err != nil || last[id] != int64(len(stored)) {
-			t.Errorf("%s: last id %d of %d events, %v", id, last[id], len(stored), err)
+		bounds, err := s.Bounds(t.Context(), []string{id})
+		if err != nil || bounds[id].Last != int64(len(stored)) {
+			t.Errorf("%s: last id %d of %d events, %v", id, bounds[id].Last, len(stored), err)
 		}
 		acked[id] = int64(len(stored))
 	}

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
 // ReadEvents implements store.Events.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT id, event_type, event_data, progress, created_at FROM project_build_events
-		WHERE build_id = ? AND id > ? ORDER BY id LIMIT ?`, buildID, after, limit)
+		WHERE build_id = ?1 AND id > max(?2, (SELECT first_event_id - 1 FROM builds WHERE id = ?1)) ORDER BY id LIMIT ?3`, buildID, after, limit)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -33,34 +34,28 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 // Statuses implements store.Events.
 func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
 	statuses := make(map[string]buildcast.Status, len(buildIDs))
-	err := s.eachOf(ctx, `SELECT id, status FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {
+	err := s.eachOf(ctx, `SELECT id, status FROM builds WHERE id IN (SELECT value FROM json_each(?)) AND deleted_at IS NULL`, buildIDs, func(rows *sql.Rows) (err error) {
 		var id, text string
-		var st buildcast.Status
 		if err := rows.Scan(&id, &text); err != nil {
 			return err
 		}
-		if err := json.Unmarshal([]byte(text), &st); err != nil {
-			return err
-		}
-		statuses[id] = st
-		return nil
+		statuses[id], err = store.DecodeStatus([]byte(text))
+		return err
 	})
 	return statuses, err
 }
 
-// LastEventIDs implements store.Events.
-func (s *Store) LastEventIDs(ctx context.Context, buildIDs []string) (map[string]int64, error) {
-	last := make(map[string]int64, len(buildIDs))
-	err := s.eachOf(ctx, `SELECT id, last_event_id FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {
+// Bounds implements store.Events.
+func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error) {
+	bounds := make(map[string]store.Bounds, len(buildIDs))
+	err := s.eachOf(ctx, `SELECT id, first_event_id, last_event_id FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {
 		var id string
-		var n int64
-		if err := rows.Scan(&id, &n); err != nil {
-			return err
-		}
-		last[id] = n
-		return nil
+		var b store.Bounds
+		err := rows.Scan(&id, &b.First, &b.Last)
+		bounds[id] = b
+		return err
 	})
-	return last, err
+	return bounds, err
 }
 
 // eachOf runs the query for the builds and gives each row to scan.

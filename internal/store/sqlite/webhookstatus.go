@@ -47,7 +47,7 @@ func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts
 func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT endpoint_id, sum(cursors), sum(events), sum(retrying), sum(dead) FROM (
-			SELECT endpoint_id, 1 AS cursors, b.last_event_id - c.next_event_id + 1 AS events, 0 AS retrying, 0 AS dead
+			SELECT endpoint_id, 1 AS cursors, b.last_event_id - max(c.next_event_id, b.first_event_id) + 1 AS events, 0 AS retrying, 0 AS dead
 			FROM webhook_cursors c JOIN builds b ON b.id = c.build_id WHERE c.next_event_id <= b.last_event_id
 			UNION ALL
 			SELECT endpoint_id, 0, 0, state = 'retrying', state = 'dead' FROM worker_webhook_failures WHERE state <> 'delivered')

@@ -325,7 +325,7 @@ func testFenceGone(t *testing.T, s store.Store) {
 	planned(t, s, "b")
 	lease := claim(t, s, "one", time.Hour, 1)[0]
 	add(t, s, "b", event(buildcast.BuildCancelled, `{}`))
-	if err := s.DeleteBuild(t.Context(), "b"); err != nil {
+	if _, err := s.DeleteBuild(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
 	answers, err := s.AppendEvents(t.Context(), []store.Append{{BuildID: "b", Generation: lease.Generation, Events: many(1)}})

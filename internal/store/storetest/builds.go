@@ -288,37 +288,3 @@ func testListNowhere(t *testing.T, s store.Store) {
 		t.Errorf("before all: %+v, %v", page, err)
 	}
 }
-
-func testDelete(t *testing.T, s store.Store) {
-	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFound)
-	create(t, s, store.NewBuild{ID: "b", Project: "p", IdempotencyKey: "key"})
-	add(t, s, "b", keyed("k"))
-	add(t, s, "other", many(2)...)
-	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFinished)
-	wantIDs(t, log(t, s, "b"), 1, 1)
-
-	add(t, s, "b", event(buildcast.BuildCompleted, `{}`))
-	if err := s.DeleteBuild(t.Context(), "b"); err != nil {
-		t.Fatal(err)
-	}
-	_, err := s.GetBuild(t.Context(), "b")
-	wantCode(t, err, buildcast.NotFound)
-	wantCode(t, s.DeleteBuild(t.Context(), "b"), buildcast.NotFound)
-	wantIDs(t, log(t, s, "b"), 1, 0)
-	if ids := pages(t, s, store.Filter{Limit: 10}); !slices.Equal(ids, []string{"other"}) {
-		t.Errorf("listed: %v", ids)
-	}
-	last, err := s.LastEventIDs(t.Context(), []string{"b", "other"})
-	if err != nil || diff(map[string]int64{"other": 2}, last) != "" {
-		t.Errorf("last ids: %v, %v", last, err)
-	}
-	wantIDs(t, log(t, s, "other"), 1, 2)
-
-	// All of its names are free again.
-	create(t, s, store.NewBuild{ID: "b2", IdempotencyKey: "key"})
-	a := add(t, s, "b", keyed("k"))
-	if a.Events[0].ID != 1 || a.Status.Project != "" {
-		t.Errorf("made again: %+v", a)
-	}
-	wantIDs(t, log(t, s, "b"), 1, 1)
-}

@@ -347,7 +347,7 @@ func testEndpoints(t *testing.T, s store.Store) {
 func testDeleteDelivered(t *testing.T, s store.Store) {
 	c, _ := fail(t, s, started(t, s), 1, false)
 	add(t, s, "b1", event(buildcast.BuildCompleted, `{}`))
-	if err := s.DeleteBuild(t.Context(), "b1"); err != nil {
+	if _, err := s.DeleteBuild(t.Context(), "b1"); err != nil {
 		t.Fatal(err)
 	}
 	if m := move(t, s, "n", store.Move{Cursor: c}); m.Held {

@@ -11,14 +11,17 @@ import (
 // model is a store in the plainest words: it keeps every log and folds it anew
 // whenever somebody asks.
 type model struct {
-	builds map[string]*modelBuild
+	builds  map[string]*modelBuild
+	deleted map[string]*modelBuild
 }
 
 type modelBuild struct {
 	new        store.NewBuild
 	created    buildcast.Time
-	log        []buildcast.Event
-	ids        map[string]int64 // by key
+	before     int64             // the last id before this fold
+	log        []buildcast.Event // of this fold, whether kept or cut off
+	first      int64             // that is kept
+	ids        map[string]int64  // by key
 	owner      string
 	held       bool // its lease has not run out
 	generation int64
@@ -26,11 +29,18 @@ type modelBuild struct {
 
 func (b *modelBuild) status() buildcast.Status {
 	st := buildcast.NewStatus(b.new.ID, b.new.Project, b.created)
+	st.LastEventID = b.before
 	for _, e := range b.log {
 		st.Apply(&e)
 	}
+	st.FirstEventID = b.first
 	return st
 }
+
+func (b *modelBuild) last() int64 { return b.before + int64(len(b.log)) }
+
+// at is the event with the id.
+func (b *modelBuild) at(id int64) buildcast.Event { return b.log[id-b.before-1] }
 
 func (b *modelBuild) build() buildcast.Build {
 	return buildcast.Build{
@@ -51,7 +61,12 @@ func (m *model) missing(appends []store.Append) []string {
 }
 
 func (m *model) add(b store.NewBuild, created buildcast.Time) {
-	m.builds[b.ID] = &modelBuild{new: b, created: created, ids: map[string]int64{}}
+	n := &modelBuild{new: b, created: created, ids: map[string]int64{}, first: 1}
+	if old := m.deleted[b.ID]; old != nil {
+		n.before, n.first, n.generation = old.last(), old.last()+1, old.generation+1
+		delete(m.deleted, b.ID)
+	}
+	m.builds[b.ID] = n
 }
 
 // appendEvents expects the builds to be there, except for fenced appends.
@@ -77,10 +92,10 @@ func (m *model) appendEvents(appends []store.Append) []store.Appended {
 }
 
 func (b *modelBuild) append(in buildcast.NewEvent) buildcast.Event {
-	if id, ok := b.ids[in.Key]; ok && in.Key != "" {
-		return b.log[id-1]
+	if id, ok := b.ids[in.Key]; ok && in.Key != "" && id >= b.first {
+		return b.at(id)
 	}
-	e := buildcast.Event{ID: int64(len(b.log) + 1), BuildID: b.new.ID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
+	e := buildcast.Event{ID: b.last() + 1, BuildID: b.new.ID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
 	st := b.status()
 	st.Apply(&e)
 	b.log = append(b.log, e)
@@ -107,10 +122,10 @@ func (b *modelBuild) matches(in store.NewBuild) bool {
 
 func (m *model) read(id string, after int64, limit int) []buildcast.Event {
 	b := m.builds[id]
-	if b == nil || after >= int64(len(b.log)) {
+	if b == nil || after >= b.last() {
 		return nil
 	}
-	events := b.log[max(after, 0):]
+	events := b.log[max(after, b.first-1)-b.before:]
 	return events[:min(limit, len(events))]
 }
 
@@ -142,8 +157,31 @@ func (m *model) delete(id string) buildcast.Code {
 	case !b.status().Phase.Terminal():
 		return buildcast.NotFinished
 	}
+	m.deleted[id] = b
 	delete(m.builds, id)
 	return ""
+}
+
+func (m *model) truncate(id string, first int64) (int64, buildcast.Code) {
+	b := m.builds[id]
+	switch {
+	case b == nil:
+		return 0, buildcast.NotFound
+	case first > b.last()+1:
+		return 0, buildcast.InvalidArgument
+	}
+	b.first = max(b.first, first)
+	return b.first, ""
+}
+
+func (m *model) bounds(id string) (store.Bounds, bool) {
+	if b := m.builds[id]; b != nil {
+		return store.Bounds{First: b.first, Last: b.last()}, true
+	}
+	if b := m.deleted[id]; b != nil {
+		return store.Bounds{First: b.last() + 1, Last: b.last()}, true
+	}
+	return store.Bounds{}, false
 }
 
 func (m *model) claim(owner string, ttl time.Duration, limit int, except []string) []store.Lease {

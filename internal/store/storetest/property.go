@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -13,14 +14,21 @@ import (
 )
 
 // testModel makes random calls to the store and to the model, one at a time:
-// both must answer the same.
+// both must answer the same. Each run has builds of its own: ids of the run before
+// were given already.
 func testModel(t *testing.T, s store.Store) {
+	run := 0
 	rapid.Check(t, func(t *rapid.T) {
 		empty(t, s)
-		p := &pair{s: s, m: &model{builds: map[string]*modelBuild{}}}
+		run++
+		p := &pair{s: s, m: &model{builds: map[string]*modelBuild{}, deleted: map[string]*modelBuild{}}}
+		for _, id := range []string{"a", "B", "c-1", "c_1"} {
+			p.ids = append(p.ids, fmt.Sprint(id, "_", run))
+		}
+		p.generators()
 		t.Repeat(map[string]func(*rapid.T){
 			"append": p.append, "create": p.create, "claim": p.claim, "renew": p.renew, "release": p.release,
-			"read": p.read, "list": p.list, "delete": p.delete, "": p.check,
+			"read": p.read, "list": p.list, "delete": p.delete, "truncate": p.truncate, "purge": p.purge, "": p.check,
 		})
 	})
 }
@@ -30,20 +38,44 @@ func testModel(t *testing.T, s store.Store) {
 func empty(t fataler, s store.Store) {
 	for _, id := range pages(t, s, store.Filter{Limit: 100}) {
 		add(t, s, id, event(buildcast.BuildCancelled, `{}`))
-		if err := s.DeleteBuild(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
+		remove(t, s, id)
 	}
 }
 
 // pair is a store and what it should do.
 type pair struct {
-	s store.Store
-	m *model
+	s   store.Store
+	m   *model
+	ids []string // of the builds
+
+	buildIDs  *rapid.Generator[string]
+	appends   *rapid.Generator[store.Append]
+	newBuilds *rapid.Generator[store.NewBuild]
+	leases    *rapid.Generator[store.Lease]
+}
+
+// generators makes the generators of what names builds.
+func (p *pair) generators() {
+	p.buildIDs = rapid.SampledFrom(p.ids)
+	p.appends = rapid.Custom(func(t *rapid.T) store.Append {
+		return store.Append{
+			BuildID:    p.buildIDs.Draw(t, "build"),
+			Events:     rapid.SliceOfN(newEvents, 0, 4).Draw(t, "events"),
+			Generation: rapid.SampledFrom([]int64{0, 0, 0, 1, 2}).Draw(t, "generation"),
+		}
+	})
+	p.newBuilds = rapid.Custom(func(t *rapid.T) store.NewBuild {
+		return store.NewBuild{
+			ID: p.buildIDs.Draw(t, "build"), Project: projects.Draw(t, "project"), Plan: plans.Draw(t, "plan"),
+			IdempotencyKey: rapid.SampledFrom([]string{"", "", "key"}).Draw(t, "idempotency key"),
+		}
+	})
+	p.leases = rapid.Custom(func(t *rapid.T) store.Lease {
+		return store.Lease{BuildID: p.buildIDs.Draw(t, "build"), Owner: owners.Draw(t, "owner"), Generation: rapid.Int64Range(1, 3).Draw(t, "generation")}
+	})
 }
 
 var (
-	buildIDs = rapid.SampledFrom([]string{"a", "B", "c-1", "c_1"})
 	projects = rapid.SampledFrom([]string{"", "p", "q"})
 	owners   = rapid.SampledFrom([]string{"one", "two"})
 	ttls     = rapid.SampledFrom([]time.Duration{over, time.Hour}) // nothing runs out during the test
@@ -60,22 +92,6 @@ var (
 			Key:       rapid.SampledFrom([]string{"", "", "k1", "k2", "k3"}).Draw(t, "key"),
 			Timestamp: buildcast.TimeOf(time.UnixMilli(rapid.Int64Range(0, 1<<41).Draw(t, "time"))),
 		}
-	})
-	appends = rapid.Custom(func(t *rapid.T) store.Append {
-		return store.Append{
-			BuildID:    buildIDs.Draw(t, "build"),
-			Events:     rapid.SliceOfN(newEvents, 0, 4).Draw(t, "events"),
-			Generation: rapid.SampledFrom([]int64{0, 0, 0, 1, 2}).Draw(t, "generation"),
-		}
-	})
-	newBuilds = rapid.Custom(func(t *rapid.T) store.NewBuild {
-		return store.NewBuild{
-			ID: buildIDs.Draw(t, "build"), Project: projects.Draw(t, "project"), Plan: plans.Draw(t, "plan"),
-			IdempotencyKey: rapid.SampledFrom([]string{"", "", "key"}).Draw(t, "idempotency key"),
-		}
-	})
-	leases = rapid.Custom(func(t *rapid.T) store.Lease {
-		return store.Lease{BuildID: buildIDs.Draw(t, "build"), Owner: owners.Draw(t, "owner"), Generation: rapid.Int64Range(1, 3).Draw(t, "generation")}
 	})
 )
 
@@ -95,7 +111,7 @@ func sameCode(t *rapid.T, want buildcast.Code, err error) {
 }
 
 func (p *pair) append(t *rapid.T) {
-	in := rapid.SliceOfN(appends, 1, 3).Draw(t, "appends")
+	in := rapid.SliceOfN(p.appends, 1, 3).Draw(t, "appends")
 	made := p.m.missing(in)
 	got, err := p.s.AppendEvents(t.Context(), in)
 	if err != nil {
@@ -115,7 +131,7 @@ func (p *pair) append(t *rapid.T) {
 }
 
 func (p *pair) create(t *rapid.T) {
-	in := newBuilds.Draw(t, "new build")
+	in := p.newBuilds.Draw(t, "new build")
 	build, created, err := p.s.CreateBuild(t.Context(), in)
 	there := p.m.there(in)
 	switch {
@@ -136,7 +152,7 @@ func (p *pair) create(t *rapid.T) {
 
 func (p *pair) claim(t *rapid.T) {
 	owner, ttl := owners.Draw(t, "owner"), ttls.Draw(t, "ttl")
-	limit, except := rapid.IntRange(0, 3).Draw(t, "limit"), rapid.SliceOfN(buildIDs, 0, 2).Draw(t, "except")
+	limit, except := rapid.IntRange(0, 3).Draw(t, "limit"), rapid.SliceOfN(p.buildIDs, 0, 2).Draw(t, "except")
 	got, err := p.s.ClaimBuilds(t.Context(), owner, ttl, limit, except)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +161,7 @@ func (p *pair) claim(t *rapid.T) {
 }
 
 func (p *pair) renew(t *rapid.T) {
-	l, ttl := leases.Draw(t, "lease"), ttls.Draw(t, "ttl")
+	l, ttl := p.leases.Draw(t, "lease"), ttls.Draw(t, "ttl")
 	sameCode(t, p.m.renew(l, ttl), p.s.RenewLease(t.Context(), l, ttl))
 }
 
@@ -156,7 +172,7 @@ func (p *pair) release(t *rapid.T) {
 }
 
 func (p *pair) read(t *rapid.T) {
-	id, after, limit := buildIDs.Draw(t, "build"), rapid.Int64Range(-1, 12).Draw(t, "after"), rapid.IntRange(0, 8).Draw(t, "limit")
+	id, after, limit := p.buildIDs.Draw(t, "build"), rapid.Int64Range(-1, 16).Draw(t, "after"), rapid.IntRange(0, 8).Draw(t, "limit")
 	got, err := p.s.ReadEvents(t.Context(), id, after, limit, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -177,25 +193,49 @@ func (p *pair) list(t *rapid.T) {
 }
 
 func (p *pair) delete(t *rapid.T) {
-	id := buildIDs.Draw(t, "build")
-	sameCode(t, p.m.delete(id), p.s.DeleteBuild(t.Context(), id))
+	id := p.buildIDs.Draw(t, "build")
+	first, err := p.s.DeleteBuild(t.Context(), id)
+	sameCode(t, p.m.delete(id), err)
+	if err == nil {
+		same(t, p.m.deleted[id].last()+1, first)
+	}
 }
 
-// check runs after each call: the builds and their last ids are those of the model.
+func (p *pair) truncate(t *rapid.T) {
+	id, at := p.buildIDs.Draw(t, "build"), rapid.Int64Range(-1, 16).Draw(t, "first")
+	want, code := p.m.truncate(id, at)
+	first, err := p.s.TruncateLog(t.Context(), id, at)
+	sameCode(t, code, err)
+	same(t, want, first)
+}
+
+func (p *pair) purge(t *rapid.T) {
+	if _, err := p.s.Purge(t.Context(), rapid.IntRange(1, 5).Draw(t, "limit")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check runs after each call: the builds, their bounds and where their folds start
+// are those of the model.
 func (p *pair) check(t *rapid.T) {
-	ids := []string{"a", "B", "c-1", "c_1"}
-	statuses, err := p.s.Statuses(t.Context(), ids)
+	statuses, err := p.s.Statuses(t.Context(), p.ids)
 	if err != nil {
 		t.Fatal(err)
 	}
-	last, err := p.s.LastEventIDs(t.Context(), ids)
+	bounds, err := p.s.Bounds(t.Context(), p.ids)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantStatuses, wantLast := map[string]buildcast.Status{}, map[string]int64{}
-	for id, b := range p.m.builds {
-		wantStatuses[id], wantLast[id] = b.status(), int64(len(b.log))
+	wantStatuses, wantBounds := map[string]buildcast.Status{}, map[string]store.Bounds{}
+	for _, id := range p.ids {
+		if b := p.m.builds[id]; b != nil {
+			wantStatuses[id] = b.status()
+			wantFold(t, p.s, id)
+		}
+		if b, ok := p.m.bounds(id); ok {
+			wantBounds[id] = b
+		}
 	}
 	same(t, wantStatuses, statuses)
-	same(t, wantLast, last)
+	same(t, wantBounds, bounds)
 }

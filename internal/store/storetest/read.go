@@ -95,19 +95,19 @@ func testStatuses(t *testing.T, s store.Store) {
 	if d := diff(want, statuses); d != "" {
 		t.Errorf("statuses (-want +got):\n%s", d)
 	}
-	last, err := s.LastEventIDs(t.Context(), ids)
+	bounds, err := s.Bounds(t.Context(), ids)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := diff(map[string]int64{"queued": 0, "begun": 2}, last); d != "" {
-		t.Errorf("last ids (-want +got):\n%s", d)
+	if d := diff(map[string]store.Bounds{"queued": {First: 1}, "begun": {First: 1, Last: 2}}, bounds); d != "" {
+		t.Errorf("bounds (-want +got):\n%s", d)
 	}
 	statuses, err = s.Statuses(t.Context(), nil)
 	if err != nil || len(statuses) != 0 {
 		t.Errorf("the statuses of no builds: %v, %v", statuses, err)
 	}
-	last, err = s.LastEventIDs(t.Context(), nil)
-	if err != nil || len(last) != 0 {
-		t.Errorf("the last ids of no builds: %v, %v", last, err)
+	bounds, err = s.Bounds(t.Context(), nil)
+	if err != nil || len(bounds) != 0 {
+		t.Errorf("the bounds of no builds: %v, %v", bounds, err)
 	}
 }
