@@ -14,6 +14,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/store"
 )
 
 // longLogs is a store of finished logs of events of 1 KB. Each read makes its
@@ -38,10 +39,10 @@ func (l longLogs) Statuses(_ context.Context, ids []string) (map[string]buildcas
 	return all, nil
 }
 
-func (l longLogs) LastEventIDs(_ context.Context, ids []string) (map[string]int64, error) {
-	all := map[string]int64{}
+func (l longLogs) Bounds(_ context.Context, ids []string) (map[string]store.Bounds, error) {
+	all := map[string]store.Bounds{}
 	for _, id := range ids {
-		all[id] = l.events
+		all[id] = store.Bounds{First: 1, Last: l.events}
 	}
 	return all, nil
 }
