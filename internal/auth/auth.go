@@ -1,9 +1,12 @@
 // Package auth decides which requests may be served.
 //
 // With API keys, writing needs one and reading is open to whoever knows a
-// build's id. Without keys buildcast listens on loopback only, where the danger
-// is a web page in the developer's own browser: requests that other sites cause
-// are refused, and so are host names that do not mean this machine.
+// build's id. Without keys buildcast listens on loopback only. There it has two
+// dangers to guard against:
+//   - A web page in the developer's own browser. Requests that other sites cause
+//     are refused, and so are host names that do not mean this machine.
+//   - A proxy that carries the requests of other machines to loopback. Writes
+//     that show signs of a proxy are refused.
 package auth
 
 import (
@@ -12,9 +15,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/request"
 )
 
 // MinKey is the shortest API key that is accepted, in characters.
@@ -27,21 +32,29 @@ type Config struct {
 	// TrustedOrigins are sites such as https://app.example.com whose pages may
 	// write although no key is asked for.
 	TrustedOrigins []string
-	// AnyHost turns off the check of the Host header where no key is asked for:
-	// for a server that was told to listen beyond loopback without keys.
+	// Public is the address under which browsers reach the server; nil: the one
+	// on which it listens. Without keys, a public address that is not loopback can
+	// be read, and nobody may write.
+	Public *url.URL
+	// AnyHost turns off the check of the Host header without keys: for a server
+	// that was told to listen beyond loopback without keys.
 	AnyHost bool
+	// AnyProxy allows writes through proxies without keys.
+	AnyProxy bool
 }
 
 // Guard checks requests. It may be used from many goroutines.
 type Guard struct {
 	keys    [][sha256.Size]byte // hashes have one length, so comparing them tells nothing of a key's
 	origins *http.CrossOriginProtection
-	anyHost bool
+	public  *url.URL
+
+	anyHost, anyProxy bool
 }
 
 // New checks the configuration. Keys never appear in its errors.
 func New(c Config) (*Guard, error) {
-	g := &Guard{origins: http.NewCrossOriginProtection(), anyHost: c.AnyHost}
+	g := &Guard{origins: http.NewCrossOriginProtection(), public: c.Public, anyHost: c.AnyHost, anyProxy: c.AnyProxy}
 	for i, key := range c.Keys {
 		if len(key) < MinKey {
 			return nil, buildcast.Errorf(buildcast.InvalidArgument, "API key %d of %d is shorter than %d characters: make a longer one, such as with `openssl rand -hex 32`", i+1, len(c.Keys), MinKey).At("keys")
@@ -56,8 +69,9 @@ func New(c Config) (*Guard, error) {
 	return g, nil
 }
 
-// Check reports whether the request may be served: Unauthenticated where a key
-// is missing or wrong, PermissionDenied where a web page is behind it.
+// Check reports whether the request may be served: Unauthenticated if a key is
+// missing or wrong, PermissionDenied if a web page or a proxy is behind a request
+// that needs no key.
 func (g *Guard) Check(r *http.Request) error {
 	if len(g.keys) > 0 {
 		return g.checkKey(r)
@@ -66,7 +80,22 @@ func (g *Guard) Check(r *http.Request) error {
 		return err
 	}
 	if err := g.origins.Check(r); err != nil {
-		return buildcast.Errorf(buildcast.PermissionDenied, "a page of another site may not write here: start the server with an API key and send it, or allow the page's origin").Because(err)
+		return buildcast.Errorf(buildcast.PermissionDenied, "a page of another site may not write here: start the server with an API key and send it, or allow the page's origin with --allow-origins").Because(err)
+	}
+	return g.checkDirect(r)
+}
+
+// checkDirect refuses writes that have come through a proxy, if no key is asked
+// for: whoever reaches the proxy could run commands on this machine.
+func (g *Guard) checkDirect(r *http.Request) error {
+	if g.anyProxy || reads(r) {
+		return nil
+	}
+	if g.public != nil && !isLoopback(g.public.Host) {
+		return buildcast.Errorf(buildcast.PermissionDenied, "nobody may write here, because this server is public (--public-url) and asks for no API key: start it with --api-keys, and send a key")
+	}
+	if sign := request.Forwarded(r); sign != "" {
+		return buildcast.Errorf(buildcast.PermissionDenied, "a proxy has forwarded this request (%s), and this server asks for no API key, so everybody behind the proxy could run commands on it: start it with --api-keys and send a key, or send the request to the server itself", sign)
 	}
 	return nil
 }
@@ -82,15 +111,18 @@ func (g *Guard) CheckPrivate(r *http.Request) error {
 // CheckHost is the part of Check that protects reading: a page that has rebound
 // its own name to this machine is refused.
 func (g *Guard) CheckHost(r *http.Request) error {
-	if len(g.keys) > 0 || g.anyHost || isLoopback(r.Host) {
+	if len(g.keys) > 0 || g.anyHost || isLoopback(r.Host) || g.public != nil && strings.EqualFold(r.Host, g.public.Host) {
 		return nil
 	}
-	return buildcast.Errorf(buildcast.PermissionDenied, "this server answers to localhost only, because it asks for no API key: use http://localhost, or start it with an API key")
+	return buildcast.Errorf(buildcast.PermissionDenied, "this server answers to localhost only, because it asks for no API key: use http://localhost, start it with --api-keys, or name its public address with --public-url")
+}
+
+func reads(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
 }
 
 func (g *Guard) checkKey(r *http.Request) error {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	if reads(r) {
 		return nil
 	}
 	sum := sha256.Sum256([]byte(presentedKey(r)))
@@ -104,7 +136,7 @@ func (g *Guard) checkKey(r *http.Request) error {
 	return buildcast.Errorf(buildcast.Unauthenticated, "this needs an API key: send it as Authorization: Bearer KEY")
 }
 
-// presentedKey is the key that the request carries; empty where there is none.
+// presentedKey is the key that the request carries; empty if there is none.
 func presentedKey(r *http.Request) string {
 	if scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(key)

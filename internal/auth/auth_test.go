@@ -3,6 +3,7 @@ package auth
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func guard(t *testing.T, c Config) *Guard {
 	return g
 }
 
-func request(method, host string, headers ...string) *http.Request {
+func ask(method, host string, headers ...string) *http.Request {
 	r := httptest.NewRequest(method, "/api/builds", nil)
 	r.Host = host
 	for i := 0; i < len(headers); i += 2 {
@@ -54,17 +55,86 @@ func TestKeys(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// With keys any host is served: a reverse proxy sends its own name.
-			if got := buildcast.CodeOf(g.Check(request(tt.method, "builds.example.com", tt.headers...))); got != tt.want {
+			if got := buildcast.CodeOf(g.Check(ask(tt.method, "builds.example.com", tt.headers...))); got != tt.want {
 				t.Errorf("code %q, want %q", got, tt.want)
 			}
 		})
 	}
 }
 
+// One key is enough for public hosts, for reading too.
+func TestOneKeyServesAnyHost(t *testing.T) {
+	g := guard(t, Config{Keys: []string{key}})
+	for _, method := range []string{"GET", "POST"} {
+		if err := g.Check(ask(method, "builds.example.com", "X-API-Key", key)); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	if err := g.CheckHost(ask("GET", "builds.example.com")); err != nil {
+		t.Errorf("the dashboard: %v", err)
+	}
+}
+
+// TestWriteThroughAProxy: a proxy on this machine makes the whole net loopback.
+func TestWriteThroughAProxy(t *testing.T) {
+	direct, careless := guard(t, Config{}), guard(t, Config{AnyProxy: true})
+	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Anything", "X-Real-IP", "Via"} {
+		r := ask("POST", "localhost:8080", header, "x")
+		err := direct.Check(r)
+		if buildcast.CodeOf(err) != buildcast.PermissionDenied || !strings.Contains(err.Error(), "--api-keys") || !strings.Contains(err.Error(), http.CanonicalHeaderKey(header)) {
+			t.Errorf("a write with %s: %v", header, err)
+		}
+		if err := direct.Check(ask("GET", "localhost:8080", header, "x")); err != nil {
+			t.Errorf("reading with %s: %v", header, err)
+		}
+		if err := direct.CheckPrivate(ask("GET", "localhost:8080", header, "x")); buildcast.CodeOf(err) != buildcast.PermissionDenied {
+			t.Errorf("private reading with %s: %v", header, err)
+		}
+		if err := careless.Check(r); err != nil {
+			t.Errorf("AnyProxy refuses %s: %v", header, err)
+		}
+		if err := guard(t, Config{Keys: []string{key}}).Check(ask("POST", "localhost:8080", header, "x", "X-API-Key", key)); err != nil {
+			t.Errorf("with a key, %s is refused: %v", header, err)
+		}
+	}
+	old := ask("POST", "localhost:8080")
+	old.Proto, old.ProtoMajor, old.ProtoMinor = "HTTP/1.0", 1, 0
+	if err := direct.Check(old); buildcast.CodeOf(err) != buildcast.PermissionDenied || !strings.Contains(err.Error(), "HTTP/1.0") {
+		t.Errorf("HTTP/1.0, as nginx speaks it: %v", err)
+	}
+}
+
+// A server that is public and asks for no key is read by everybody, and written by nobody.
+func TestPublicURLWithoutKeys(t *testing.T) {
+	public := func(raw string) *url.URL {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	g := guard(t, Config{Public: public("https://builds.example.com:8443/x")})
+	if err := g.Check(ask("GET", "Builds.example.com:8443")); err != nil {
+		t.Errorf("its own name is refused: %v", err)
+	}
+	if err := g.Check(ask("GET", "evil.example")); buildcast.CodeOf(err) != buildcast.PermissionDenied {
+		t.Errorf("another name: %v", err)
+	}
+	for _, host := range []string{"builds.example.com:8443", "localhost"} {
+		err := g.Check(ask("POST", host))
+		if buildcast.CodeOf(err) != buildcast.PermissionDenied || !strings.Contains(err.Error(), "--api-keys") {
+			t.Errorf("a write to %s: %v", host, err)
+		}
+	}
+	if err := guard(t, Config{Public: public("http://localhost:9000")}).Check(ask("POST", "localhost:9000")); err != nil {
+		t.Errorf("a public URL on loopback: %v", err)
+	}
+}
+
 func TestErrorsDoNotTellWhatWasWrong(t *testing.T) {
 	g := guard(t, Config{Keys: []string{key}})
-	none := g.Check(request("POST", "localhost"))
-	wrong := g.Check(request("POST", "localhost", "Authorization", "Bearer wrong-key-wrong-key"))
+	none := g.Check(ask("POST", "localhost"))
+	wrong := g.Check(ask("POST", "localhost", "Authorization", "Bearer wrong-key-wrong-key"))
 	if none == nil || wrong == nil || none.Error() != wrong.Error() {
 		t.Errorf("a missing key gives %v, a wrong one %v", none, wrong)
 	}
@@ -88,16 +158,16 @@ func TestBadOriginIsRefused(t *testing.T) {
 func TestDNSRebinding(t *testing.T) {
 	g := guard(t, Config{})
 	for _, host := range []string{"localhost", "localhost:8080", "LOCALHOST.", "build-7.localhost:8081", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080", "[::1]"} {
-		if err := g.Check(request("GET", host)); err != nil {
+		if err := g.Check(ask("GET", host)); err != nil {
 			t.Errorf("%s is refused: %v", host, err)
 		}
 	}
 	for _, host := range []string{"", "evil.example", "evil.example:8080", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "128.0.0.1", "0.0.0.0:8080", "[::2]:80", "10.0.0.1", "2130706433"} {
-		if err := g.Check(request("GET", host)); buildcast.CodeOf(err) != buildcast.PermissionDenied {
+		if err := g.Check(ask("GET", host)); buildcast.CodeOf(err) != buildcast.PermissionDenied {
 			t.Errorf("%q is served: %v", host, err)
 		}
 	}
-	if err := guard(t, Config{AnyHost: true}).Check(request("GET", "10.0.0.1:8080")); err != nil {
+	if err := guard(t, Config{AnyHost: true}).Check(ask("GET", "10.0.0.1:8080")); err != nil {
 		t.Errorf("AnyHost refuses: %v", err)
 	}
 }
@@ -122,7 +192,7 @@ func TestCrossSiteWrite(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := buildcast.CodeOf(g.Check(request(tt.method, "localhost:8080", tt.headers...))); got != tt.want {
+			if got := buildcast.CodeOf(g.Check(ask(tt.method, "localhost:8080", tt.headers...))); got != tt.want {
 				t.Errorf("code %q, want %q", got, tt.want)
 			}
 		})
@@ -148,7 +218,7 @@ func TestPrivateReading(t *testing.T) {
 		{"a page of another site", without, "GET", "localhost", fromSite("https://evil.example"), buildcast.PermissionDenied},
 		{"a page of a trusted site", without, "GET", "localhost", fromSite("https://app.example.com"), ""},
 	} {
-		r := request(tt.method, tt.host, tt.headers...)
+		r := ask(tt.method, tt.host, tt.headers...)
 		if got := buildcast.CodeOf(tt.guard.CheckPrivate(r)); got != tt.want {
 			t.Errorf("%s: code %q, want %q", tt.name, got, tt.want)
 		}

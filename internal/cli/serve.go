@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 
 	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/config"
@@ -40,7 +41,7 @@ func (c *serveCmd) Run(s *verb.Session) error {
 		return err
 	}
 	if c.LogFormat == "json" {
-		logger.Info("ready", "url", srv.URL(), "preview_url", srv.PreviewURL(), "store", c.Store())
+		logger.Info("ready", "url", srv.URL(), "public_url", srv.PublicURL(), "preview_url", srv.PreviewURL(), "store", c.Store())
 	} else {
 		welcome(s, srv, &c.Config)
 	}
@@ -53,10 +54,16 @@ func (c *serveCmd) Run(s *verb.Session) error {
 
 func welcome(s *verb.Session, srv *server.Server, c *config.Config) {
 	s.Note("buildcast %s is ready", version())
-	s.Note("  dashboard %s", srv.URL())
-	s.Note("  API       %s/docs", srv.URL())
+	s.Note("  dashboard %s", srv.PublicURL())
+	s.Note("  API       %s/docs", srv.PublicURL())
+	if srv.PublicURL() != srv.URL() {
+		s.Note("  listening %s", srv.URL())
+	}
 	s.Note("  previews  %s", srv.PreviewURL())
 	s.Note("  data      %s", c.Store())
+	if public := c.Public(); public != nil && len(c.APIKeys) == 0 && !c.Insecure && !config.Loopback(net.JoinHostPort(public.Hostname(), "0")) {
+		s.Note("  NOTE      nobody may write, because the server is public and has no --api-keys")
+	}
 	if c.Insecure && !config.Loopback(c.Listen) && len(c.APIKeys) == 0 {
 		s.Note("  WARNING   --insecure: whoever reaches %s can run commands on this machine", c.Listen)
 	}

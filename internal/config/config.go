@@ -34,9 +34,16 @@ type Config struct {
 	// PreviewListen is where previews are served: an origin of its own, because
 	// previews are other people's HTML. Port 0 takes a free one.
 	PreviewListen string `default:"127.0.0.1:8081" placeholder:"ADDR" help:"Address of the preview server, which serves what builds deploy. Port 0 takes a free port."`
-	// PreviewHost is the host, and port if it is not 80, in the previews' addresses.
-	// Empty: localhost and the port of PreviewListen.
-	PreviewHost string `placeholder:"HOST" help:"Host and port that browsers reach the preview server under; a build's preview is at build-ID.HOST. Default: localhost and the port of --preview-listen."`
+	// PublicURL is where browsers reach the API. Check normalizes it: lower case,
+	// no slash at the end. Use [Config.Public] to read it.
+	PublicURL string `name:"public-url" placeholder:"URL" help:"Where browsers reach the API if a proxy is in front of it, such as https://example.com/buildcast. Links are made from it, and its pages may use Socket.IO."`
+	// TrustedProxies are whose forwarding headers count.
+	TrustedProxies []AddressRange `placeholder:"CIDR" help:"Addresses of proxies whose X-Forwarded-For, -Host and -Proto (or Forwarded) headers count, such as 127.0.0.1,10.0.0.0/8. List only proxies that set these headers themselves. Default: none."`
+	// PreviewURL is how browsers reach previews, with {label} for the build.
+	// Empty: http://{label}.localhost and the port of PreviewListen.
+	PreviewURL string `name:"preview-url" placeholder:"URL" help:"How browsers reach previews: {label} stands for a build's part of the host name, such as in https://{label}.previews.example.com. Default: http://{label}.localhost and the port of --preview-listen."`
+	// PreviewHost is the name of PreviewURL's setting in earlier versions.
+	PreviewHost string `hidden:""`
 	// DataDir holds the SQLite database, workspaces, previews and the lock that
 	// keeps it to one process.
 	DataDir string `default:".buildcast" placeholder:"DIR" help:"Directory for the database, workspaces and previews. One server at a time uses it; it is made where it is missing."`
@@ -46,9 +53,11 @@ type Config struct {
 	// APIKeys open all writes. Empty: no key is asked for, which only loopback allows.
 	APIKeys []string `name:"api-keys" placeholder:"KEY" help:"Keys of at least 16 characters; each opens all writes. @FILE reads them from a file, one a line. Flags are visible in process lists: use the environment or a file."`
 	// Insecure allows listening beyond loopback without keys.
-	Insecure bool `help:"Allow listening beyond loopback without API keys: whoever reaches the address can run commands on this machine."`
+	Insecure bool `help:"Allow listening beyond loopback, and writes through a proxy, without API keys: whoever reaches the address can run commands on this machine."`
 	// AllowOrigins are sites such as https://app.example.com.
 	AllowOrigins []string `placeholder:"ORIGIN" help:"Sites whose pages may call the API from a browser, such as https://app.example.com. * lets all pages read."`
+	// AllowCredentials lets pages of AllowOrigins send cookies and the like.
+	AllowCredentials bool `help:"Let pages of --allow-origins send credentials (withCredentials), such as cookies of a proxy that signs users in. Not together with *."`
 
 	// Builds is how many builds run at once; the rest queue in order. 1 to 1000.
 	Builds int `default:"4" placeholder:"N" help:"Builds that run at once, 1 to 1000. The rest wait in order."`
@@ -72,7 +81,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkLimits, c.checkDatabase, c.Webhooks.check} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -180,6 +189,8 @@ func (c *Config) Store() string {
 func (c *Config) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("listen", c.Listen), slog.String("preview_listen", c.PreviewListen), slog.String("data_dir", c.DataDir),
+		slog.String("public_url", c.PublicURL), slog.Any("trusted_proxies", c.TrustedProxies), slog.String("preview_url", c.PreviewURL),
+		slog.Any("allow_origins", c.AllowOrigins), slog.Bool("allow_credentials", c.AllowCredentials),
 		slog.String("store", c.Store()), slog.Int("api_keys", len(c.APIKeys)), slog.Bool("insecure", c.Insecure),
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
 		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),

@@ -1,7 +1,11 @@
 package engineio
 
 import (
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
 	"time"
 )
 
@@ -27,7 +31,11 @@ type Config struct {
 	// server beside its own; "*" means any. They get CORS headers. A request
 	// without an Origin header does not come from a browser's page and is let in.
 	Origins []string
-	// Credentials lets pages of Origins send cookies.
+	// CheckOrigin is asked about a request whose origin is not among Origins; an
+	// error refuses it, and its text is the answer's message. Default: the origin
+	// must have the host that the request names.
+	CheckOrigin func(r *http.Request) error
+	// Credentials lets pages of Origins send cookies, except by "*".
 	Credentials bool
 	// Headers names the request headers that Handshake keeps. Default:
 	// Authorization, Origin, User-Agent, X-Forwarded-For. Each costs memory for
@@ -46,6 +54,9 @@ func (c Config) withDefaults() Config {
 	if c.CompressFrom == 0 {
 		c.CompressFrom = 1024
 	}
+	if c.CheckOrigin == nil {
+		c.CheckOrigin = sameHost
+	}
 	if c.Headers == nil {
 		c.Headers = []string{"Authorization", "Origin", "User-Agent", "X-Forwarded-For"}
 	}
@@ -53,6 +64,16 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// sameHost compares by host and port: the scheme is not known behind a proxy
+// that ends TLS.
+func sameHost(r *http.Request) error {
+	u, err := url.Parse(r.Header.Get("Origin"))
+	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
+		return errors.New("Forbidden")
+	}
+	return nil
 }
 
 func positive[T int | time.Duration](v, otherwise T) T {

@@ -3,7 +3,6 @@ package engineio
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -20,13 +19,15 @@ var (
 	unknownSession     = &refusal{http.StatusBadRequest, 1, "Session ID unknown"}
 	badHandshakeMethod = &refusal{http.StatusBadRequest, 2, "Bad handshake method"}
 	badRequest         = &refusal{http.StatusBadRequest, 3, "Bad request"}
-	forbidden          = &refusal{http.StatusForbidden, 4, "Forbidden"}
 	unsupportedVersion = &refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
 
 	// The protocol has no words for these two.
 	payloadTooLarge = &refusal{http.StatusRequestEntityTooLarge, 3, "Payload too large"}
 	tooManySessions = &refusal{http.StatusServiceUnavailable, 4, "Too many sessions"}
 )
+
+// forbidden is the answer to a page whose origin is not allowed.
+func forbidden(why error) *refusal { return &refusal{http.StatusForbidden, 4, why.Error()} }
 
 func (e *refusal) write(w http.ResponseWriter) {
 	body, err := json.Marshal(e)
@@ -48,36 +49,29 @@ func isUpgrade(r *http.Request) bool {
 	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
-// allowOrigin reports whether the page that sent the request may use the
-// server, and sets the CORS headers where it is another site's. The check is
-// for WebSockets above all: browsers let any page open them.
-func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
+// allowOrigin returns an error if the page that sent the request may not use the
+// server, and sets the CORS headers if it is another site's that may. The check
+// is for WebSockets above all: browsers let any page open them.
+func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	if len(s.config.Origins) > 0 {
 		header.Add("Vary", "Origin")
 	}
 	origin := r.Header.Get("Origin")
-	switch anyOrigin := slices.Contains(s.config.Origins, "*"); {
+	switch {
 	case origin == "":
-		return true
-	case anyOrigin && !s.config.Credentials:
-		header.Set("Access-Control-Allow-Origin", "*")
-	case anyOrigin, slices.Contains(s.config.Origins, origin):
+		return nil
+	case slices.Contains(s.config.Origins, origin):
 		header.Set("Access-Control-Allow-Origin", origin)
+		if s.config.Credentials {
+			header.Set("Access-Control-Allow-Credentials", "true")
+		}
+	case slices.Contains(s.config.Origins, "*"):
+		header.Set("Access-Control-Allow-Origin", "*")
 	default:
-		return sameOrigin(origin, r.Host)
+		return s.config.CheckOrigin(r)
 	}
-	if s.config.Credentials {
-		header.Set("Access-Control-Allow-Credentials", "true")
-	}
-	return true
-}
-
-// sameOrigin compares by host and port: the scheme is not known behind a proxy
-// that ends TLS.
-func sameOrigin(origin, host string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+	return nil
 }
 
 // preflight answers a browser that asks before it sends the request itself.

@@ -69,8 +69,8 @@ func (s *Server) Sessions() int {
 
 // ServeHTTP serves every request of the protocol's path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.allowOrigin(w, r) {
-		forbidden.write(w)
+	if err := s.allowOrigin(w, r); err != nil {
+		forbidden(err).write(w)
 		return
 	}
 	if r.Method == http.MethodOptions {

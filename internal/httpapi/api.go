@@ -11,6 +11,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -72,8 +73,16 @@ type Config struct {
 	// AllowOrigins are the sites whose pages may call the API from a browser,
 	// such as https://app.example.com; "*" means all.
 	AllowOrigins []string
-	Logger       *slog.Logger // default: slog.Default()
-	Version      string       // of buildcast; default: dev
+	// AllowCredentials lets pages of AllowOrigins, except by "*", send cookies.
+	AllowCredentials bool
+	// PublicOrigin is the origin of the server's own pages, such as
+	// https://example.com; empty: the host that each request names.
+	PublicOrigin string
+	// Prefix is the path of the server's public URL, such as /buildcast. Requests
+	// come without it; links are made with it.
+	Prefix  string
+	Logger  *slog.Logger // default: slog.Default()
+	Version string       // of buildcast; default: dev
 }
 
 func (c Config) withDefaults() Config {
@@ -111,7 +120,7 @@ func New(c Config) http.Handler {
 		panic(err)
 	}
 	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip}
-	a.huma = humago.New(a.mux, describe(a.Version))
+	a.huma = humago.New(a.mux, describe(a.Version, cmp.Or(a.PublicOrigin+a.Prefix, "/")))
 	a.routes()
 	if err := a.serveDocs(); err != nil {
 		panic(err)

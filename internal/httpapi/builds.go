@@ -115,7 +115,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	if created {
 		status = http.StatusCreated
 	}
-	w.Header().Set("Location", "/api/builds/"+build.ID)
+	w.Header().Set("Location", a.Prefix+"/api/builds/"+build.ID)
 	return sendJSON(w, status, build)
 }
 

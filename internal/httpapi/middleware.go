@@ -1,25 +1,20 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/request"
 )
 
-// ServeHTTP is around every request: it catches panics, writes the debug log,
-// answers CORS and asks the guard.
+// ServeHTTP is around every request: it catches panics, answers CORS and asks
+// the guard. Package request, around it, writes the log.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
-	if a.Logger.Enabled(r.Context(), slog.LevelDebug) {
-		defer a.logRequest(rec, r, time.Now())
-	}
 	defer a.recoverPanic(rec, r)
 	w.Header()["X-Content-Type-Options"] = nosniff
 	if a.cors(rec, r) {
@@ -59,13 +54,6 @@ func (w *recorder) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// logRequest names the route, never the path, headers or body: ids and keys stay out of the log.
-func (a *api) logRequest(w *recorder, r *http.Request, start time.Time) {
-	a.Logger.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelDebug, "request",
-		slog.String("method", r.Method), slog.String("route", r.Pattern),
-		slog.Int("status", w.status), slog.Duration("took", time.Since(start)))
-}
-
 func (a *api) recoverPanic(w *recorder, r *http.Request) {
 	v := recover()
 	if v == nil {
@@ -82,31 +70,50 @@ func (a *api) recoverPanic(w *recorder, r *http.Request) {
 }
 
 // cors lets pages of the allowed origins read the answers. It reports whether
-// the request was a preflight and is answered.
+// the request is answered: a preflight is, whether its page is allowed or not.
 func (a *api) cors(w http.ResponseWriter, r *http.Request) bool {
-	if len(a.AllowOrigins) == 0 {
+	h := w.Header()
+	if len(a.AllowOrigins) > 0 {
+		h.Add("Vary", "Origin")
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
 		return false
 	}
-	h := w.Header()
-	h.Add("Vary", "Origin")
-	origin := r.Header.Get("Origin")
+	preflight := r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 	switch {
-	case origin == "":
-		return false
-	case slices.Contains(a.AllowOrigins, "*"):
-		h.Set("Access-Control-Allow-Origin", "*")
 	case slices.Contains(a.AllowOrigins, origin):
 		h.Set("Access-Control-Allow-Origin", origin)
-	default:
+		if a.AllowCredentials {
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+	case slices.Contains(a.AllowOrigins, "*"):
+		h.Set("Access-Control-Allow-Origin", "*")
+	case request.SameOrigin(r, a.PublicOrigin):
 		return false
+	default:
+		return a.refuseOrigin(w, r, origin, preflight)
 	}
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-		h.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After")
+	if !preflight {
+		h.Set("Access-Control-Expose-Headers", "ETag, Location, Retry-After, X-Request-Id")
 		return false
 	}
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-API-Key")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Traceparent, X-API-Key, X-Request-Id")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// refuseOrigin tells the operator and, as far as it sees the answer, the page's
+// author how the page's origin is allowed. Other requests than preflights are
+// served all the same: the browser keeps the answer from the page.
+func (a *api) refuseOrigin(w http.ResponseWriter, r *http.Request, origin string, preflight bool) bool {
+	err := request.ForeignOrigin(origin)
+	if !preflight {
+		request.Failed(r.Context(), err)
+		return false
+	}
+	a.fail(w, r, err)
 	return true
 }

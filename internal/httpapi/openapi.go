@@ -14,8 +14,9 @@ const about = `Every build has one log of events with ids 1, 2, 3, … without g
 
 // describe begins the OpenAPI document. It serves neither the document nor
 // pages of huma's own: those load scripts from other hosts.
-func describe(version string) huma.Config {
+func describe(version, server string) huma.Config {
 	c := huma.DefaultConfig("buildcast", version)
+	c.Servers = []*huma.Server{{URL: server}}
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.AllowAdditionalPropertiesByDefault = true // answers may grow fields
 	c.Info.Description = about

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/request"
 )
 
 // The codes of what only HTTP can get wrong.
@@ -78,8 +78,8 @@ type partial struct {
 func (p *partial) Error() string { return p.err.Error() }
 func (p *partial) Unwrap() error { return p.err }
 
-// problemOf gives the answer to an error. What is no *buildcast.Error is a
-// defect, and its text stays in the log.
+// problemOf returns the answer to an error. An error that is not a
+// *buildcast.Error is a defect, and its text stays in the log.
 func problemOf(err error) problem {
 	e, ok := errors.AsType[*buildcast.Error](err)
 	switch {
@@ -105,15 +105,13 @@ func problemOf(err error) problem {
 	return p
 }
 
-// fail answers with the error, and logs what is not the client's fault.
+// fail answers with the error, and has it logged with the request.
+// What was cancelled was so because the client has left, or the server stops.
+// It is answered all the same: without an answer net/http would send a 200.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	request.Failed(r.Context(), err)
 	p := problemOf(err)
-	// What was cancelled was so because the client has left, or the server stops.
-	// It is answered all the same: without an answer net/http would send a 200.
-	if p.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		a.Logger.LogAttrs(r.Context(), levelOf(p.Status), "request failed",
-			slog.String("method", r.Method), slog.String("route", r.Pattern), slog.Int("status", p.Status), slog.Any("error", err))
-	}
+	p.Type = a.Prefix + p.Type
 	if r.ContentLength != 0 {
 		// net/http reads what is left of the body before it answers: not for long.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
@@ -128,14 +126,6 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Cache-Control", "no-store")
 	body, _ := json.Marshal(p) // strings and numbers only: it cannot fail
 	send(w, p.Status, "application/problem+json", body)
-}
-
-// levelOf makes defects stand out from a store that is away.
-func levelOf(status int) slog.Level {
-	if status == http.StatusInternalServerError {
-		return slog.LevelError
-	}
-	return slog.LevelWarn
 }
 
 const (

@@ -99,7 +99,7 @@ func (a *api) createEndpoint(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/webhooks/endpoints/"+made.ID)
+	w.Header().Set("Location", a.Prefix+"/api/webhooks/endpoints/"+made.ID)
 	return sendJSON(w, http.StatusCreated, made)
 }
 

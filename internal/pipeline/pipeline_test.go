@@ -24,7 +24,7 @@ func TestBuild27(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t)
-	previews := local.New(local.Config{Dir: t.TempDir(), Host: "localhost:8081", Logger: quiet})
+	previews := local.New(local.Config{Dir: t.TempDir(), Logger: quiet})
 	r.build("27", plan)
 	stop := r.start(r.pipeline("node", func(c *Config) { c.Targets[buildcast.DeployLocal] = previews }))
 	last := r.end("27")

@@ -139,7 +139,8 @@ func (d *dataDir) close() { d.lock.Close() }
 
 // Info is what a running server leaves in its data directory for the CLI.
 type Info struct {
-	URL        string `json:"url"`
+	URL        string `json:"url"` // on this machine
+	PublicURL  string `json:"publicUrl"`
 	PreviewURL string `json:"previewUrl"`
 	PID        int    `json:"pid"`
 }

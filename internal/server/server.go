@@ -9,6 +9,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 	"github.com/buildcast/buildcast/internal/limit"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/request"
 	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/socketio"
 	"github.com/buildcast/buildcast/internal/store"
@@ -115,8 +117,12 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.webhooks, err = s.newWebhooks(); err != nil {
 		return err
 	}
+	at, err := s.previewAddress()
+	if err != nil {
+		return err
+	}
 	s.previews = local.New(local.Config{
-		Dir: s.file("previews"), Host: s.previewHost(), Retain: s.config.PreviewKeep, Logger: s.logger,
+		Dir: s.file("previews"), Address: at, Retain: s.config.PreviewKeep, Logger: s.logger,
 	})
 	s.pipeline = s.newPipeline()
 	s.leftovers = newLeftovers(s.logger, s.pipeline.Remove, s.previews.Remove)
@@ -130,9 +136,13 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
-		Guard:    guard, AllowOrigins: s.config.AllowOrigins, Logger: s.logger, Version: version,
+		Guard:    guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
+		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
+		Logger: s.logger, Version: version,
 	})
-	s.sockets = socketapi.New(s.hub, socketio.Config{Config: engineio.Config{Origins: s.config.AllowOrigins, Logger: s.logger}})
+	s.sockets = socketapi.New(s.hub, socketio.Config{Config: engineio.Config{
+		Origins: s.config.AllowOrigins, Credentials: s.config.AllowCredentials, CheckOrigin: s.checkOrigin, Logger: s.logger,
+	}})
 	root := http.NewServeMux()
 	root.Handle("/", handler)
 	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})
@@ -141,21 +151,27 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	}
 	root.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
 		if err := guard.CheckHost(r); err != nil {
+			request.Failed(r.Context(), err)
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
 		s.sockets.ServeHTTP(w, r)
 	})
+	passing := request.Config{TrustedProxies: s.config.Proxies(), Logger: s.logger}
 	n := shareOf(limit.Descriptors(), s.config.Builds*s.config.Tasks)
-	s.serveHTTP(&s.api, flagListen, n.api, root)
-	s.serveHTTP(&s.preview, flagPreview, n.previews, s.previews.Handler())
+	s.serveHTTP(&s.preview, flagPreview, n.previews, request.Handler(passing, s.previews.Handler()))
+	passing.Prefix = s.config.Prefix()
+	s.serveHTTP(&s.api, flagListen, n.api, request.Handler(passing, root))
 	return nil
 }
 
 func newGuard(cfg config.Config) (*auth.Guard, error) {
 	// "*" opens reading to all pages; no page is trusted to write because of it.
 	origins := slices.DeleteFunc(slices.Clone(cfg.AllowOrigins), func(o string) bool { return o == "*" })
-	return auth.New(auth.Config{Keys: cfg.APIKeys, TrustedOrigins: origins, AnyHost: cfg.Insecure && !config.Loopback(cfg.Listen)})
+	return auth.New(auth.Config{
+		Keys: cfg.APIKeys, TrustedOrigins: origins, Public: cfg.Public(),
+		AnyHost: cfg.Insecure && !config.Loopback(cfg.Listen), AnyProxy: cfg.Insecure,
+	})
 }
 
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
@@ -206,19 +222,14 @@ func openStore(ctx context.Context, cfg config.Config) (_ store.Store, warning s
 	return db, "", nil
 }
 
-// URL is where the API is served.
+// URL is where the API is served on this machine.
 func (s *Server) URL() string { return URLOf(s.api.listener.Addr().String()) }
 
-// PreviewURL is where the preview server is.
-func (s *Server) PreviewURL() string { return URLOf(s.preview.listener.Addr().String()) }
+// PublicURL is where browsers reach the API.
+func (s *Server) PublicURL() string { return cmp.Or(s.config.PublicURL, s.URL()) }
 
-func (s *Server) previewHost() string {
-	if s.config.PreviewHost != "" {
-		return s.config.PreviewHost
-	}
-	_, port, _ := net.SplitHostPort(s.preview.listener.Addr().String())
-	return net.JoinHostPort("localhost", port)
-}
+// PreviewURL is where the preview server is on this machine.
+func (s *Server) PreviewURL() string { return URLOf(s.preview.listener.Addr().String()) }
 
 // URLOf is how this machine reaches what listens on the address: all interfaces
 // are reached on loopback.
@@ -257,4 +268,6 @@ func (s *Server) Close() {
 	}
 }
 
-func (s *Server) info() Info { return Info{URL: s.URL(), PreviewURL: s.PreviewURL(), PID: os.Getpid()} }
+func (s *Server) info() Info {
+	return Info{URL: s.URL(), PublicURL: s.PublicURL(), PreviewURL: s.PreviewURL(), PID: os.Getpid()}
+}

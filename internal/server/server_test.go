@@ -38,7 +38,12 @@ var quiet = slog.New(slog.DiscardHandler)
 // start runs a server until the test, or stop, ends it.
 func start(t *testing.T, cfg config.Config) (s *Server, stop func() error) {
 	t.Helper()
-	s, err := New(t.Context(), cfg, "test", quiet)
+	return startLogging(t, cfg, quiet)
+}
+
+func startLogging(t *testing.T, cfg config.Config, logger *slog.Logger) (s *Server, stop func() error) {
+	t.Helper()
+	s, err := New(t.Context(), cfg, "test", logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +97,7 @@ func TestServes(t *testing.T) {
 		t.Errorf("preview of no build: %d", status)
 	}
 	info, err := ReadInfo(cfg.DataDir)
-	if err != nil || info != (Info{URL: s.URL(), PreviewURL: s.PreviewURL(), PID: os.Getpid()}) {
+	if err != nil || info != (Info{URL: s.URL(), PublicURL: s.URL(), PreviewURL: s.PreviewURL(), PID: os.Getpid()}) {
 		t.Errorf("server.json: %+v, %v", info, err)
 	}
 	if err := stop(); err != nil {

@@ -35,21 +35,52 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
-func TestDeployHosts(t *testing.T) {
-	for host, want := range map[string]string{
-		"":                         "http://build-27.localhost:8081/",
-		"Preview.Example.com":      "http://build-27.preview.example.com/",
-		"preview.example.com:9000": "http://build-27.preview.example.com:9000/",
-		"192.0.2.7:8081":           "http://192.0.2.7:8081/build-27/",
-		"[2001:db8::7]:8081":       "http://[2001:db8::7]:8081/build-27/",
+func TestDeployAddresses(t *testing.T) {
+	for template, want := range map[string]string{
+		"":                                    "http://build-27.localhost:8081/",
+		"http://{label}.localhost:9000/":      "http://build-27.localhost:9000/",
+		"https://{label}.Preview.Example.com": "https://build-27.preview.example.com/",
+		"https://{label}.preview.example.com:443": "https://build-27.preview.example.com/",
+		"http://{label}.preview.example.com:9000": "http://build-27.preview.example.com:9000/",
+		"http://{label}.previews.localhost:8081":  "http://build-27.previews.localhost:8081/",
+		"https://{label}-pr.example.com":          "https://build-27-pr.example.com/",
+		"https://previews.example.com/{label}":    "https://previews.example.com/build-27/",
+		"http://192.0.2.7:8081/{label}/":          "http://192.0.2.7:8081/build-27/",
+		"http://[2001:db8::7]:8081/{label}":       "http://[2001:db8::7]:8081/build-27/",
 	} {
-		target := New(Config{Dir: filepath.Join(t.TempDir(), "p"), Host: host})
+		var at Address
+		if template != "" {
+			at = parse(t, template)
+		}
+		target := New(Config{Dir: filepath.Join(t.TempDir(), "p"), Address: at})
 		url := deploy(t, target, "27", map[string]string{"index.html": "x"})
 		if url != want {
-			t.Errorf("host %q: URL %s, want %s", host, url, want)
+			t.Errorf("%s: URL %s, want %s", template, url, want)
 		}
 		if w := get(target, url); w.Code != 200 {
-			t.Errorf("host %q: %s gives %d", host, url, w.Code)
+			t.Errorf("%s: %s is answered with %d", template, url, w.Code)
+		}
+	}
+}
+
+func TestBadAddressesNameTheFix(t *testing.T) {
+	for template, want := range map[string]string{
+		"https://previews.example.com":                 "https://{label}.previews.example.com",
+		"previews.example.com":                         "lacks {label}",
+		"{label}.previews.example.com":                 "https://{label}",
+		"ftp://{label}.previews.example.com":           "http or https",
+		"https://{label}.{label}.example.com":          "more than once",
+		"https://previews.{label}.example.com":         "first part of the host",
+		"https://{label}":                              "first part of the host",
+		"https://{label}.example.com/previews":         "host of their own",
+		"https://example.com/previews/{label}":         "host of their own",
+		"https://user:secret@{label}.example.com":      "more than scheme",
+		"https://{label}.example.com?x":                "more than scheme",
+		"https://{label}-is-too-long-here.example.com": "at most 13",
+	} {
+		_, err := ParseAddress(template)
+		if buildcast.CodeOf(err) != buildcast.InvalidArgument || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %q in it", template, err, want)
 		}
 	}
 }

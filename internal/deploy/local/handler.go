@@ -5,13 +5,14 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/request"
 )
 
 // sandbox gives a page an opaque origin: scripts run, but have neither cookies
@@ -20,9 +21,9 @@ const sandbox = "sandbox allow-scripts allow-forms allow-popups"
 
 // Handler serves the previews. It needs a port of its own: what it serves is
 // other people's HTML, which must not share an origin with anything else. A
-// build is found by the host build-{label}.localhost, and on a loopback address
-// by the path /build-{label}/ too, where its pages are sandboxed because all
-// builds share that origin. Any other host is refused, so that a foreign name
+// build is found by the host of its Address or build-{label}.localhost, and on a
+// loopback address by the path /build-{label}/ too, where its pages are sandboxed
+// because all builds share that origin. Any other host is refused, so that a foreign name
 // that resolves to this machine reads nothing.
 func (t *Target) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,12 +37,13 @@ func (t *Target) Handler() http.Handler {
 			return
 		}
 		host := hostname(r.Host)
-		if label, ok := t.buildOfHost(host); ok {
+		if label, ok := t.at.buildOf(host); ok {
 			t.serve(w, r, label, strings.TrimPrefix(r.URL.Path, "/"))
 			return
 		}
-		if !t.sharedHost(host) {
-			t.page(w, http.StatusMisdirectedRequest, "Unknown host", "Open a preview by the address that its build gave.")
+		if !t.at.isShared(host) {
+			t.page(w, http.StatusMisdirectedRequest, "Unknown host",
+				"Previews are reached as "+t.at.of(sitePrefix+placeholder)+". If this is another address of theirs, start the server with it as --preview-url.")
 			return
 		}
 		h.Set("Content-Security-Policy", sandbox)
@@ -49,35 +51,16 @@ func (t *Target) Handler() http.Handler {
 	})
 }
 
-// buildOfHost gives the label of a host such as build-27.localhost.
-func (t *Target) buildOfHost(host string) (label string, ok bool) {
-	rest, ok := strings.CutPrefix(host, sitePrefix)
-	if !ok {
-		return "", false
-	}
-	label, ok = strings.CutSuffix(rest, ".localhost")
-	if own := hostname(t.host); !ok && !isIP(own) {
-		label, ok = strings.CutSuffix(rest, "."+own)
-	}
-	return label, ok && isLabel(label)
-}
-
-// sharedHost reports whether the host may show builds by their path.
-func (t *Target) sharedHost(host string) bool {
-	if host == "localhost" || host == hostname(t.host) {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
 func (t *Target) serveByPath(w http.ResponseWriter, r *http.Request) {
 	first, name, slash := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	label, ok := strings.CutPrefix(first, sitePrefix)
 	switch {
 	case !ok || !isLabel(label):
-		t.page(w, http.StatusNotFound, "This is where previews are served",
-			"Open a preview by the address that its build gave, such as http://build-27."+t.host+"/.")
+		text := "Open a preview by the address that its build shows, such as " + t.at.of(sitePrefix+"27") + "."
+		if sign := request.Forwarded(r); sign != "" {
+			text = "A proxy has forwarded this request (" + sign + ") without the host name that was asked for. Have it pass the Host header on, or list it in --trusted-proxies if it sends X-Forwarded-Host."
+		}
+		t.page(w, http.StatusNotFound, "This is where previews are served", text)
 	case !slash:
 		redirect(w, "/"+first+"/", r.URL.RawQuery)
 	default:

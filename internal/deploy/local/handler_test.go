@@ -175,7 +175,7 @@ func TestHandlerMethods(t *testing.T) {
 }
 
 func TestHandlerPagesEscapeWhatTheyShow(t *testing.T) {
-	target := New(Config{Dir: t.TempDir(), Host: `"><script>alert(1)</script>`})
+	target := New(Config{Dir: t.TempDir(), Address: Address{scheme: "http", after: `"><script>alert(1)</script>`}})
 	w := get(target, "http://127.0.0.1/")
 	if strings.Contains(w.Body.String(), "<script>") {
 		t.Errorf("got %s", w.Body)

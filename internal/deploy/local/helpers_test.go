@@ -47,7 +47,16 @@ func symlink(t *testing.T, to, at string) {
 
 func newTarget(t *testing.T) *Target {
 	t.Helper()
-	return New(Config{Dir: filepath.Join(t.TempDir(), "previews"), Host: "localhost:8081"})
+	return New(Config{Dir: filepath.Join(t.TempDir(), "previews")})
+}
+
+func parse(t *testing.T, template string) Address {
+	t.Helper()
+	at, err := ParseAddress(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 func quiet(string) {}

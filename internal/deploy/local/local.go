@@ -20,7 +20,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,10 +46,8 @@ const sweepEvery = time.Hour
 type Config struct {
 	// Dir is where previews are kept. It is made if it is not there.
 	Dir string
-	// Host is the host and port that browsers reach the handler under; empty
-	// means localhost:8081. A build's preview has the host build-{label}.{Host},
-	// or the path /build-{label}/ where Host is an IP address.
-	Host string
+	// Address is how browsers reach the handler.
+	Address Address
 	// Retain is how long a preview is kept after its deploy; zero means DefaultRetain.
 	Retain time.Duration
 	// Logger takes what Run has to say; nil means slog's default.
@@ -60,7 +57,7 @@ type Config struct {
 // Target publishes and serves previews. Its methods may be called from many goroutines.
 type Target struct {
 	dir    string
-	host   string
+	at     Address
 	retain time.Duration
 	log    *slog.Logger
 
@@ -76,7 +73,7 @@ type Target struct {
 func New(cfg Config) *Target {
 	return &Target{
 		dir:    cfg.Dir,
-		host:   strings.ToLower(cmp.Or(cfg.Host, "localhost:8081")),
+		at:     cfg.Address.orDefault(),
 		retain: cmp.Or(cfg.Retain, DefaultRetain),
 		log:    cmp.Or(cfg.Logger, slog.Default()),
 		making: make(map[string]struct{}),
@@ -85,10 +82,7 @@ func New(cfg Config) *Target {
 
 // URL is where the build's preview is served once it is deployed.
 func (t *Target) URL(buildID string) string {
-	if isIP(hostname(t.host)) {
-		return "http://" + t.host + "/" + sitePrefix + HostLabel(buildID) + "/"
-	}
-	return "http://" + sitePrefix + HostLabel(buildID) + "." + t.host + "/"
+	return t.at.of(sitePrefix + HostLabel(buildID))
 }
 
 // Deploy publishes the files of dir as the build's preview, in place of what
@@ -260,9 +254,4 @@ func hostname(hostport string) string {
 		host = strings.Trim(hostport, "[]")
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
-}
-
-func isIP(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil
 }

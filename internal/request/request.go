@@ -1,0 +1,95 @@
+// Package request is what every HTTP request passes first: it finds out who
+// sent the request and under which address, gives it an id, takes the public
+// path off, and writes one line of log when it has been answered.
+//
+// Forwarding headers count only if a trusted proxy sent them; see [Config].
+// Behind [Handler], r.RemoteAddr is the client's address, r.Host and
+// r.URL.Scheme are what the client asked for, and r.URL.Path is below the public
+// path. So handlers need to know nothing of proxies.
+package request
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config is what Handler needs. The zero value trusts no proxy.
+type Config struct {
+	// TrustedProxies are the addresses whose forwarding headers count.
+	TrustedProxies []netip.Prefix
+	// Prefix is the path of the public URL, such as /buildcast; empty: none. A
+	// request whose path begins with it is served as if it did not, so a proxy
+	// may take the prefix off or leave it on.
+	Prefix string
+	Logger *slog.Logger // default: slog.Default()
+}
+
+// info is what is known about a request; its context holds it.
+type info struct {
+	id, trace string
+	err       error
+}
+
+type key struct{}
+
+// Handler puts the package around a handler.
+func Handler(c Config, next http.Handler) http.Handler {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	l := &logger{log: c.Logger, told: map[string]time.Time{}}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		known := &info{id: idOf(r), trace: traceOf(r)}
+		w.Header().Set("X-Request-Id", known.id)
+		begun, path := time.Now(), r.URL.Path
+		r = r.WithContext(context.WithValue(r.Context(), key{}, known))
+		rewrite(r, c.TrustedProxies)
+		rec := &recorder{ResponseWriter: w}
+		defer func() {
+			panicked := recover()
+			l.line(r, known, rec, path, time.Since(begun), panicked)
+			if panicked != nil {
+				panic(panicked) // net/http cuts the connection
+			}
+		}()
+		if r.URL.Path == c.Prefix && c.Prefix != "" {
+			http.Redirect(rec, r, c.Prefix+"/"+query(r.URL), http.StatusPermanentRedirect)
+			return
+		}
+		next.ServeHTTP(rec, below(r, c.Prefix))
+	})
+}
+
+func query(u *url.URL) string {
+	if u.RawQuery == "" {
+		return ""
+	}
+	return "?" + u.RawQuery
+}
+
+// below takes the prefix off the request's path.
+func below(r *http.Request, prefix string) *http.Request {
+	path, ok := strings.CutPrefix(r.URL.Path, prefix)
+	if prefix == "" || !ok || !strings.HasPrefix(path, "/") {
+		return r
+	}
+	stripped := new(http.Request)
+	*stripped = *r
+	stripped.URL = new(url.URL)
+	*stripped.URL = *r.URL
+	stripped.URL.Path, stripped.URL.RawPath = path, strings.TrimPrefix(r.URL.RawPath, prefix)
+	return stripped
+}
+
+// Failed records why the request is refused or fails, for its line of log. The
+// last error counts. Outside of Handler it does nothing.
+func Failed(ctx context.Context, err error) {
+	if known, ok := ctx.Value(key{}).(*info); ok {
+		known.err = err
+	}
+}
