@@ -208,7 +208,7 @@ func TestWithoutDeploy(t *testing.T) {
 // reports nothing of a deploy.
 func TestPlanWithNothingToDeployCompletes(t *testing.T) {
 	r := newRig(t)
-	previews := local.New(local.Config{Dir: t.TempDir(), Host: "localhost:8081", Logger: quiet})
+	previews := local.New(local.Config{Dir: t.TempDir(), Logger: quiet})
 	p := r.pipeline("node", func(c *Config) { c.Targets[buildcast.DeployLocal] = previews })
 	r.start(p)
 	test := []buildcast.Task{shell("test", "echo all tests pass")}
