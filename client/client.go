@@ -103,17 +103,23 @@ type request struct {
 
 // do makes the request and reads the JSON answer into answer, where that is not nil.
 func (c *Client) do(ctx context.Context, r request, answer any) error {
+	limited := ctx
 	if r.wait >= 0 {
 		limit := r.wait + answerTimeout
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer from %s within %v: %w", c.base.Host, limit, context.DeadlineExceeded))
+		limited, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v: %w", limit, context.DeadlineExceeded))
 		defer cancel()
 	}
-	err := c.exchange(ctx, r, answer)
-	if err != nil && ctx.Err() != nil && !isAnswer(err) {
+	err := c.exchange(limited, r, answer)
+	switch {
+	case err == nil || isAnswer(err):
+		return err
+	case ctx.Err() != nil:
 		return context.Cause(ctx) // says who ended it; net/http's error does not
+	case limited.Err() != nil:
+		err = context.Cause(limited)
 	}
-	return err
+	return buildcast.Errorf(buildcast.Unreachable, "%s cannot be reached", c.base.Host).Because(err)
 }
 
 func (c *Client) exchange(ctx context.Context, r request, answer any) error {
@@ -176,8 +182,7 @@ func readAnswer(body io.Reader, limit int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// strange is an answer that buildcast does not give. It counts as a defect that
-// may pass: proxies answer so while what is behind them restarts.
+// strange is an answer that no buildcast server gives.
 func strange(c *Client, what string) *buildcast.Error {
 	return buildcast.Errorf(buildcast.Internal, "%s %s: is it a buildcast server?", c.base.Redacted(), what)
 }

@@ -182,11 +182,12 @@ func TestErrorsOfTheServer(t *testing.T) {
 		{405, "", "", buildcast.NotFound, "405", 0},
 		{413, html, "", buildcast.TooLarge, "413", 0},
 		{429, html, "Mon, 02 Jan 2006 15:04:05 GMT", buildcast.Overloaded, "429", 0},
-		{500, html, "", buildcast.Internal, "500", 0},
-		{502, html, "soon", buildcast.StoreUnavailable, "502", 0},
-		{503, html, "99999999999999", buildcast.StoreUnavailable, "503", 24 * time.Hour},
-		{504, "{", "-1", buildcast.StoreUnavailable, "504", 0},
-		{521, "", "", buildcast.StoreUnavailable, "521", 0},
+		{500, `{"code":"internal","detail":"a defect"}`, "", buildcast.Internal, "a defect", 0},
+		{500, html, "", buildcast.Unreachable, "500", 0},
+		{502, html, "soon", buildcast.Unreachable, "502", 0},
+		{503, html, "99999999999999", buildcast.Unreachable, "503", 24 * time.Hour},
+		{504, "{", "-1", buildcast.Unreachable, "504", 0},
+		{521, "", "", buildcast.Unreachable, "521", 0},
 		{300, "", "", buildcast.NotFound, "300", 0},
 	} {
 		c := connect(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -269,7 +270,7 @@ func TestARequestIsBoundedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		_, err := connect(t, nil, "silent").Events(t.Context(), build, 0, 0, 25*time.Second)
-		if took := time.Since(began); took != 25*time.Second+answerTimeout || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer from buildcast.test within 55s") {
+		if took := time.Since(began); took != 25*time.Second+answerTimeout || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 55s") {
 			t.Errorf("%v after %v", err, took)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -354,5 +355,18 @@ func TestAStreamThatFailsSaysHowFarItCame(t *testing.T) {
 	s, err := c.AppendStream(t.Context(), build, closable{strings.NewReader("x"), t})
 	if buildcast.CodeOf(err) != buildcast.InvalidArgument || s != (Streamed{Count: 2, LastEventID: 7}) {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// Where no answer of buildcast's comes, the call may have been carried out or not.
+func TestNoAnswerIsUnreachable(t *testing.T) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	for name, c := range map[string]*Client{
+		"refused": connect(t, page, "refused"), "a proxy's page": connect(t, page),
+		"an answer that is cut off": connect(t, newServer(), "cut"), "an answer that is lost": connect(t, newServer(), "lost"),
+	} {
+		if _, err := c.Append(t.Context(), build, ev("a")); buildcast.CodeOf(err) != buildcast.Unreachable || !buildcast.Temporary(err) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -14,9 +14,9 @@
 // order until the build is over, through lost connections and restarts of the
 // server.
 //
-// Errors that the server answers with are *buildcast.Error: branch on
-// [buildcast.CodeOf] and [buildcast.Temporary]. Any other error means that the
-// server was not reached or its answer did not arrive; a call that changes
-// something may then have been done or not. A Client may be used from many
-// goroutines. The calls try once, Emitter and Follow try again.
+// Errors are *buildcast.Error: branch on [buildcast.CodeOf] and
+// [buildcast.Temporary]. Unreachable means that the server was not reached or its
+// answer did not arrive: the call may have been carried out or not. If ctx ends a
+// call, the error is its cause. A Client may be used from many goroutines. The
+// calls try once, Emitter and Follow try again.
 package client

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast/internal/backoff"
-	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -118,7 +117,7 @@ func pauseAfter(s *stream, err error) time.Duration {
 func (f *feed) strike(err error) {
 	f.strikes++
 	_, other := errors.AsType[*noStream](err)
-	refused := isAnswer(err) && !outbox.Temporary(err)
+	refused := isAnswer(err) && !mayPass(err)
 	if f.strikes < maxStrikes && !other && !refused && !errors.Is(err, errSilent) {
 		return
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
-	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -201,10 +200,10 @@ func (f *follower) retry(ctx context.Context, call func() error) error {
 			return nil
 		case ctx.Err() != nil:
 			return f.ended(ctx, err)
-		case !outbox.Temporary(err):
+		case !mayPass(err):
 			return err
 		}
-		if defects++; !isAnswer(err) || buildcast.Temporary(err) {
+		if defects++; buildcast.Temporary(err) {
 			defects = 0
 		}
 		if defects == maxDefects {
@@ -218,6 +217,12 @@ func (f *follower) retry(ctx context.Context, call func() error) error {
 			return f.ended(ctx, err)
 		}
 	}
+}
+
+// mayPass reports whether the same request is worth repeating: a defect may be a
+// proxy's, or gone with the server's next start.
+func mayPass(err error) bool {
+	return buildcast.Temporary(err) || buildcast.CodeOf(err) == buildcast.Internal
 }
 
 // ended is ctx's error, with the failure that kept the caller waiting.

@@ -117,7 +117,7 @@ func TestFollow(t *testing.T) {
 			return Poll{Events: []buildcast.Event{{ID: 1, BuildID: "b2"}}, LastEventID: 1}, nil
 		}, gives(false, true, 1)}, ids: []int64{1}, asked: []int64{0, 0}},
 		{name: "more, and nothing", polls: polls{gives(true, false), gives(false, true, 1)}, ids: []int64{1}, asked: []int64{0, 0}},
-		{name: "interrupted", polls: polls{gives(false, false, 1), fails(errRefused), fails(overloaded), fails(buildcast.Errorf(buildcast.Internal, "")), gives(false, true, 2)}, ids: []int64{1, 2}, asked: []int64{0, 1, 1, 1, 1}},
+		{name: "interrupted", polls: polls{gives(false, false, 1), fails(errUnreachable), fails(overloaded), fails(buildcast.Errorf(buildcast.Internal, "")), gives(false, true, 2)}, ids: []int64{1, 2}, asked: []int64{0, 1, 1, 1, 1}},
 
 		{name: "after the end of a finished build", after: 5, polls: polls{gives(false, false)}, status: is(buildcast.Failed, 5), asked: []int64{5}},
 		{name: "beside the end of a finished build", after: 3, polls: polls{gives(false, false, 4, 5)}, status: is(buildcast.Failed, 5), ids: []int64{4, 5}, asked: []int64{3}},
@@ -152,7 +152,7 @@ func TestFollow(t *testing.T) {
 
 func TestNetworkErrorsNeverEndAFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &script{polls: append(slices.Repeat(polls{fails(errRefused)}, 500), gives(false, true, 1))}
+		s := &script{polls: append(slices.Repeat(polls{fails(errUnreachable)}, 500), gives(false, true, 1))}
 		ids, err := s.follow(t, 0)
 		if err != nil || len(ids) != 1 {
 			t.Errorf("%v, %v", ids, err)

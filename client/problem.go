@@ -73,11 +73,9 @@ func codeOf(status int) buildcast.Code {
 		return buildcast.Overloaded
 	case http.StatusRequestTimeout:
 		return buildcast.StoreUnavailable
-	case http.StatusInternalServerError:
-		return buildcast.Internal
 	}
-	if status > http.StatusInternalServerError {
-		return buildcast.StoreUnavailable
+	if status >= http.StatusInternalServerError { // a proxy's: whether the request came through is not known
+		return buildcast.Unreachable
 	}
 	return buildcast.NotFound // 404, a redirect, and the rest of 4xx: buildcast is not at this address
 }

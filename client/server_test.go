@@ -192,6 +192,9 @@ type wire struct {
 
 var errRefused = errors.New("connection refused")
 
+// errUnreachable is what the client makes of it.
+var errUnreachable = buildcast.Errorf(buildcast.Unreachable, "the server cannot be reached").Because(errRefused)
+
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	fault := ""

@@ -117,7 +117,7 @@ func fail(s *verb.Session, err error) int {
 
 // explain turns an error into a sentence with the fix, where one is known.
 func explain(err error) string {
-	if u, ok := errors.AsType[*url.Error](err); ok && buildcast.CodeOf(err) == buildcast.Internal {
+	if u, ok := errors.AsType[*url.Error](err); ok && buildcast.CodeOf(err) == buildcast.Unreachable {
 		server := u.URL
 		if p, err := url.Parse(u.URL); err == nil {
 			server = p.Scheme + "://" + p.Host

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -67,7 +66,8 @@ func (c *execCmd) sender(id string, found *atomic.Bool) outbox.Append {
 		if to == nil {
 			server, _, err := c.Find(ctx)
 			if buildcast.CodeOf(err) == buildcast.NotFound {
-				return emitLater(err) // one may be started while the command runs
+				// One may be started while the command runs.
+				return buildcast.Errorf(buildcast.Unreachable, "no server is found").Because(err)
 			}
 			if err != nil {
 				return err
@@ -84,10 +84,6 @@ func (c *execCmd) sender(id string, found *atomic.Bool) outbox.Append {
 		return err
 	}
 }
-
-// emitLater makes the emitter try again: to it, only errors that are no
-// *buildcast.Error come from the way to the log.
-func emitLater(err error) error { return errors.New(err.Error()) }
 
 func (r *reporter) started() {
 	if r.own {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 // sink keeps what is appended.
@@ -151,10 +150,3 @@ func TestReporterWriteError(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
-
-func TestEmitLaterIsTemporary(t *testing.T) {
-	err := buildcast.Errorf(buildcast.NotFound, "no server")
-	if outbox.Temporary(err) || !outbox.Temporary(emitLater(err)) {
-		t.Error("a server that is not there yet must be looked for again")
-	}
-}

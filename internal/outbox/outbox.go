@@ -35,10 +35,15 @@ var ErrClosed = errors.New("the emitter is closed")
 // stored; an event whose key is stored already counts as stored. The slice is
 // its own to keep. How its errors are taken:
 //
+//   - A temporary code (see buildcast.Code.Temporary): the same events are sent
+//     again later, however often.
 //   - InvalidArgument, TooLarge: one of the events is at fault. It is looked for
 //     by sending fewer at once, left out and counted; the others go on.
-//   - what [Temporary] reports: the same events are sent again later.
-//   - any other: nothing will ever be stored. The emitter stops.
+//   - Internal, a defect of the log: the events are sent a few more times. Then the
+//     defect counts as a refusal of one of them.
+//   - Any other: nothing will ever be stored. The emitter stops.
+//
+// An attempt that ends with its context counts as Unreachable.
 type Append func(ctx context.Context, events []buildcast.NewEvent) error
 
 // Options bound an emitter. The zero value has the defaults.
@@ -49,7 +54,7 @@ type Options struct {
 	BatchBytes  int           // of one append, or one event that is larger; default 1 MiB
 	Timeout     time.Duration // of one attempt; default 30s
 	MinBackoff  time.Duration // after the first failed attempt; doubles with each further one; default 100ms
-	MaxBackoff  time.Duration // default 5s; a longer Retry-After is honoured, up to a minute
+	MaxBackoff  time.Duration // of these waits; default 5s; a longer Retry-After is honoured, up to a minute
 	Logger      *slog.Logger  // default: slog.Default()
 }
 
@@ -212,6 +217,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 func (o *Outbox) send(ctx context.Context) error {
 	retry := backoff.Backoff{Min: o.options.MinBackoff, Max: o.options.MaxBackoff}
 	limit := o.options.BatchEvents
+	var defects defects
 	for ctx.Err() == nil {
 		batch := o.batch(limit)
 		if len(batch) == 0 {
@@ -226,20 +232,24 @@ func (o *Outbox) send(ctx context.Context) error {
 		case err == nil:
 			o.settle(len(batch), 0)
 			o.recovered(&retry)
-			limit = min(2*limit, o.options.BatchEvents)
+			defects.tries = 0
+			if limit = min(2*limit, o.options.BatchEvents); limit == o.options.BatchEvents {
+				defects.looking = false
+			}
 		case ctx.Err() != nil:
+		case buildcast.Temporary(err) || defects.again(err, len(batch)):
+			if retry.Failures() == 0 { // once in a row of failures
+				o.options.Logger.Warn("events wait: the log does not take them", "error", err)
+			}
+			o.setFailure(err)
+			retry.Wait(ctx, err)
 		case refused(err) && len(batch) > 1:
 			limit = len(batch) / 2
 		case refused(err):
 			o.options.Logger.Warn("the log refused an event; it is left out", "type", batch[0].Type, "key", batch[0].Key, "error", err)
 			o.settle(1, 1)
 			o.recovered(&retry)
-		case Temporary(err):
-			if retry.Failures() == 0 { // once in a row of failures
-				o.options.Logger.Warn("events wait: the log cannot be reached", "error", err)
-			}
-			o.setFailure(err)
-			retry.Wait(ctx, err)
+			defects.tries = 0
 		default:
 			return err
 		}
@@ -247,18 +257,34 @@ func (o *Outbox) send(ctx context.Context) error {
 	return nil
 }
 
-// Temporary reports whether the same call is worth repeating: the connection
-// broke, the log is away or overloaded, or the server failed in a way that may
-// pass. An error that is no *buildcast.Error comes from the way to the log.
-func Temporary(err error) bool {
-	e, ok := errors.AsType[*buildcast.Error](err)
-	return !ok || buildcast.Temporary(e) || e.Code == buildcast.Internal
+// maxDefects is how often events are sent in all that the log answers with Internal.
+const maxDefects = 5
+
+// defects counts answers of Internal, and says when to look for the event that
+// causes them.
+type defects struct {
+	tries   int  // of the same events
+	looking bool // for the culprit, among fewer events each time
 }
 
-// refused reports whether the log refuses one of the events for good.
+// again reports whether the events that the log answered so are worth sending
+// again. While the culprit is looked for, only an event that is alone is: it is
+// left out otherwise.
+func (d *defects) again(err error, events int) bool {
+	if buildcast.CodeOf(err) != buildcast.Internal {
+		return false
+	}
+	if d.tries++; d.tries < maxDefects && (!d.looking || events == 1) {
+		return true
+	}
+	d.tries, d.looking = 0, true
+	return false
+}
+
+// refused reports whether one of the events is at fault.
 func refused(err error) bool {
 	c := buildcast.CodeOf(err)
-	return c == buildcast.InvalidArgument || c == buildcast.TooLarge
+	return c == buildcast.InvalidArgument || c == buildcast.TooLarge || c == buildcast.Internal
 }
 
 // batch copies the front of the queue. A copy for each attempt, because an
@@ -279,7 +305,11 @@ func (o *Outbox) batch(limit int) []buildcast.NewEvent {
 func (o *Outbox) attempt(ctx context.Context, batch []buildcast.NewEvent) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.options.Timeout, fmt.Errorf("the log did not answer within %v", o.options.Timeout))
 	defer cancel()
-	return o.append(ctx, batch)
+	err := o.append(ctx, batch)
+	if _, ok := errors.AsType[*buildcast.Error](err); err != nil && !ok && ctx.Err() != nil {
+		return buildcast.Errorf(buildcast.Unreachable, "the events may be stored or not").Because(context.Cause(ctx))
+	}
+	return err
 }
 
 // settle removes the first n events; so many of them were left out.

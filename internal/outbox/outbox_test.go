@@ -106,7 +106,7 @@ func numbered(n int) (types []string) {
 	return types
 }
 
-var errReset = errors.New("connection reset")
+var errReset = buildcast.Errorf(buildcast.Unreachable, "connection reset")
 
 func TestTheNextBatchGathersWhileOneIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -508,5 +508,63 @@ func TestEachEventIsStoredOnceInOrder(t *testing.T) {
 				t.Errorf("%d events stored", len(log.stored))
 			}
 		})
+	})
+}
+
+// An event that the log answers with a defect is tried a few times, found among
+// its batch, left out, counted and logged; the others are stored, and the emitter
+// goes on.
+func TestAnEventThatCausesADefectIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		log := &memoryLog{before: func(events []buildcast.NewEvent) error {
+			if slices.ContainsFunc(events, func(ev buildcast.NewEvent) bool { return ev.Type == "e013" }) {
+				tries++
+				return buildcast.Errorf(buildcast.Internal, "a defect")
+			}
+			return nil
+		}}
+		var logged bytes.Buffer
+		e := New(log.append, Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+		types := numbered(100)
+		emitAll(t, e, types...)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = e.Run(ctx) }()
+		begun := time.Now()
+		within, stop := context.WithTimeout(t.Context(), time.Hour)
+		defer stop()
+		if err := e.Flush(within); err != nil {
+			t.Fatal(err)
+		}
+		want := slices.DeleteFunc(types, func(typ string) bool { return typ == "e013" })
+		if !slices.Equal(log.types(), want) {
+			t.Errorf("stored %v", log.types())
+		}
+		if e.Dropped() != 1 || strings.Count(logged.String(), "left out") != 1 {
+			t.Errorf("%d dropped, log:\n%s", e.Dropped(), &logged)
+		}
+		if tries < 2*maxDefects || tries > 2*maxDefects+8 || time.Since(begun) > time.Minute {
+			t.Errorf("%d tries in %v", tries, time.Since(begun))
+		}
+	})
+}
+
+// A defect that passes costs nothing.
+func TestADefectThatPassesLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fails := maxDefects - 1
+		log := &memoryLog{before: func([]buildcast.NewEvent) error {
+			if fails--; fails >= 0 {
+				return buildcast.Errorf(buildcast.Internal, "a defect")
+			}
+			return nil
+		}}
+		e, stop := start(log.append, Options{})
+		emitAll(t, e, numbered(10)...)
+		if err := e.Flush(t.Context()); err != nil || e.Dropped() != 0 || len(log.types()) != 10 {
+			t.Errorf("%v: stored %v, %d dropped", err, log.types(), e.Dropped())
+		}
+		_ = stop()
 	})
 }

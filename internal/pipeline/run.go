@@ -127,11 +127,17 @@ func insist(ctx context.Context, call func(context.Context) error) error {
 			defer cancel()
 			return call(ctx)
 		}()
-		if err == nil || ctx.Err() != nil || !outbox.Temporary(err) {
+		if err == nil || ctx.Err() != nil || !mayPass(err) {
 			return err
 		}
 		retry.Wait(ctx, err)
 	}
+}
+
+// mayPass reports whether a call of the store is worth repeating: the store is
+// away, or did not answer in time.
+func mayPass(err error) bool {
+	return buildcast.Temporary(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // renew keeps the lease. A store that is away does not end the build: its

@@ -15,7 +15,6 @@ import (
 	"github.com/buildcast/buildcast/client"
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/cli/verb"
-	"github.com/buildcast/buildcast/internal/outbox"
 )
 
 const (
@@ -112,7 +111,7 @@ func (f *forwarder) all(ctx context.Context) error {
 		}
 		found, err := seen.look(ctx, f.builds.Builds)
 		switch {
-		case err != nil && ctx.Err() == nil && !outbox.Temporary(err):
+		case err != nil && ctx.Err() == nil && !buildcast.Temporary(err):
 			cancel()
 			_ = f.group.Wait() // they end with ctx
 			return err

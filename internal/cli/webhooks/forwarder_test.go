@@ -235,7 +235,7 @@ func TestAListThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newBuilds()
 		posted, _ := forward(t, m, func() {
-			m.fail(errors.New("connection refused"))
+			m.fail(buildcast.Errorf(buildcast.Unreachable, "connection refused"))
 			m.set("new", 1, buildcast.Completed)
 			<-time.After(time.Minute)
 			m.fail(nil)
