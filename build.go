@@ -1,5 +1,8 @@
 package buildcast
 
+// MaxProject is the longest name of a project, in bytes.
+const MaxProject = 100
+
 // Build is one build: what was asked for, and where it stands.
 type Build struct {
 	ID      string `json:"id"`

@@ -3,6 +3,13 @@ package buildcast
 import (
 	"path"
 	"slices"
+	"time"
+)
+
+// How long an endpoint's secret signs requests beside the one that replaced it.
+const (
+	DefaultSecretOverlap = 24 * time.Hour
+	MaxSecretOverlap     = 7 * 24 * time.Hour
 )
 
 // OperationsBuild is the log that buildcast keeps about its own webhooks: an

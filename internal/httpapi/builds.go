@@ -16,15 +16,13 @@ import (
 )
 
 const (
-	maxProject = 100 // bytes of a project's name
-
 	// cancelKey makes cancelling idempotent: a build is cancelled once.
 	cancelKey = buildcast.ReservedKeyPrefix + buildcast.BuildCancelled
 )
 
 var (
 	statusParam  = stringParam{name: "status", enum: phases(), doc: "Only builds that stand here."}
-	projectParam = stringParam{name: "project", max: maxProject, doc: "Only builds of this project."}
+	projectParam = stringParam{name: "project", max: buildcast.MaxProject, doc: "Only builds of this project."}
 	buildsParam  = intParam{"limit", 1, 200, 50, "How many builds to answer with at most."}
 	beforeParam  = stringParam{name: "before", max: 200, doc: "The next of the page before."}
 )
@@ -55,7 +53,7 @@ func (b *newBuild) validate() error {
 			return reserved("id")
 		}
 	}
-	if err := validateText(b.Project, maxProject, "project"); err != nil {
+	if err := validateText(b.Project, buildcast.MaxProject, "project"); err != nil {
 		return err
 	}
 	if err := buildcast.ValidateDeploy(b.Deploy); err != nil {

@@ -70,7 +70,7 @@ func (a *api) endpointRoutes() {
 		Responses:  a.answers(empty(http.StatusNoContent, "It is gone."), onEndpoint, keyProblems),
 	}, a.deleteEndpoint)
 	rotate := content[rotation](a, jsonBody)
-	rotate[jsonBody].Example = map[string]any{"overlapSeconds": int(defaultOverlap.Seconds())}
+	rotate[jsonBody].Example = map[string]any{"overlapSeconds": int(buildcast.DefaultSecretOverlap.Seconds())}
 	a.webhook(&huma.Operation{
 		Method: http.MethodPost, Path: endpointPath + "/rotate-secret", OperationID: "rotateSecret", Summary: "Give an endpoint a new secret",
 		Description: "Requests carry the signatures of both secrets until the overlap ends. With an overlap of 0 the secret before ends at once.",

@@ -43,11 +43,7 @@ type Webhooks interface {
 	Deliveries
 }
 
-const (
-	defaultOverlap = 24 * time.Hour
-	maxOverlap     = 7 * 24 * time.Hour
-	maxEndpointID  = 64 // bytes
-)
+const maxEndpointID = 64 // bytes
 
 var (
 	endpointParam   = stringParam{name: "endpointId", max: maxEndpointID, doc: "Only deliveries to this endpoint."}
@@ -162,10 +158,10 @@ func (a *api) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 	if err := decodeBody(w, r, &asked); err != nil {
 		return err
 	}
-	overlap := defaultOverlap
+	overlap := buildcast.DefaultSecretOverlap
 	if s := asked.OverlapSeconds; s != nil {
-		if *s < 0 || *s > int64(maxOverlap/time.Second) {
-			return buildcast.Errorf(buildcast.InvalidArgument, "overlapSeconds is %d: use 0 to %d", *s, maxOverlap/time.Second).At("overlapSeconds")
+		if *s < 0 || *s > int64(buildcast.MaxSecretOverlap/time.Second) {
+			return buildcast.Errorf(buildcast.InvalidArgument, "overlapSeconds is %d: use 0 to %d", *s, buildcast.MaxSecretOverlap/time.Second).At("overlapSeconds")
 		}
 		overlap = time.Duration(*s) * time.Second
 	}

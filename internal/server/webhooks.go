@@ -36,7 +36,7 @@ func (s *Server) newWebhooks() (*webhook.Service, error) {
 		return nil, err
 	}
 	return webhook.New(webhook.Config{
-		Store: s.store, Log: s.log, Watch: s.hub.WatchEagerly, Owner: s.dir.owner,
+		Store: s.store, Log: s.log, Statuses: s.store.Statuses, Watch: s.hub.WatchEagerly, Owner: s.dir.owner,
 		Client: outbound.NewClient(policy, outbound.Options{}), CheckURL: checkURL,
 		Key: key, EnvironmentURL: c.URL, EnvironmentSecret: c.Secret,
 		Schedule: c.Retries, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,

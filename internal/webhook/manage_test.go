@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"context"
@@ -9,18 +9,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook"
+	"github.com/buildcast/buildcast/internal/webhook/webhooktest"
 )
 
 func TestWhatIsRefusedOfAnEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, func(c *Config) {
+		w := webhooktest.New(t, func(c *webhook.Config) {
 			c.CheckURL = func(url string) error {
 				if url == "ftp://x" {
-					return invalid("url", "it is refused")
+					return webhook.Invalid("url", "it is refused")
 				}
 				return nil
 			}
@@ -68,7 +68,7 @@ func TestWhatIsRefusedOfAnEndpoint(t *testing.T) {
 		if all, err := w.Endpoints(t.Context()); err != nil || len(all) != 0 {
 			t.Errorf("%v, %v", all, err)
 		}
-		for i := range maxEndpoints {
+		for i := range webhook.MaxEndpoints {
 			if _, err := w.Create(t.Context(), buildcast.EndpointChange{URL: url, Enabled: new(i == 0)}); err != nil {
 				t.Fatal(err)
 			}
@@ -81,26 +81,26 @@ func TestWhatIsRefusedOfAnEndpoint(t *testing.T) {
 
 func TestEndpointOfTheSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		set := func(url, secret string) func(*Config) {
-			return func(c *Config) { c.EnvironmentURL, c.EnvironmentSecret = url, secret }
+		set := func(url, secret string) func(*webhook.Config) {
+			return func(c *webhook.Config) { c.EnvironmentURL, c.EnvironmentSecret = url, secret }
 		}
-		w := newWorld(t, set("https://site0.example/a", "the secret of the settings"))
-		s := &site{}
-		w.sites["site0.example"] = s
+		w := webhooktest.New(t, set("https://site0.example/a", "the secret of the settings"))
+		s := &webhooktest.Site{}
+		w.Sites["site0.example"] = s
 		synctest.Wait()
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		synctest.Wait()
-		if got := s.all(); len(got) != 1 || signed(got[0], "the secret of the settings") != nil {
+		if got := s.All(); len(got) != 1 || webhooktest.Signed(got[0], "the secret of the settings") != nil {
 			t.Fatalf("%+v", got)
 		}
-		if _, err := w.Change(t.Context(), environmentID, buildcast.EndpointChange{URL: new("https://site0.example/b")}); buildcast.CodeOf(err) != buildcast.InvalidArgument {
+		if _, err := w.Change(t.Context(), webhook.EnvironmentID, buildcast.EndpointChange{URL: new("https://site0.example/b")}); buildcast.CodeOf(err) != buildcast.InvalidArgument {
 			t.Errorf("its address is not the API's: %v", err)
 		}
-		restart := func(tweak func(*Config)) buildcast.Endpoint {
-			w.stop()
-			w.start(tweak)
+		restart := func(tweak func(*webhook.Config)) buildcast.Endpoint {
+			w.Stop()
+			w.Start(tweak)
 			synctest.Wait()
-			e, err := w.Endpoint(t.Context(), environmentID)
+			e, err := w.Endpoint(t.Context(), webhook.EnvironmentID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,9 +112,9 @@ func TestEndpointOfTheSettings(t *testing.T) {
 		if e := restart(set("https://site0.example/c", "another secret")); !e.Enabled || e.URL != "https://site0.example/c" {
 			t.Errorf("set again: %+v", e)
 		}
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		synctest.Wait()
-		if got := s.all(); len(got) != 2 || signed(got[1], "another secret") != nil {
+		if got := s.All(); len(got) != 2 || webhooktest.Signed(got[1], "another secret") != nil {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -122,17 +122,17 @@ func TestEndpointOfTheSettings(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(func(ctx context.Context, r received) (*http.Response, error) {
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(func(ctx context.Context, r webhooktest.Received) (*http.Response, error) {
 			<-time.After(100 * time.Millisecond)
 			if r.ID == 4 {
-				return respond(500), nil
+				return webhooktest.Respond(500), nil
 			}
-			return respond(200), nil
+			return webhooktest.Respond(200), nil
 		})
 		synctest.Wait()
-		w.add("b1", 9)
+		w.Add("b1", 9)
 		<-time.After(5 * time.Second)
 		status, err := w.Status(t.Context())
 		if err != nil || len(status.Endpoints) != 1 {
@@ -149,8 +149,8 @@ func TestStatus(t *testing.T) {
 		if l := status.Log.Windows["1h"]; l.Events != 9 || l.Bytes != 9*int64(len(`{"n":1}`)) || status.Log.Bytes == 0 {
 			t.Errorf("%+v", status.Log)
 		}
-		w.stop() // counts outlive the process
-		w.start()
+		w.Stop() // counts outlive the process
+		w.Start()
 		<-time.After(2 * time.Hour)
 		status, err = w.Status(t.Context())
 		if err != nil || status.Endpoints[0].Windows["1h"].Delivered > 1 || status.Endpoints[0].Windows["24h"].Delivered < 8 {
@@ -161,9 +161,9 @@ func TestStatus(t *testing.T) {
 
 func TestRedeliveryIsAskedForInOneWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		_, e := w.site(buildcast.EndpointChange{})
-		w.add("b1", 1)
+		w := webhooktest.New(t)
+		_, e := w.Site(buildcast.EndpointChange{})
+		w.Add("b1", 1)
 		for field, r := range map[string]store.Redelivery{
 			"since":   {EndpointID: e.ID},
 			"buildId": {EndpointID: e.ID, EventID: 1},
@@ -176,69 +176,6 @@ func TestRedeliveryIsAskedForInOneWay(t *testing.T) {
 		}
 		if _, err := w.Redeliver(t.Context(), store.Redelivery{EndpointID: e.ID, BuildID: "b1", EventID: 1, Since: time.Now()}); err == nil {
 			t.Error("both at once")
-		}
-	})
-}
-
-// The gate never lets more in than its limit, and lets everybody in in the end.
-func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := &gate{}
-		g.set(3, 0)
-		inside := make(chan struct{}, 3) // a fourth would block for ever
-		done := make(chan struct{})
-		for range 20 {
-			go func() {
-				if g.enter(t.Context()) {
-					inside <- struct{}{}
-					<-time.After(time.Second)
-					<-inside
-					g.leave()
-				}
-				done <- struct{}{}
-			}()
-		}
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			if g.enter(ctx) {
-				t.Error("who had left was let in")
-			}
-			done <- struct{}{}
-		}()
-		synctest.Wait()
-		if len(inside) != 3 {
-			t.Errorf("%d are in", len(inside))
-		}
-		cancel()
-		for range 21 {
-			<-done
-		}
-		if g.inside != 0 || len(g.waiting) != 0 {
-			t.Errorf("%d inside, %d waiting", g.inside, len(g.waiting))
-		}
-	})
-}
-
-// A step's upper end is what a quantile tells: within a fifth above the truth.
-func TestSteps(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		d := time.Duration(rapid.Int64Range(int64(100*time.Microsecond), int64(time.Minute)).Draw(t, "ns"))
-		got, real := milliseconds(step(d)), float64(d.Microseconds())/1000
-		if got < real*0.99 || got > real*1.22 {
-			t.Fatalf("%v is told as %v ms", d, got)
-		}
-	})
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	for _, seed := range []string{"", "120", "-1", "99999999999999999999", "Mon, 23 Nov 2026 12:00:00 GMT", "soon"} {
-		f.Add(seed)
-	}
-	now := time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, text string) {
-		if d := retryAfter(text, now); d < 0 || d > maxRetryAfter {
-			t.Errorf("%q: %v", text, d)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package webhook
+package webhook_test
 
 import (
 	"bytes"
@@ -7,7 +7,6 @@ import (
 	"crypto/cipher"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook"
+	"github.com/buildcast/buildcast/internal/webhook/webhooktest"
 )
 
 // aead is a key, of which there is one for each letter.
@@ -78,11 +79,11 @@ func found(in []byte) (names []string) {
 // livelyEndpoint makes an endpoint with secrets in all places, and has all happen
 // to it that can be told of. It gives what the API, the log of operations and the
 // server's log say.
-func livelyEndpoint(t *testing.T, w *world, log *written) (id string, said map[string][]byte) {
+func livelyEndpoint(t *testing.T, w *webhooktest.World, log *written) (id string, said map[string][]byte) {
 	t.Helper()
-	s := &site{}
-	w.sites["token.example"] = s
-	operations, _ := w.site(buildcast.EndpointChange{Builds: &[]string{buildcast.OperationsBuild}})
+	s := &webhooktest.Site{}
+	w.Sites["token.example"] = s
+	operations, _ := w.Site(buildcast.EndpointChange{Builds: &[]string{buildcast.OperationsBuild}})
 	e, err := w.Create(t.Context(), buildcast.EndpointChange{
 		URL: new("https://token.example/hook?token=" + urlToken), Secret: new(firstSecret), Headers: &map[string]string{"Authorization": headerValue},
 	})
@@ -94,13 +95,16 @@ func livelyEndpoint(t *testing.T, w *world, log *written) (id string, said map[s
 		t.Fatal(rotated, err)
 	}
 	synctest.Wait()
-	for _, answer := range []func(context.Context, received) (*http.Response, error){
-		nil, always(500), refuse, always(302),
-		func(ctx context.Context, _ received) (*http.Response, error) { <-ctx.Done(); return nil, ctx.Err() },
-		nil, always(http.StatusGone),
+	for _, answer := range []func(context.Context, webhooktest.Received) (*http.Response, error){
+		nil, webhooktest.Always(500), webhooktest.Refuse, webhooktest.Always(302),
+		func(ctx context.Context, _ webhooktest.Received) (*http.Response, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+		nil, webhooktest.Always(http.StatusGone),
 	} {
-		s.set(answer)
-		w.add("b1", 8)
+		s.Set(answer)
+		w.Add("b1", 8)
 		_, _ = w.Test(t.Context(), e.ID)
 		<-time.After(5 * time.Minute)
 	}
@@ -114,10 +118,10 @@ func livelyEndpoint(t *testing.T, w *world, log *written) (id string, said map[s
 		shown[i].URL = "" // the one place that shows it
 	}
 	note("the endpoints", shown, err)
-	note("the deliveries", w.deliveries(store.DeliveryFilter{}), nil)
-	note("the operations", operations.all(), nil)
-	for _, r := range operations.all() {
-		said["the operations' requests"] = append(said["the operations' requests"], r.body...)
+	note("the deliveries", w.Listed(store.DeliveryFilter{}), nil)
+	note("the operations", operations.All(), nil)
+	for _, r := range operations.All() {
+		said["the operations' requests"] = append(said["the operations' requests"], r.Body...)
 	}
 	for name, do := range map[string]func() error{
 		"a wrong header": func() error {
@@ -168,7 +172,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := &written{}
-				w := newWorld(t, func(c *Config) {
+				w := webhooktest.New(t, func(c *webhook.Config) {
 					c.Logger = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 					c.Schedule = []time.Duration{time.Second, time.Second}
 					if letter != "" {
@@ -181,8 +185,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 						t.Errorf("%s: %v", where, names)
 					}
 				}
-				w.stop()
-				inFiles := strings.Join(found(bytes.ReplaceAll(files(t, w.path), []byte(urlToken), nil)), ", ")
+				w.Stop()
+				inFiles := strings.Join(found(bytes.ReplaceAll(files(t, w.Path), []byte(urlToken), nil)), ", ")
 				if sealed := inFiles == ""; sealed != (letter != "") {
 					t.Errorf("the database holds %q", inFiles)
 				}
@@ -194,8 +198,8 @@ func TestSecretsAreNowhere(t *testing.T) {
 // Without the key that it was made with, an endpoint says so, and all else works.
 // With it, it goes on.
 func TestWithoutItsKey(t *testing.T) {
-	with := func(letter string) func(*Config) {
-		return func(c *Config) {
+	with := func(letter string) func(*webhook.Config) {
+		return func(c *webhook.Config) {
 			if letter != "" {
 				c.Key = aead(t, letter)
 			}
@@ -206,13 +210,13 @@ func TestWithoutItsKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, with("k"))
-				s, e := w.site(buildcast.EndpointChange{})
-				w.stop()
-				w.start(with(c.letter))
-				fine, other := w.site(buildcast.EndpointChange{})
+				w := webhooktest.New(t, with("k"))
+				s, e := w.Site(buildcast.EndpointChange{})
+				w.Stop()
+				w.Start(with(c.letter))
+				fine, other := w.Site(buildcast.EndpointChange{})
 				synctest.Wait()
-				w.add("b1", 2)
+				w.Add("b1", 2)
 				<-time.After(time.Minute)
 				all, err := w.Endpoints(t.Context())
 				if err != nil || len(all) != 2 || all[0].Enabled || !strings.Contains(all[0].DisabledReason, c.says) || !all[1].Enabled {
@@ -232,16 +236,16 @@ func TestWithoutItsKey(t *testing.T) {
 						t.Errorf("%v", err)
 					}
 				}
-				if len(s.all()) != 0 || len(fine.all()) != 2 {
-					t.Errorf("%d requests, and %d to another endpoint", len(s.all()), len(fine.all()))
+				if len(s.All()) != 0 || len(fine.All()) != 2 {
+					t.Errorf("%d requests, and %d to another endpoint", len(s.All()), len(fine.All()))
 				}
 				if err := w.Delete(t.Context(), other.ID); err != nil {
 					t.Error(err)
 				}
-				w.stop()
-				w.start(with("k"))
+				w.Stop()
+				w.Start(with("k"))
 				<-time.After(time.Minute)
-				if got := s.all(); len(got) != 2 || signed(got[0], secretText) != nil {
+				if got := s.All(); len(got) != 2 || webhooktest.Signed(got[0], webhooktest.SecretText) != nil {
 					t.Errorf("with its key again: %d requests", len(got))
 				}
 			})
@@ -252,43 +256,19 @@ func TestWithoutItsKey(t *testing.T) {
 // What was stored before there was a key is encrypted once there is one.
 func TestKeySealsWhatIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, _ := w.site(buildcast.EndpointChange{})
-		w.stop()
-		w.start(func(c *Config) { c.Key = aead(t, "k") })
+		w := webhooktest.New(t)
+		s, _ := w.Site(buildcast.EndpointChange{})
+		w.Stop()
+		w.Start(func(c *webhook.Config) { c.Key = aead(t, "k") })
 		synctest.Wait()
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		synctest.Wait()
-		stored, err := w.db.ListEndpoints(t.Context())
-		if err != nil || len(stored) != 1 || bytes.Contains(stored[0].Sealed, []byte(secretText)) {
+		stored, err := w.DB.ListEndpoints(t.Context())
+		if err != nil || len(stored) != 1 || bytes.Contains(stored[0].Sealed, []byte(webhooktest.SecretText)) {
 			t.Errorf("%q %v", stored[0].Sealed, err)
 		}
-		if got := s.all(); len(got) != 1 || signed(got[0], secretText) != nil {
+		if got := s.All(); len(got) != 1 || webhooktest.Signed(got[0], webhooktest.SecretText) != nil {
 			t.Errorf("%d requests", len(got))
 		}
 	})
-}
-
-// What is sealed for one endpoint is of no use to another, nor when it is damaged.
-func TestSealedIsBound(t *testing.T) {
-	s := New(Config{Key: aead(t, "k")})
-	defer s.cancel()
-	sealed, err := s.seal("one", []byte("text"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, err := s.unseal("one", sealed); err != nil || string(text) != "text" {
-		t.Errorf("%q %v", text, err)
-	}
-	for name, do := range map[string]func() ([]byte, error){
-		"of another endpoint": func() ([]byte, error) { return s.unseal("two", sealed) },
-		"a bit turned":        func() ([]byte, error) { b := bytes.Clone(sealed); b[len(b)-1] ^= 1; return s.unseal("one", b) },
-		"cut short":           func() ([]byte, error) { return s.unseal("one", sealed[:5]) },
-		"nothing":             func() ([]byte, error) { return s.unseal("one", nil) },
-		"of no kind":          func() ([]byte, error) { return s.unseal("one", []byte("x")) },
-	} {
-		if text, err := do(); err == nil || text != nil || errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %q %v", name, text, err)
-		}
-	}
 }

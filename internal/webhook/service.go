@@ -1,18 +1,9 @@
-// Package webhook delivers events to endpoints over HTTP.
+// Package webhook keeps the webhook endpoints and shows how deliveries stand.
 //
-// An endpoint is a cursor in each build's log that it follows. The transaction
-// that appends makes the cursor where there is none; a node claims it, posts the
-// events after it in order, stores after each how far it has come, and parks it
-// at the end of the log. So there is no row per event while all goes well, and
-// what is lost with a process is one step of a cursor: one event is sent twice.
-//
-// The parts: a [Service] keeps the endpoints and has a sender for each enabled
-// one (sender.go), which claims cursors and works on each in a goroutine
-// (cursor.go) and retries what has failed (retry.go). A failure is first taken
-// for the event's: it is retried on a schedule while later events go on. Several
-// in a row are taken for the endpoint's: its breaker opens (breaker.go), the
-// cursors go back to where the failures began, and one event at a time is tried
-// until one arrives.
+// A [Service] validates endpoints, seals their secrets (seal.go) and stores them. It
+// runs the delivery to them, which is internal/webhook/delivery's, and answers for it:
+// tests, rewinds, redeliveries (manage.go) and the status (status.go). The endpoint
+// that the server's settings name is kept by environment.go.
 package webhook
 
 import (
@@ -21,7 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -29,51 +19,64 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
-	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook/counts"
+	"github.com/buildcast/buildcast/internal/webhook/delivery"
 )
 
 const (
-	// leaseTime is longer than the longest timeout of an attempt, and renewed
-	// three times within it: a cursor is not claimed away from a node that lives.
-	leaseTime = 90 * time.Second
+	// flushTime is how often counts are stored: a kill loses those since.
+	flushTime = 10 * time.Second
 
-	// pollTime is how often cursors and retries are looked for that nobody has
-	// told this node of: those of another node that is gone, say.
-	pollTime = 10 * time.Second
-
-	// retention is how long deliveries that are over, and counts, are kept.
-	retention = 7 * 24 * time.Hour
-
-	storeTimeout = 20 * time.Second
+	// pruneTime is how often deliveries that are over, and counts, are removed once
+	// they are older than counts.Retention.
+	pruneTime = time.Hour
 )
 
 // Log is the builds' logs; see eventlog.Log.
 type Log interface {
-	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
-	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
+	delivery.Log
+	delivery.Appender
+}
+
+// Pruner removes what is old; see store.Deliveries.
+type Pruner interface {
+	PruneDeliveries(ctx context.Context, before time.Time) error
+}
+
+// Store is what a Service needs of the store.
+type Store interface {
+	delivery.Store
+	EndpointStore
+	Redeliveries
+	Backlogs
+	Pruner
+	counts.Store
 }
 
 // Config is what a Service needs. Fields without a default are required.
 type Config struct {
-	Store store.Webhooks
+	Store Store
 	Log   Log
-	// Watch gives a cursor that has seen the build's events up to after; see
+	// Statuses returns the statuses of the builds that exist; see store.Events.
+	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
+	// Watch makes a cursor that has seen the build's events up to after; see
 	// live.Hub.WatchEagerly.
 	Watch func(buildID string, after int64) *live.Cursor
-	// Owner names this node in leases: the same after a restart, and no other's.
+	// Owner names this node in leases. It is the same after a restart, and differs
+	// from all other nodes'.
 	Owner string
-	// Client sends the requests; it follows no redirects and reaches no address
-	// that it should not. CheckURL says what it will refuse in an endpoint's URL.
+	// Client sends the requests. It follows no redirects, and refuses addresses that
+	// must not be reached. CheckURL refuses the URLs that it would refuse.
 	Client   *http.Client
 	CheckURL func(url string) error
 
-	// Key, where set, encrypts secrets and headers in the store.
+	// Key encrypts secrets and headers in the store; nil: they are stored as they are.
 	Key cipher.AEAD
-	// EnvironmentURL and EnvironmentSecret, where set, are those of an endpoint
-	// that the server's settings keep, and not the API.
+	// EnvironmentURL and EnvironmentSecret are those of the endpoint that the server's
+	// settings keep; empty: the settings do not say.
 	EnvironmentURL, EnvironmentSecret string
-	// Schedule is how long to wait before each retry of an event; default: 1, 2,
-	// 4, 8 and 16 minutes, each ±10 %.
+	// Schedule is how long to wait before each retry of an event; default: 1, 2, 4, 8
+	// and 16 minutes, each ±10 %.
 	Schedule []time.Duration
 	// DrainTimeout is how long a stop waits for attempts under way; default: 10 s.
 	DrainTimeout time.Duration
@@ -93,191 +96,98 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Service keeps the endpoints and delivers to them while Run runs.
+// Service keeps the endpoints, and delivers to them while Run runs.
 type Service struct {
-	Config
-	moves    mover
-	counts   *counts
-	changed  chan struct{}           // capacity 1: the endpoints are to be read again
-	reports  chan buildcast.NewEvent // operational events that are not stored yet
-	senders  atomic.Pointer[[]*sender]
-	attempts context.Context // of requests: it outlasts Run's by the drain
-	cancel   context.CancelFunc
+	endpoints   *endpoints
+	environment environment
+	delivery    *delivery.Dispatcher
+	reports     *delivery.Reports
+	counts      *counts.Counts
+	status      statusCache
+	logger      *slog.Logger
 
-	changing sync.Mutex // held while an endpoint is changed
-	statuses statusCache
-	doubts   doubts
+	countStore   counts.Store
+	redeliveries Redeliveries
+	backlogs     Backlogs
+	pruner       Pruner
+	statuses     func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 }
 
 // New makes a service. It does nothing before Run.
 func New(c Config) *Service {
+	c = c.withDefaults()
+	reports := delivery.NewReports(c.Log, c.Logger)
 	s := &Service{
-		Config: c.withDefaults(), moves: newMover(), counts: newCounts(ulid.Make().String()),
-		changed: make(chan struct{}, 1), reports: make(chan buildcast.NewEvent, maxReports),
+		environment: environment{c.EnvironmentURL, c.EnvironmentSecret},
+		reports:     reports, counts: counts.New(ulid.Make().String()), logger: c.Logger,
+		countStore: c.Store, redeliveries: c.Store, backlogs: c.Store, pruner: c.Store, statuses: c.Statuses,
 	}
-	s.senders.Store(new([]*sender))
-	s.attempts, s.cancel = context.WithCancel(context.Background())
+	s.endpoints = &endpoints{
+		store: c.Store, seal: sealer{c.Key}, checkURL: c.CheckURL, reports: reports, logger: c.Logger,
+		changed: make(chan struct{}, 1), onChange: s.status.forget,
+	}
+	s.delivery = delivery.New(delivery.Config{
+		Store: c.Store, Endpoints: s.endpoints, Log: c.Log, Statuses: c.Statuses, Watch: c.Watch, Owner: c.Owner, Client: c.Client,
+		Schedule: c.Schedule, DrainTimeout: c.DrainTimeout, Counts: s.counts, Reports: reports, Logger: c.Logger,
+	})
 	return s
 }
 
-// Changed is told of what has been committed; see eventlog.Log.Subscribe.
+// Changed is told of each commit; see eventlog.Log.Subscribe.
 func (s *Service) Changed(c eventlog.Change) {
-	if c.Kind != eventlog.Appended {
-		return
+	if c.Kind == eventlog.Appended {
+		s.counts.Logged(c.Events)
 	}
-	s.counts.logged(c.Events)
-	for _, sender := range *s.senders.Load() {
-		sender.committed(c.BuildID, c.Status.Project, c.Events)
-	}
+	s.delivery.Changed(c)
 }
 
 // Run delivers until ctx ends. It then lets attempts under way end within
-// DrainTimeout, and gives the cursors back.
+// DrainTimeout, and releases the cursors.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.cancel()
-	// What a process before this one on the same data directory held is free.
-	s.persist(ctx, "taking over", func(ctx context.Context) error { return s.Store.ReleaseCursors(ctx, s.Owner) })
-	s.persist(ctx, "the endpoint of the settings", s.keepEnvironment)
-	s.persist(ctx, "secrets in encrypted form", s.sealPlain)
+	s.persist(ctx, "the endpoint of the settings", func(ctx context.Context) error { return s.environment.keep(ctx, s.endpoints) })
+	s.persist(ctx, "secrets in encrypted form", s.endpoints.sealPlain)
 
-	moving, stopMoving := context.WithCancel(context.WithoutCancel(ctx))
-	var last, parts sync.WaitGroup
-	last.Go(func() { s.moves.run(moving, s) })
-	parts.Go(func() { s.supervise(ctx) })
-	parts.Go(func() { s.housekeep(ctx) })
-	parts.Go(func() { s.report(ctx) })
-
-	<-ctx.Done()
-	drained := time.AfterFunc(s.DrainTimeout, s.cancel)
-	defer drained.Stop()
+	var parts sync.WaitGroup
+	parts.Go(func() { s.keepCounts(ctx) })
+	parts.Go(func() { s.reports.Run(ctx) })
+	err := s.delivery.Run(ctx)
 	parts.Wait()
-	stopMoving()
-	last.Wait()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	s.reportRest(end)
-	if err := s.flush(end); err != nil {
-		s.Logger.Warn("webhooks: counts of the last seconds are not stored", "error", err)
-	}
-	if err := s.Store.ReleaseCursors(end, s.Owner); err != nil {
-		s.Logger.Warn("webhooks: cursors are free again when their leases end", "error", err)
-	}
-	return nil
+
+	_ = delivery.Bounded(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		s.reports.Flush(ctx)
+		if err := s.counts.Flush(ctx, s.countStore); err != nil {
+			s.logger.Warn("webhooks: the counts of the last seconds are not stored", "error", err)
+		}
+		return nil
+	})
+	return err
 }
 
-// supervise has a sender run for each endpoint, and ends with all of them.
-func (s *Service) supervise(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	tick := time.NewTicker(pollTime)
-	defer tick.Stop()
-	for {
-		if err := s.refresh(ctx, &running); err != nil && ctx.Err() == nil {
-			s.Logger.Warn("webhooks: the endpoints cannot be read; trying again", "error", err)
-		}
-		select {
-		case <-s.changed:
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// refresh reads the endpoints, starts senders for new ones, tells the others what
-// has changed and stops those whose endpoints are gone.
-func (s *Service) refresh(ctx context.Context, running *sync.WaitGroup) error {
-	endpoints, err := s.Store.ListEndpoints(ctx)
-	if err != nil {
-		return err
-	}
-	before := map[string]*sender{}
-	for _, sender := range *s.senders.Load() {
-		before[sender.id] = sender
-	}
-	now := make([]*sender, 0, len(endpoints))
-	var begun []*sender
-	for _, e := range endpoints {
-		t, err := s.open(e)
-		if err != nil {
-			s.Logger.Error("webhooks: the endpoint cannot be used", "endpoint", e.ID, "error", err)
-			continue
-		}
-		sender := before[e.ID]
-		if delete(before, e.ID); sender == nil {
-			sender = newSender(s, t)
-			begun = append(begun, sender)
-		}
-		sender.update(t)
-		now = append(now, sender)
-	}
-	s.senders.Store(&now) // before they run: they are told of what is committed from here on
-	for _, sender := range begun {
-		ctx, cancel := context.WithCancel(ctx)
-		sender.stop = cancel
-		running.Go(func() { sender.run(ctx) })
-	}
-	for _, gone := range before {
-		gone.stop()
-	}
-	return nil
-}
-
-// housekeep renews leases, stores counts and removes what is old.
-func (s *Service) housekeep(ctx context.Context) {
-	renew, flush, prune := time.NewTicker(leaseTime/3), time.NewTicker(flushTime), time.NewTicker(time.Hour)
-	defer renew.Stop()
+// keepCounts stores counts, and removes deliveries and counts that are old.
+func (s *Service) keepCounts(ctx context.Context) {
+	flush, prune := time.NewTicker(flushTime), time.NewTicker(pruneTime)
 	defer flush.Stop()
 	defer prune.Stop()
 	for {
-		var what string
-		var do func(context.Context) error
+		var err error
 		select {
-		case <-renew.C:
-			what, do = "leases are not renewed", func(ctx context.Context) error {
-				now := time.Now()
-				return s.Store.RenewCursors(ctx, s.Owner, now, now.Add(leaseTime).Truncate(time.Second), s.doubts.at(now)...)
-			}
 		case <-flush.C:
-			what, do = "counts are not stored", s.flush
+			err = delivery.Bounded(ctx, func(ctx context.Context) error { return s.counts.Flush(ctx, s.countStore) })
 		case <-prune.C:
-			what, do = "old deliveries are not removed", func(ctx context.Context) error {
-				return s.Store.PruneDeliveries(ctx, time.Now().Add(-retention))
-			}
+			err = delivery.Bounded(ctx, func(ctx context.Context) error {
+				return s.pruner.PruneDeliveries(ctx, time.Now().Add(-counts.Retention))
+			})
 		case <-ctx.Done():
 			return
 		}
-		if err := bounded(ctx, do); err != nil && ctx.Err() == nil {
-			s.Logger.Warn("webhooks: "+what+"; trying again", "error", err)
+		if err != nil && ctx.Err() == nil {
+			s.logger.Warn("webhooks: counts are not stored, or old deliveries not removed; trying again", "error", err)
 		}
 	}
 }
 
-func bounded(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	return do(ctx)
-}
-
-// persist does what must be stored, again and again while the store is away. It
-// reports whether it was done; false: ctx has ended, or it never will be.
-func (s *Service) persist(ctx context.Context, what string, do func(context.Context) error) bool {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := bounded(ctx, do)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		s.Logger.Warn("webhooks: "+what+" is not stored", "error", err)
-		if !buildcast.Temporary(err) {
-			return false
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return false
-		}
-	}
+// persist stores something while the store may be away. What is not stored because
+// ctx ended is stored at the next start; any other failure is logged.
+func (s *Service) persist(ctx context.Context, what string, do func(context.Context) error) {
+	_ = delivery.Persist(ctx, s.logger, what, do)
 }

@@ -2,135 +2,128 @@ package webhook
 
 import (
 	"context"
-	"encoding/json"
-	"maps"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook/counts"
 )
 
-// statusAge is how old a status may be that is shown: it is read from many rows.
-const statusAge = 2 * time.Second
+const (
+	// statusAge is how old a status, or the failure to read one, may be that is
+	// answered with: the status is read from many rows.
+	statusAge = 2 * time.Second
 
-// windows are the spans of time that a status sums up.
-var windows = map[string]time.Duration{"1h": time.Hour, "24h": 24 * time.Hour, "7d": 7 * 24 * time.Hour}
+	// statusTimeout bounds reading a status.
+	statusTimeout = 10 * time.Second
+)
 
-type statusCache struct {
-	mu     sync.Mutex // held while it is read: others wait for the same answer
-	at     time.Time
-	status buildcast.WebhookStatus
+// Backlogs are what waits for the endpoints; see store.WebhookStatus.
+type Backlogs interface {
+	Waiting(ctx context.Context) (map[string]store.Waiting, error)
+	Size(ctx context.Context) (int64, error)
 }
 
-// forget has the status read anew: who has changed an endpoint wants to see it.
+// statusCache reads the status once for all who ask at the same time, and remembers
+// the answer. Its lock is never held over I/O: endpoints are changed, and their
+// senders told, while a store hangs.
+type statusCache struct {
+	reading singleflight.Group
+
+	mu      sync.Mutex
+	version int // counts the calls of forget
+	at      time.Time
+	status  buildcast.WebhookStatus
+	err     error
+}
+
+// forget makes the next answer a new one: whoever changed an endpoint wants to see it.
 func (c *statusCache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.version++
 	c.at = time.Time{}
+}
+
+// get returns what read returned less than statusAge ago, or returns next. The read
+// goes on if one of those who wait for it leaves.
+func (c *statusCache) get(ctx context.Context, read func(context.Context) (buildcast.WebhookStatus, error)) (buildcast.WebhookStatus, error) {
+	c.mu.Lock()
+	version := c.version
+	if time.Since(c.at) < statusAge {
+		defer c.mu.Unlock()
+		return c.status, c.err
+	}
+	c.mu.Unlock()
+	answer := c.reading.DoChan(strconv.Itoa(version), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
+		defer cancel()
+		status, err := read(ctx)
+		c.remember(version, status, err)
+		return status, err
+	})
+	select {
+	case a := <-answer:
+		return a.Val.(buildcast.WebhookStatus), a.Err
+	case <-ctx.Done():
+		return buildcast.WebhookStatus{}, buildcast.Errorf(buildcast.StoreUnavailable, "the status is still being read; try again shortly").After(time.Second).Because(ctx.Err())
+	}
+}
+
+func (c *statusCache) remember(version int, status buildcast.WebhookStatus, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if version == c.version {
+		c.at, c.status, c.err = time.Now(), status, err
+	}
 }
 
 // Status is how deliveries stand, at most two seconds old.
 func (s *Service) Status(ctx context.Context) (buildcast.WebhookStatus, error) {
-	c := &s.statuses
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.at) < statusAge {
-		return c.status, nil
-	}
-	status, err := s.readStatus(ctx)
-	if err == nil {
-		c.at, c.status = time.Now(), status
-	}
-	return status, err
+	return s.status.get(ctx, s.readStatus)
 }
 
 func (s *Service) readStatus(ctx context.Context) (status buildcast.WebhookStatus, err error) {
-	if err := s.flush(ctx); err != nil {
+	if err := s.counts.Flush(ctx, s.countStore); err != nil {
 		return status, err
 	}
-	endpoints, err := s.Store.ListEndpoints(ctx)
+	endpoints, err := s.endpoints.store.ListEndpoints(ctx)
 	if err != nil {
 		return status, err
 	}
-	waiting, err := s.Store.Waiting(ctx)
+	waiting, err := s.backlogs.Waiting(ctx)
 	if err != nil {
 		return status, err
 	}
-	sums, err := s.sums(ctx, time.Now())
+	sums, err := counts.Read(ctx, s.countStore, time.Now())
 	if err != nil {
 		return status, err
 	}
-	if status.Log.Bytes, err = s.Store.Size(ctx); err != nil {
+	if status.Log.Bytes, err = s.backlogs.Size(ctx); err != nil {
 		return status, err
 	}
 	status.Log.Windows = map[string]buildcast.LogWindow{}
-	for window := range windows {
-		n := sums[sum{"", window}]
-		status.Log.Windows[window] = buildcast.LogWindow{Events: n.Events, Bytes: n.Bytes}
+	for window := range counts.Windows {
+		status.Log.Windows[window] = sums.Of("", window).Log()
 	}
 	status.Endpoints = make([]buildcast.EndpointStatus, len(endpoints))
 	for i, e := range endpoints {
-		w := waiting[e.ID]
-		status.Endpoints[i] = buildcast.EndpointStatus{
-			EndpointID: e.ID, URL: e.URL, Enabled: s.show(e).Enabled, Breaker: e.Breaker,
-			Backlog: w.Events, Cursors: w.Cursors, Retrying: w.Retrying, Dead: w.Dead,
-			Windows: map[string]buildcast.DeliveryWindow{},
-		}
-		for window := range windows {
-			n := sums[sum{e.ID, window}]
-			status.Endpoints[i].Windows[window] = n.window()
-		}
+		status.Endpoints[i] = s.endpointStatus(e, waiting[e.ID], sums)
 	}
 	return status, nil
 }
 
-// sum names the sum of one endpoint's counts over one window.
-type sum struct{ endpoint, window string }
-
-func (s *Service) sums(ctx context.Context, now time.Time) (map[sum]numbers, error) {
-	rows, err := s.Store.ReadCounts(ctx, now.Add(-windows["7d"]))
-	if err != nil {
-		return nil, err
+func (s *Service) endpointStatus(e store.Endpoint, w store.Waiting, sums counts.Sums) buildcast.EndpointStatus {
+	windows := map[string]buildcast.DeliveryWindow{}
+	for window := range counts.Windows {
+		windows[window] = sums.Of(e.ID, window).Deliveries()
 	}
-	sums := map[sum]numbers{}
-	for _, row := range rows {
-		var n numbers
-		if json.Unmarshal(row.Numbers, &n) != nil {
-			continue // another version's: nothing hangs on it
-		}
-		for window, length := range windows {
-			if row.Bucket.Add(bucketTime).Before(now.Add(-length)) {
-				continue
-			}
-			at := sum{row.EndpointID, window}
-			total := sums[at]
-			total.add(&n)
-			sums[at] = total
-		}
+	return buildcast.EndpointStatus{
+		EndpointID: e.ID, URL: e.URL, Enabled: s.endpoints.show(e).Enabled, Breaker: e.Breaker,
+		Backlog: w.Events, Cursors: w.Cursors, Retrying: w.Retrying, Dead: w.Dead, Windows: windows,
 	}
-	return sums, nil
-}
-
-func (n *numbers) window() buildcast.DeliveryWindow {
-	w := buildcast.DeliveryWindow{Delivered: n.Delivered, Failed: n.Failed}
-	if all := n.Delivered + n.Failed; all > 0 {
-		w.Success = new(float64(n.Delivered) / float64(all))
-	}
-	w.P50MS, w.P99MS = n.quantile(0.5), n.quantile(0.99)
-	return w
-}
-
-// quantile is how long the given share of deliveries took at most.
-func (n *numbers) quantile(share float64) *float64 {
-	var all, seen int64
-	for _, count := range n.Took {
-		all += count
-	}
-	for _, s := range slices.Sorted(maps.Keys(n.Took)) {
-		if seen += n.Took[s]; float64(seen) >= share*float64(all) {
-			return new(milliseconds(s))
-		}
-	}
-	return nil
 }

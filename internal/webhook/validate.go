@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/webhook/delivery"
 )
 
 // Limits of an endpoint.
@@ -23,48 +24,47 @@ const (
 	maxHeaderValue = 1000
 	maxRate        = 10_000
 	minTimeout     = time.Second
-	maxTimeout     = 30 * time.Second
+	maxTimeout     = delivery.MaxTimeout
 	defaultTimeout = 15 * time.Second
-	maxOverlap     = 7 * 24 * time.Hour
 )
 
 func invalid(field, format string, args ...any) *buildcast.Error {
 	return buildcast.Errorf(buildcast.InvalidArgument, field+": "+format, args...).At(field)
 }
 
-// apply takes a change over into the target, and refuses what is wrong in it.
-func (s *Service) apply(t *target, c buildcast.EndpointChange) error {
+// apply makes a change to the endpoint, or refuses it.
+func (s *endpoints) apply(ep *delivery.Endpoint, c buildcast.EndpointChange) error {
 	if c.URL != nil {
-		if err := s.CheckURL(*c.URL); err != nil {
+		if err := s.checkURL(*c.URL); err != nil {
 			return err
 		}
-		t.URL = *c.URL
+		ep.URL = *c.URL
 	}
 	if c.Description != nil {
 		if len(*c.Description) > maxDescription || !printable(*c.Description) {
 			return invalid("description", "use at most %d bytes of text without control characters", maxDescription)
 		}
-		t.Description = *c.Description
+		ep.Description = *c.Description
 	}
 	if c.Types != nil {
 		if err := checkTypes(*c.Types); err != nil {
 			return err
 		}
-		t.Types = list(*c.Types)
+		ep.Types = list(*c.Types)
 	}
-	if err := applyFollowed(t, c); err != nil {
+	if err := applyFollowed(ep, c); err != nil {
 		return err
 	}
 	if c.Headers != nil {
 		if err := checkHeaders(*c.Headers); err != nil {
 			return err
 		}
-		t.Values = maps.Clone(*c.Headers)
+		ep.Values = maps.Clone(*c.Headers)
 	}
-	return applySending(t, c)
+	return applySending(ep, c)
 }
 
-func applyFollowed(t *target, c buildcast.EndpointChange) error {
+func applyFollowed(ep *delivery.Endpoint, c buildcast.EndpointChange) error {
 	if c.Builds != nil {
 		if len(*c.Builds) > maxFollowed {
 			return invalid("builds", "there are %d: name at most %d, or filter by project", len(*c.Builds), maxFollowed)
@@ -74,51 +74,51 @@ func applyFollowed(t *target, c buildcast.EndpointChange) error {
 				return invalid("builds", "%q is not a build id: %v", id, err)
 			}
 		}
-		t.Builds = list(*c.Builds)
+		ep.Builds = list(*c.Builds)
 	}
 	if c.Projects != nil {
 		if len(*c.Projects) > maxFollowed {
 			return invalid("projects", "there are %d: name at most %d", len(*c.Projects), maxFollowed)
 		}
 		for _, p := range *c.Projects {
-			if p == "" || len(p) > 200 || !printable(p) {
+			if p == "" || len(p) > buildcast.MaxProject || !printable(p) {
 				return invalid("projects", "%.40q is not the name of a project", p)
 			}
 		}
-		t.Projects = list(*c.Projects)
+		ep.Projects = list(*c.Projects)
 	}
 	return nil
 }
 
-// applySending takes over how requests are sent.
-func applySending(t *target, c buildcast.EndpointChange) error {
+// applySending changes how requests are sent.
+func applySending(ep *delivery.Endpoint, c buildcast.EndpointChange) error {
 	if c.RateLimit != nil {
 		if *c.RateLimit < 0 || *c.RateLimit > maxRate {
 			return invalid("rateLimit", "it is %d: use 0 (no limit) to %d requests a second", *c.RateLimit, maxRate)
 		}
-		t.RateLimit = *c.RateLimit
+		ep.RateLimit = *c.RateLimit
 	}
 	if c.TimeoutMS != nil {
 		if d := time.Duration(*c.TimeoutMS) * time.Millisecond; d < minTimeout || d > maxTimeout {
 			return invalid("timeoutMs", "it is %d: use %d to %d milliseconds", *c.TimeoutMS, minTimeout.Milliseconds(), maxTimeout.Milliseconds())
 		}
-		t.TimeoutMS = *c.TimeoutMS
+		ep.TimeoutMS = *c.TimeoutMS
 	}
 	if c.Ordering != nil {
 		if *c.Ordering != buildcast.OrderingNormal && *c.Ordering != buildcast.OrderingStrict {
-			return invalid("ordering", "%.20q is none: use normal or strict", *c.Ordering)
+			return invalid("ordering", "%.20q is not an ordering: use normal or strict", *c.Ordering)
 		}
-		t.Ordering = *c.Ordering
+		ep.Ordering = *c.Ordering
 	}
 	if c.Payload != nil {
 		if *c.Payload != buildcast.PayloadFull && *c.Payload != buildcast.PayloadThin {
-			return invalid("payload", "%.20q is none: use full or thin", *c.Payload)
+			return invalid("payload", "%.20q is not a payload: use full or thin", *c.Payload)
 		}
-		t.Payload = *c.Payload
+		ep.Payload = *c.Payload
 	}
 	if c.Enabled != nil {
-		if t.Enabled = *c.Enabled; t.Enabled {
-			t.DisabledReason = ""
+		if ep.Enabled = *c.Enabled; ep.Enabled {
+			ep.DisabledReason = ""
 		}
 	}
 	return nil
@@ -137,8 +137,7 @@ func checkTypes(types []string) error {
 	return nil
 }
 
-// reserved are headers that buildcast sets itself, or that say how a request is
-// carried.
+// reserved are headers that buildcast sets itself, or that belong to the connection.
 var reserved = []string{
 	"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Connection", "Keep-Alive", "Te", "Trailer",
 	"Upgrade", "Expect", "Proxy-Authorization", "Proxy-Connection", "User-Agent", "X-Webhook-Signature", "Accept-Encoding",
@@ -162,7 +161,7 @@ func checkHeaders(headers map[string]string) error {
 	return nil
 }
 
-// token reports whether the text is a name as RFC 9110 has it.
+// token reports whether the text is a token as RFC 9110 defines it.
 func token(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
@@ -173,5 +172,5 @@ func printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// list is a copy that is never nil: it is shown as [] and not null.
+// list is a copy that is never nil, so that JSON has [] and not null.
 func list(in []string) []string { return append([]string{}, in...) }

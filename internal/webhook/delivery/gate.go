@@ -1,4 +1,4 @@
-package webhook
+package delivery
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 )
 
 // gate bounds how many requests are under way to one endpoint, and how many
-// begin in a second. Those who wait are let in in the order in which they came.
+// begin in a second. Callers that wait are let in in the order in which they came.
 type gate struct {
 	mu      sync.Mutex
 	limit   int
@@ -29,7 +29,7 @@ func (g *gate) set(limit, rate int) {
 	g.admit()
 }
 
-// pause lets nobody begin before a time.
+// pause lets no request begin before a time.
 func (g *gate) pause(until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -38,14 +38,14 @@ func (g *gate) pause(until time.Time) {
 	}
 }
 
-// resume ends a pause for those who come from here on.
+// resume ends a pause for callers that have not been let in yet.
 func (g *gate) resume() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.next = time.Time{}
 }
 
-// enter waits to be let in, and reports false where ctx ends first. Whoever is
+// enter waits to be let in, and reports false if ctx ends first. A caller that is
 // let in must leave.
 func (g *gate) enter(ctx context.Context) bool {
 	if ctx.Err() != nil {

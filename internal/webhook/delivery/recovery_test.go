@@ -1,4 +1,4 @@
-package webhook
+package delivery_test
 
 import (
 	"context"
@@ -13,11 +13,14 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook"
+	"github.com/buildcast/buildcast/internal/webhook/delivery"
+	"github.com/buildcast/buildcast/internal/webhook/webhooktest"
 )
 
 // faulty is a store that does as it is told, around one that works.
 type faulty struct {
-	store.Webhooks
+	webhook.Store
 	claimed func() error        // after a claim of cursors, which it may make fail
 	retries func() error        // likewise, of deliveries
 	save    func() error        // before an endpoint is saved
@@ -25,7 +28,7 @@ type faulty struct {
 }
 
 func (f *faulty) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
-	got, err := f.Webhooks.ClaimCursors(ctx, owner, endpointID, builds, now, until, limit)
+	got, err := f.Store.ClaimCursors(ctx, owner, endpointID, builds, now, until, limit)
 	if f.claimed != nil && len(got) > 0 {
 		if err := f.claimed(); err != nil {
 			return nil, err
@@ -35,7 +38,7 @@ func (f *faulty) ClaimCursors(ctx context.Context, owner, endpointID string, bui
 }
 
 func (f *faulty) ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error) {
-	got, err := f.Webhooks.ClaimDeliveries(ctx, owner, endpointID, now, until, limit)
+	got, err := f.Store.ClaimDeliveries(ctx, owner, endpointID, now, until, limit)
 	if f.retries != nil && len(got) > 0 {
 		if err := f.retries(); err != nil {
 			return nil, err
@@ -50,11 +53,11 @@ func (f *faulty) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, err
 			return 0, err
 		}
 	}
-	return f.Webhooks.SaveEndpoint(ctx, e)
+	return f.Store.SaveEndpoint(ctx, e)
 }
 
 func (f *faulty) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
-	got, err := f.Webhooks.MoveCursors(ctx, owner, moves)
+	got, err := f.Store.MoveCursors(ctx, owner, moves)
 	if f.moved != nil && err == nil {
 		f.moved(got)
 	}
@@ -62,7 +65,7 @@ func (f *faulty) MoveCursors(ctx context.Context, owner string, moves []store.Mo
 }
 
 // over puts the store around the world's own.
-func (f *faulty) over(c *Config) { f.Webhooks, c.Store = c.Store, f }
+func (f *faulty) over(c *webhook.Config) { f.Store, c.Store = c.Store, f }
 
 var errAway = buildcast.Errorf(buildcast.StoreUnavailable, "the store is away")
 
@@ -83,19 +86,19 @@ func TestClaimWithoutAnswer(t *testing.T) {
 	for name, f := range map[string]*faulty{"of a cursor": {claimed: once(errAway)}, "of a retry": {retries: once(errAway)}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, f.over)
-				s, _ := w.site(buildcast.EndpointChange{})
-				s.set(func(_ context.Context, r received) (*http.Response, error) {
-					if r.ID == 1 && r.try == 1 {
-						return respond(500), nil
+				w := webhooktest.New(t, f.over)
+				s, _ := w.Site(buildcast.EndpointChange{})
+				s.Set(func(_ context.Context, r webhooktest.Received) (*http.Response, error) {
+					if r.ID == 1 && r.Try == 1 {
+						return webhooktest.Respond(500), nil
 					}
-					return respond(200), nil
+					return webhooktest.Respond(200), nil
 				})
 				synctest.Wait()
-				w.add("b1", 2)
+				w.Add("b1", 2)
 				<-time.After(5 * time.Minute)
-				if got := s.of("b1", 1); len(got) != 2 || len(s.of("b1", 2)) != 1 {
-					t.Errorf("%v", s.ids("b1"))
+				if got := s.Of("b1", 1); len(got) != 2 || len(s.Of("b1", 2)) != 1 {
+					t.Errorf("%v", s.IDs("b1"))
 				}
 			})
 		})
@@ -107,10 +110,10 @@ func TestDisabledAndEnabledAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := make(chan struct{})
 		f := &faulty{claimed: func() error { <-slow; return nil }}
-		w := newWorld(t, f.over)
-		s, e := w.site(buildcast.EndpointChange{})
+		w := webhooktest.New(t, f.over)
+		s, e := w.Site(buildcast.EndpointChange{})
 		synctest.Wait()
-		w.add("b1", 2)
+		w.Add("b1", 2)
 		synctest.Wait() // the claim is under way
 		for _, enabled := range []bool{false, true} {
 			if _, err := w.Change(t.Context(), e.ID, buildcast.EndpointChange{Enabled: &enabled}); err != nil {
@@ -119,8 +122,8 @@ func TestDisabledAndEnabledAtOnce(t *testing.T) {
 			synctest.Wait()
 		}
 		close(slow)
-		<-time.After(2 * pollTime)
-		if diff := cmp.Diff(upTo(2), s.ids("b1")); diff != "" {
+		<-time.After(2 * delivery.PollTime)
+		if diff := cmp.Diff(webhooktest.UpTo(2), s.IDs("b1")); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -131,41 +134,41 @@ func TestDisabledAndEnabledAtOnce(t *testing.T) {
 func TestPauseEndsWithItsCause(t *testing.T) {
 	for name, do := range map[string]struct {
 		builds []string
-		mend   func(*world, string) error
+		mend   func(*webhooktest.World, string) error
 	}{
-		"a test that arrives": {[]string{"b1", "b2", "b3", "b4", "b5"}, func(w *world, id string) error {
+		"a test that arrives": {[]string{"b1", "b2", "b3", "b4", "b5"}, func(w *webhooktest.World, id string) error {
 			_, err := w.Test(w.Context(), id)
 			return err
 		}},
-		"another address": {[]string{"b1"}, func(w *world, id string) error {
+		"another address": {[]string{"b1"}, func(w *webhooktest.World, id string) error {
 			_, err := w.Change(w.Context(), id, buildcast.EndpointChange{URL: new("https://site0.example/new")})
 			return err
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				s, e := w.site(buildcast.EndpointChange{})
+				w := webhooktest.New(t)
+				s, e := w.Site(buildcast.EndpointChange{})
 				var asked atomic.Int32
-				s.set(func(context.Context, received) (*http.Response, error) {
+				s.Set(func(context.Context, webhooktest.Received) (*http.Response, error) {
 					if int(asked.Add(1)) < len(do.builds) {
-						return respond(503), nil
+						return webhooktest.Respond(503), nil
 					}
-					return respond(503, "Retry-After", "86400"), nil
+					return webhooktest.Respond(503, "Retry-After", "86400"), nil
 				})
 				synctest.Wait()
 				for _, id := range do.builds {
-					w.add(id, 2)
+					w.Add(id, 2)
 				}
 				<-time.After(time.Minute)
-				s.set(nil)
+				s.Set(nil)
 				if err := do.mend(w, e.ID); err != nil {
 					t.Fatal(err)
 				}
 				<-time.After(time.Minute) // not a day
 				for _, id := range do.builds {
-					if len(s.of(id, 2)) == 0 {
-						t.Errorf("%s waits: %v", id, s.ids(id))
+					if len(s.Of(id, 2)) == 0 {
+						t.Errorf("%s waits: %v", id, s.IDs(id))
 					}
 				}
 			})
@@ -185,27 +188,27 @@ func TestChangeThatIsRefused(t *testing.T) {
 			}
 			return buildcast.Errorf(buildcast.Conflict, "somebody else was first")
 		}}
-		w := newWorld(t, f.over)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(always(http.StatusGone))
+		w := webhooktest.New(t, f.over)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Always(http.StatusGone))
 		synctest.Wait()
 		refusing.Store(true)
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		<-time.After(time.Minute)
 		if n := saves.Load(); n < 11 || n > 200 {
 			t.Errorf("%d changes were tried within a minute", n)
 		}
 		refusing.Store(false)
-		<-time.After(2 * pollTime)
-		if now, err := w.Endpoint(t.Context(), e.ID); err != nil || now.Enabled || len(s.all()) != 1 {
-			t.Errorf("%+v %v, %d requests", now, err, len(s.all()))
+		<-time.After(2 * delivery.PollTime)
+		if now, err := w.Endpoint(t.Context(), e.ID); err != nil || now.Enabled || len(s.All()) != 1 {
+			t.Errorf("%+v %v, %d requests", now, err, len(s.All()))
 		}
 	})
 }
 
 // unreadable is a log that cannot be read for a while.
 type unreadable struct {
-	Log
+	webhook.Log
 	away  atomic.Bool
 	reads atomic.Int32
 }
@@ -220,25 +223,25 @@ func (u *unreadable) Read(ctx context.Context, buildID string, after int64, limi
 // A retry whose event cannot be read waits until it can, and does not spin.
 func TestRetryOfWhatCannotBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := webhooktest.New(t)
 		u := &unreadable{}
-		w.stop()
-		w.logAs = func(l Log) Log { u.Log = l; return u }
-		w.start()
-		s, _ := w.site(buildcast.EndpointChange{})
-		s.set(always(500))
+		w.Stop()
+		w.LogAs = func(l webhook.Log) webhook.Log { u.Log = l; return u }
+		w.Start()
+		s, _ := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Always(500))
 		synctest.Wait()
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		synctest.Wait()
 		u.away.Store(true)
-		s.set(nil)
+		s.Set(nil)
 		<-time.After(3 * time.Minute)
 		if n := u.reads.Load(); n < 5 || n > 50 {
 			t.Errorf("the event was asked for %d times", n)
 		}
 		u.away.Store(false)
 		<-time.After(time.Minute)
-		if n := len(s.of("b1", 1)); n != 2 {
+		if n := len(s.Of("b1", 1)); n != 2 {
 			t.Errorf("%d attempts", n)
 		}
 	})
@@ -249,38 +252,38 @@ func TestGivingWayIsNoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var blocked atomic.Bool
 		slow := make(chan struct{})
-		w := newWorld(t, (&faulty{claimed: func() error {
+		w := webhooktest.New(t, (&faulty{claimed: func() error {
 			if blocked.Load() {
 				<-slow
 			}
 			return nil
 		}}).over)
-		s, _ := w.site(buildcast.EndpointChange{})
-		s.set(func(context.Context, received) (*http.Response, error) {
+		s, _ := w.Site(buildcast.EndpointChange{})
+		s.Set(func(context.Context, webhooktest.Received) (*http.Response, error) {
 			<-time.After(10 * time.Millisecond)
-			return respond(200), nil
+			return webhooktest.Respond(200), nil
 		})
 		synctest.Wait()
 		events := make([]buildcast.NewEvent, 600)
 		for i := range events {
 			events[i] = buildcast.NewEvent{Type: "task_started", Data: []byte(`"` + strings.Repeat("x", 2000) + `"`)} // several batches
 		}
-		if _, err := w.Service.Log.Append(t.Context(), "b1", 0, events...); err != nil {
+		if _, err := w.Log.Append(t.Context(), "b1", 0, events...); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		blocked.Store(true)
-		w.add("b2", 1)
+		w.Add("b2", 1)
 		synctest.Wait() // its claim takes long
-		w.add("b3", 1)  // and waits for it
+		w.Add("b3", 1)  // and waits for it
 		<-time.After(4 * time.Second)
-		if n := len(s.ids("b1")); n < shareEvents || n == 600 {
+		if n := len(s.IDs("b1")); n < delivery.ShareEvents || n == 600 {
 			t.Fatalf("b1 has not given way after %d", n)
 		}
 		close(slow)
-		<-time.After(pollTime - 5*time.Second)
-		if n := len(s.ids("b1")); n != 600 || len(s.all()) != 602 {
-			t.Errorf("%d of b1, %d of all", n, len(s.all()))
+		<-time.After(delivery.PollTime - 5*time.Second)
+		if n := len(s.IDs("b1")); n != 600 || len(s.All()) != 602 {
+			t.Errorf("%d of b1, %d of all", n, len(s.All()))
 		}
 	})
 }
@@ -291,13 +294,13 @@ func TestOneStepAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stored := make(chan struct{})
 		defer close(stored)
-		w := newWorld(t, (&faulty{moved: func([]store.Moved) { <-stored }}).over)
-		s, _ := w.site(buildcast.EndpointChange{})
+		w := webhooktest.New(t, (&faulty{moved: func([]store.Moved) { <-stored }}).over)
+		s, _ := w.Site(buildcast.EndpointChange{})
 		synctest.Wait()
-		w.add("b1", 4)
+		w.Add("b1", 4)
 		for n := range 4 {
 			<-time.After(time.Minute)
-			if diff := cmp.Diff(upTo(n+1), s.ids("b1")); diff != "" {
+			if diff := cmp.Diff(webhooktest.UpTo(n+1), s.IDs("b1")); diff != "" {
 				t.Fatalf("after %d moves: %s", n, diff)
 			}
 			stored <- struct{}{}
@@ -309,28 +312,28 @@ func TestOneStepAtATime(t *testing.T) {
 // what that holder says of it counts no more.
 func TestStaleHolderMovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{TimeoutMS: new(30_000)})
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{TimeoutMS: new(30_000)})
 		var seen atomic.Bool
 		answer := make(chan struct{})
-		s.set(func(_ context.Context, r received) (*http.Response, error) {
+		s.Set(func(_ context.Context, r webhooktest.Received) (*http.Response, error) {
 			if r.ID == 2 && seen.CompareAndSwap(false, true) {
 				<-answer
 			}
-			return respond(200), nil
+			return webhooktest.Respond(200), nil
 		})
 		synctest.Wait()
-		w.add("b1", 4)
+		w.Add("b1", 4)
 		synctest.Wait()
 		if err := w.Rewind(t.Context(), e.ID, "b1", 1); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(pollTime + time.Second)
+		<-time.After(delivery.PollTime + time.Second)
 		close(answer)
 		synctest.Wait()
-		w.add("b1", 1)
-		<-time.After(2 * pollTime)
-		if diff := cmp.Diff([]int64{1, 2, 1, 2, 3, 4, 5}, s.ids("b1")); diff != "" {
+		w.Add("b1", 1)
+		<-time.After(2 * delivery.PollTime)
+		if diff := cmp.Diff([]int64{1, 2, 1, 2, 3, 4, 5}, s.IDs("b1")); diff != "" {
 			t.Error(diff)
 		}
 	})

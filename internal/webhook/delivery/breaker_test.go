@@ -1,4 +1,4 @@
-package webhook
+package delivery_test
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
+	"github.com/buildcast/buildcast/internal/webhook/delivery"
+	"github.com/buildcast/buildcast/internal/webhook/webhooktest"
 )
 
 func body(text string) io.ReadCloser { return io.NopCloser(strings.NewReader(text)) }
@@ -36,41 +38,41 @@ func (d drip) Close() error { return nil }
 func TestDayOfOutage(t *testing.T) {
 	const builds, batches, size = 50, 20, 50
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(refuse)
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Refuse)
 		synctest.Wait()
 		for range batches {
 			for b := range builds {
-				w.add(fmt.Sprintf("b%d", b), size)
+				w.Add(fmt.Sprintf("b%d", b), size)
 			}
 			<-time.After(24 * time.Hour / batches)
 		}
-		attempts := len(s.all())
+		attempts := len(s.All())
 		t.Logf("%d attempts within the day", attempts)
 		if attempts > 100 || attempts < 30 {
 			t.Errorf("%d attempts within the day", attempts)
 		}
-		if d := w.deliveries(store.DeliveryFilter{}); len(d) != 0 {
+		if d := w.Listed(store.DeliveryFilter{}); len(d) != 0 {
 			t.Errorf("%d rows of failures", len(d))
 		}
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerOpen || b.Reason == "" || b.OpenedAt == nil {
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerOpen || b.Reason == "" || b.OpenedAt == nil {
 			t.Errorf("the breaker: %+v", b)
 		}
-		s.set(nil)
-		<-time.After(probeMax*11/10 + time.Minute)
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerClosed {
+		s.Set(nil)
+		<-time.After(delivery.ProbeMax*11/10 + time.Minute)
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerClosed {
 			t.Errorf("the breaker: %+v", b)
 		}
 		for b := range builds {
 			id := fmt.Sprintf("b%d", b)
 			var after []int64
-			for _, r := range s.all()[attempts:] {
+			for _, r := range s.All()[attempts:] {
 				if r.BuildID == id {
 					after = append(after, r.ID)
 				}
 			}
-			if diff := cmp.Diff(upTo(batches*size), after); diff != "" {
+			if diff := cmp.Diff(webhooktest.UpTo(batches*size), after); diff != "" {
 				t.Fatalf("%s, all in order: %s", id, diff)
 			}
 		}
@@ -81,20 +83,20 @@ func TestDayOfOutage(t *testing.T) {
 // that it is the event's fault.
 func TestPoisonIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(func(_ context.Context, r received) (*http.Response, error) {
-			if r.Type == pingType {
-				return respond(200), nil
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(func(_ context.Context, r webhooktest.Received) (*http.Response, error) {
+			if r.Type == delivery.PingType {
+				return webhooktest.Respond(200), nil
 			}
-			return respond(500), nil
+			return webhooktest.Respond(500), nil
 		})
 		synctest.Wait()
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		<-time.After(time.Hour)
-		d := w.deliveries(store.DeliveryFilter{EndpointID: e.ID})
-		if len(d) != 1 || d[0].State != buildcast.DeliveryDead || len(s.of("b1", 1)) != 6 {
-			t.Errorf("%d requests, %+v", len(s.of("b1", 1)), d)
+		d := w.Listed(store.DeliveryFilter{EndpointID: e.ID})
+		if len(d) != 1 || d[0].State != buildcast.DeliveryDead || len(s.Of("b1", 1)) != 6 {
+			t.Errorf("%d requests, %+v", len(s.Of("b1", 1)), d)
 		}
 	})
 }
@@ -102,25 +104,25 @@ func TestPoisonIsGivenUp(t *testing.T) {
 // The same, but the receiver is away: then nothing is given up.
 func TestQuietOutageGivesNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(refuse)
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Refuse)
 		synctest.Wait()
-		w.add("b1", 1)
+		w.Add("b1", 1)
 		<-time.After(24 * time.Hour)
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerOpen {
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerOpen {
 			t.Errorf("the breaker: %+v", b)
 		}
-		if n := len(s.all()); n > 100 {
+		if n := len(s.All()); n > 100 {
 			t.Errorf("%d requests", n)
 		}
-		s.set(nil)
+		s.Set(nil)
 		<-time.After(time.Hour)
-		got := s.of("b1", 1)
-		if d := w.deliveries(store.DeliveryFilter{State: buildcast.DeliveryDead}); len(d) != 0 || len(got) == 0 {
+		got := s.Of("b1", 1)
+		if d := w.Listed(store.DeliveryFilter{State: buildcast.DeliveryDead}); len(d) != 0 || len(got) == 0 {
 			t.Errorf("dead: %+v", d)
 		}
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerClosed {
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerClosed {
 			t.Errorf("the breaker: %+v", b)
 		}
 	})
@@ -129,73 +131,73 @@ func TestQuietOutageGivesNothingUp(t *testing.T) {
 // The breaker is open, and the only event that waits is one that never arrives.
 func TestPoisonAtTheProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(refuse)
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Refuse)
 		synctest.Wait()
-		w.add("b1", 10)
+		w.Add("b1", 10)
 		<-time.After(20 * time.Second)
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerOpen {
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerOpen {
 			t.Fatalf("the breaker: %+v", b)
 		}
-		s.set(func(_ context.Context, r received) (*http.Response, error) {
+		s.Set(func(_ context.Context, r webhooktest.Received) (*http.Response, error) {
 			if r.ID == 1 && r.BuildID == "b1" {
-				return respond(500), nil
+				return webhooktest.Respond(500), nil
 			}
-			return respond(200), nil
+			return webhooktest.Respond(200), nil
 		})
 		<-time.After(3 * time.Hour)
-		d := w.deliveries(store.DeliveryFilter{})
+		d := w.Listed(store.DeliveryFilter{})
 		if len(d) != 1 || d[0].EventID != 1 || d[0].State != buildcast.DeliveryDead {
 			t.Errorf("%+v", d)
 		}
-		if last := s.of("b1", 10); len(last) != 1 || w.breaker(e.ID).State != buildcast.BreakerClosed {
-			t.Errorf("the others have not arrived: %d, %+v", len(last), w.breaker(e.ID))
+		if last := s.Of("b1", 10); len(last) != 1 || w.Breaker(e.ID).State != buildcast.BreakerClosed {
+			t.Errorf("the others have not arrived: %d, %+v", len(last), w.Breaker(e.ID))
 		}
 	})
 }
 
 // What others do to an endpoint closes its breaker.
 func TestClosedByHand(t *testing.T) {
-	for name, do := range map[string]func(*world, string) error{
-		"a test that arrives": func(w *world, id string) error {
+	for name, do := range map[string]func(*webhooktest.World, string) error{
+		"a test that arrives": func(w *webhooktest.World, id string) error {
 			a, err := w.Test(w.Context(), id)
 			if a.Status != 200 || a.Response != "said 200" {
 				return fmt.Errorf("the test: %+v, %w", a, err)
 			}
 			return err
 		},
-		"another address": func(w *world, id string) error {
+		"another address": func(w *webhooktest.World, id string) error {
 			_, err := w.Change(w.Context(), id, buildcast.EndpointChange{URL: new("https://site0.example/new")})
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				s, e := w.site(buildcast.EndpointChange{})
-				operations, _ := w.site(buildcast.EndpointChange{Builds: &[]string{buildcast.OperationsBuild}})
-				s.set(always(503))
+				w := webhooktest.New(t)
+				s, e := w.Site(buildcast.EndpointChange{})
+				operations, _ := w.Site(buildcast.EndpointChange{Builds: &[]string{buildcast.OperationsBuild}})
+				s.Set(webhooktest.Always(503))
 				synctest.Wait()
-				w.add("b1", 8)
+				w.Add("b1", 8)
 				<-time.After(2 * time.Hour)
-				if b := w.breaker(e.ID); b.State != buildcast.BreakerOpen || b.Reason != "status 503" {
+				if b := w.Breaker(e.ID); b.State != buildcast.BreakerOpen || b.Reason != "status 503" {
 					t.Fatalf("the breaker: %+v", b)
 				}
-				s.set(always(200))
-				before := len(s.all())
+				s.Set(webhooktest.Always(200))
+				before := len(s.All())
 				if err := do(w, e.ID); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				if n := len(s.all()) - before; n < 8 || n > 9 { // at once, and the test's ping
+				if n := len(s.All()) - before; n < 8 || n > 9 { // at once, and the test's ping
 					t.Errorf("%d requests", n)
 				}
 				var told []string
-				for _, r := range operations.all() {
+				for _, r := range operations.All() {
 					told = append(told, r.Type)
 				}
-				if diff := cmp.Diff([]string{typeOpened, typeClosed}, told); diff != "" {
+				if diff := cmp.Diff([]string{delivery.TypeOpened, delivery.TypeClosed}, told); diff != "" {
 					t.Error(diff)
 				}
 			})
@@ -206,26 +208,26 @@ func TestClosedByHand(t *testing.T) {
 // A restart in the middle of an outage forgets nothing.
 func TestRestartWhileOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		s, e := w.site(buildcast.EndpointChange{})
-		s.set(refuse)
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Refuse)
 		synctest.Wait()
-		w.add("b1", 20)
+		w.Add("b1", 20)
 		<-time.After(time.Minute)
-		w.stop()
-		w.start()
+		w.Stop()
+		w.Start()
 		<-time.After(time.Minute)
-		if b := w.breaker(e.ID); b.State != buildcast.BreakerOpen {
+		if b := w.Breaker(e.ID); b.State != buildcast.BreakerOpen {
 			t.Errorf("the breaker: %+v", b)
 		}
-		before := len(s.all())
-		s.set(nil)
+		before := len(s.All())
+		s.Set(nil)
 		<-time.After(time.Hour)
 		var after []int64
-		for _, r := range s.all()[before:] {
+		for _, r := range s.All()[before:] {
 			after = append(after, r.ID)
 		}
-		if diff := cmp.Diff(upTo(20), after); diff != "" {
+		if diff := cmp.Diff(webhooktest.UpTo(20), after); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -1,4 +1,4 @@
-package webhook
+package delivery
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// doubts are the ends of leases that were asked for and are not answered: the
-// store may have given them although the claim failed, or was cancelled. They are
-// not renewed, or what nobody here knows of would be leased for ever.
+// doubts are the ends of leases that were asked for and not answered: the store may
+// have made such a lease although the claim failed. It is not renewed, so that it
+// ends, and what it holds can be claimed again.
 type doubts struct {
 	mu   sync.Mutex
 	ends []time.Time
@@ -30,7 +30,7 @@ func (d *doubts) remove(end time.Time) {
 	}
 }
 
-// at gives those that have not ended, and forgets the others.
+// at returns the ends that are after now, and forgets the others.
 func (d *doubts) at(now time.Time) []time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -38,15 +38,16 @@ func (d *doubts) at(now time.Time) []time.Time {
 	return slices.Clone(d.ends)
 }
 
-// leased claims something until the end of a lease.
-func (s *Service) leased(ctx context.Context, claim func(ctx context.Context, now, until time.Time) error) error {
+// leased calls claim with the end of a new lease.
+func (d *Dispatcher) leased(ctx context.Context, claim func(ctx context.Context, now, until time.Time) error) error {
 	now := time.Now()
-	// Renewed leases end with a second: this one is told from them, and from others.
+	// A renewed lease ends at a full second. The odd milliseconds tell this lease from
+	// renewed ones, and from those of other claims.
 	until := now.Add(leaseTime).Truncate(time.Second).Add(time.Duration(1+rand.IntN(999)) * time.Millisecond) //nolint:gosec // not a secret
-	s.doubts.add(until)
-	err := bounded(ctx, func(ctx context.Context) error { return claim(ctx, now, until) })
+	d.doubts.add(until)
+	err := Bounded(ctx, func(ctx context.Context) error { return claim(ctx, now, until) })
 	if err == nil {
-		s.doubts.remove(until)
+		d.doubts.remove(until)
 	}
 	return err
 }

@@ -1,0 +1,230 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/store"
+)
+
+const (
+	// idleTime is how long a cursor at the end of its log is held before it is
+	// parked: a build that goes on costs no claim for each event.
+	idleTime = 10 * time.Second
+
+	// shareEvents is how many events a cursor delivers before it makes room for
+	// others that wait.
+	shareEvents = 200
+
+	// skipEvents is how many events a probe reads at a time.
+	skipEvents = 500
+)
+
+// heldCursor is a cursor that this node has claimed and delivers from.
+type heldCursor struct {
+	sender *sender
+	ctx    context.Context // the round's, or shorter: until somebody takes the cursor away
+	drop   context.CancelFunc
+	cursor store.Cursor // Next moves on; the store follows with the next move
+	sent   int
+	head   *buildcast.Event // of a probe: the event at Next, of a type that is wanted
+
+	// Guarded by the sender's lock:
+	missed bool // an event was committed since the log was last read
+
+	// gaveWay: others waited for its place. It goes on after them, without waiting for
+	// the next poll. It is read once run has returned.
+	gaveWay bool
+}
+
+func (n *sender) hold(ctx context.Context, c store.Cursor) *heldCursor {
+	h := &heldCursor{sender: n, cursor: c}
+	h.ctx, h.drop = context.WithCancel(ctx)
+	return h
+}
+
+// run delivers the events after the cursor until the log has ended or is quiet,
+// others wait for its place, or the round ends.
+func (h *heldCursor) run() {
+	defer h.drop()
+	for h.follow() {
+	}
+}
+
+// follow watches the log from the cursor on. It reports true if the cursor is held
+// and the log is to be watched anew, because the cursor's place no longer exists.
+func (h *heldCursor) follow() (again bool) {
+	watch := h.sender.dispatcher.config.Watch(h.cursor.BuildID, h.cursor.Next-1)
+	defer watch.Close()
+	for {
+		batch, err := h.next(watch)
+		switch {
+		case h.ctx.Err() != nil:
+			h.leave(time.Now())
+			return false
+		case err != nil:
+			return h.unreadable(err)
+		case batch != nil:
+			for i := range batch.Events {
+				if !h.deliver(&batch.Events[i]) {
+					return false
+				}
+			}
+			if h.sent >= shareEvents && h.sender.crowded() {
+				h.gaveWay = true
+				h.leave(time.Now())
+				return false
+			}
+			if !batch.Ended() {
+				continue
+			}
+		}
+		if !h.move(store.Move{Park: true}) {
+			return false
+		}
+		h.skipCut() // the log grew after it was read, or has no events from the cursor on
+	}
+}
+
+// next waits for the next batch. It returns nil if the log stays quiet.
+func (h *heldCursor) next(watch *live.Cursor) (*live.Batch, error) {
+	batch, err := watch.Take(h.ctx)
+	if batch != nil || err != nil {
+		return batch, err
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, h.sender.resting())
+	defer cancel()
+	defer h.sender.working()
+	batch, err = watch.Next(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return nil, nil
+	}
+	return batch, err
+}
+
+// unreadable deals with a log that cannot be read from the cursor on. It reports
+// whether the log can be read from where the cursor is now.
+func (h *heldCursor) unreadable(err error) bool {
+	if buildcast.CodeOf(err) == buildcast.CursorGone && h.skipCut() {
+		return true
+	}
+	h.sender.logger.Warn("webhooks: a log cannot be read; trying again", "build", h.cursor.BuildID, "error", err)
+	h.leave(time.Now())
+	return false
+}
+
+// skipCut puts the cursor at the first event that the log still has, and reports
+// whether that moved it.
+func (h *heldCursor) skipCut() bool {
+	var found map[string]buildcast.Status
+	if err := Bounded(h.ctx, func(ctx context.Context) (err error) {
+		found, err = h.sender.dispatcher.config.Statuses(ctx, []string{h.cursor.BuildID})
+		return err
+	}); err != nil {
+		return false
+	}
+	first := found[h.cursor.BuildID].FirstEventID
+	moved := first > h.cursor.Next
+	h.reach(first)
+	return moved
+}
+
+// reach puts the cursor at an event. It reports events before that which the
+// endpoint was to get: they were deleted.
+func (h *heldCursor) reach(id int64) {
+	if id > h.cursor.Next {
+		h.sender.dispatcher.config.Reports.gap(h.sender.id, h.cursor.BuildID, h.cursor.Next, id-1)
+		h.cursor.Next = id
+	}
+}
+
+// deliver sends one event, and reports whether the cursor is still held.
+func (h *heldCursor) deliver(e *buildcast.Event) bool {
+	n := h.sender
+	h.reach(e.ID)
+	if !n.endpoint.Load().Matches(e.Type) {
+		h.cursor.Next = e.ID + 1 // stored with the next move
+		return true
+	}
+	if !n.gate.enter(h.ctx) {
+		h.leave(time.Now())
+		return false
+	}
+	o := n.attempt(n.endpoint.Load(), e, 1)
+	n.gate.leave()
+	h.sent++
+	switch {
+	case o.ok:
+		n.succeeded()
+		h.cursor.Next = e.ID + 1
+		return h.move(store.Move{})
+	case o.cancelled || !n.failed(eventKey{e.BuildID, e.ID}, o):
+		h.leave(time.Now()) // the event stays where it is
+		return false
+	}
+	return h.recordFailure(e, o)
+}
+
+// recordFailure stores that the event failed and that the cursor is past it, and
+// reports whether the cursor is still held.
+func (h *heldCursor) recordFailure(e *buildcast.Event, o outcome) bool {
+	n := h.sender
+	h.cursor.Next = e.ID + 1
+	d := n.newDelivery(e, o)
+	held := h.move(store.Move{Failed: &d, Block: n.endpoint.Load().Ordering == buildcast.OrderingStrict})
+	n.expect(d.RetryAt)
+	return held
+}
+
+// skip passes over events that the endpoint does not want, and reports whether an
+// event follows that it wants. Otherwise it lets go of the cursor.
+func (h *heldCursor) skip() bool {
+	n := h.sender
+	for {
+		events, err := n.dispatcher.config.Log.Read(h.ctx, h.cursor.BuildID, h.cursor.Next-1, skipEvents)
+		if buildcast.CodeOf(err) == buildcast.CursorGone && h.skipCut() {
+			continue
+		}
+		if err != nil {
+			h.leave(time.Now().Add(pollTime))
+			return false
+		}
+		for i := range events {
+			h.reach(events[i].ID)
+			if n.endpoint.Load().Matches(events[i].Type) {
+				h.head = &events[i]
+				return true
+			}
+			h.cursor.Next = events[i].ID + 1
+		}
+		if len(events) > 0 {
+			continue
+		}
+		if !h.move(store.Move{Park: true}) {
+			return false
+		}
+		if !h.skipCut() { // the log grew after it was read
+			h.leave(time.Now().Add(pollTime))
+			return false
+		}
+	}
+}
+
+// move stores how far the cursor has come, and reports whether it is still held.
+func (h *heldCursor) move(m store.Move) bool {
+	m.Cursor = h.cursor
+	if m.Park {
+		// An event committed after this point is seen by the park statement, or sets missed.
+		h.sender.mu.Lock()
+		h.missed = false
+		h.sender.mu.Unlock()
+	}
+	moved, ok := h.sender.dispatcher.mover.move(m)
+	return ok && moved.Held && !moved.Parked
+}
+
+// leave lets go of the cursor where it stands. It is due again at the given time.
+func (h *heldCursor) leave(due time.Time) { h.move(store.Move{Leave: &due}) }
