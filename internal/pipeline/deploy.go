@@ -56,7 +56,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	}
 	r.journal.say(buildcast.DeployStarted, deployStarted{target})
 	if err == nil {
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, url})
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, command.Clean(url)})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }

@@ -261,6 +261,31 @@ func TestFailedDeploy(t *testing.T) {
 	}
 }
 
+// Attack: a target's texts are longer than an event may be. The log would refuse
+// the build's last event, and the deploy would be repeated for ever.
+func TestTextsOfATargetAreBounded(t *testing.T) {
+	long := strings.Repeat("<\x1b\u2028\xff", 100<<10)
+	for name, err := range map[string]error{
+		"failed":    buildcast.Errorf(buildcast.TooLarge, "begin %s", long),
+		"completed": nil,
+	} {
+		r := newRig(t)
+		r.target.deploy = func(string) error { return err }
+		r.target.progress, r.target.url = long, "http://preview.test/"+long
+		r.run("deploy_"+name, &buildcast.Plan{Build: "true"})
+		events := r.events("deploy_" + name)
+		for _, e := range events {
+			if len(e.Data) > 16<<10 {
+				t.Errorf("%s: %d bytes of data", e.Type, len(e.Data))
+			}
+		}
+		last := events[len(events)-1]
+		if text := string(last.Data); last.Type != "deploy_"+name || !strings.Contains(text, "…") {
+			t.Errorf("the last event is %s %.100s", last.Type, text)
+		}
+	}
+}
+
 func TestPanicFailsTheBuildAlone(t *testing.T) {
 	r := newRig(t)
 	r.target.deploy = func(string) error { panic("a defect at /srv/secret") }

@@ -206,9 +206,15 @@ func (o *Output) tail() string {
 	return text
 }
 
-// Clean makes text that the log stores and a line that is one: invalid UTF-8
-// and control characters other than tab and escape are replaced.
-func Clean(text string) string { return strings.Join(clean([]byte(text)), "") }
+// Clean makes one line of the text that fits an event, at most 4 KiB as JSON.
+// Invalid UTF-8 and control characters other than tab and escape are replaced.
+func Clean(text string) string {
+	lines := clean([]byte(text[:min(len(text), 2*maxLine)]))
+	if len(lines) > 1 || len(text) > 2*maxLine {
+		return lines[0] + "…"
+	}
+	return lines[0]
+}
 
 // clean makes valid lines of at most maxLine each of one line.
 func clean(raw []byte) []string {
