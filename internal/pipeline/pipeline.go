@@ -101,10 +101,13 @@ type Pipeline struct {
 	kick   chan struct{} // capacity 1
 	retry  retryDelay    // of failed tasks
 
+	readPatience time.Duration // see the constant
+
 	sick bool // the store failed at the last call; belongs to Run's goroutine
 
 	mu      sync.Mutex
-	running map[string]*run // by build id
+	running map[string]*run      // by build id
+	shelf   map[string]time.Time // builds that are not claimed until then
 }
 
 // New makes a pipeline. It does nothing before Run.
@@ -112,7 +115,8 @@ func New(cfg Config) *Pipeline {
 	cfg = cfg.withDefaults()
 	return &Pipeline{
 		config: cfg, log: cfg.Logger, kick: make(chan struct{}, 1),
-		retry: retryDelay{first: time.Second, most: 30 * time.Second}, running: make(map[string]*run),
+		retry: retryDelay{first: time.Second, most: 30 * time.Second}, readPatience: readPatience,
+		running: make(map[string]*run), shelf: make(map[string]time.Time),
 	}
 }
 
@@ -186,7 +190,7 @@ func (p *Pipeline) claimBuilds(ctx, abandon context.Context, parts *sync.WaitGro
 func (p *Pipeline) claim(ctx context.Context) []store.Lease {
 	p.mu.Lock()
 	free := p.config.MaxBuilds - len(p.running)
-	except := make([]string, 0, len(p.running))
+	except := p.shelved()
 	for id := range p.running {
 		except = append(except, id)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
@@ -51,7 +52,12 @@ func (r *run) run(life, draining context.Context) {
 	defer r.stop(errOver)
 	helpers.Go(func() { r.renew(life) })
 
-	if err := r.load(work); err != nil {
+	err := r.load(work)
+	if cause, ok := errors.AsType[*unreadable](err); ok {
+		r.failUnread(work, cause)
+		return
+	}
+	if err != nil {
 		r.log.Info("the build cannot be run now", "error", err)
 		return
 	}
@@ -68,7 +74,7 @@ func (r *run) run(life, draining context.Context) {
 	})
 	helpers.Go(func() { r.watch(life) })
 
-	err := r.guard(func() error { return r.work(work) })
+	err = r.guard(func() error { return r.work(work) })
 	r.killStrays()
 	if flushErr := emitter.Flush(life); flushErr != nil && !errors.Is(context.Cause(life), errOver) {
 		err = errors.Join(err, flushErr)
@@ -107,17 +113,6 @@ func (r *run) append(ctx context.Context, events []buildcast.NewEvent) error {
 	return err
 }
 
-// load reads the build and its log. It waits for a store that is away.
-func (r *run) load(ctx context.Context) error {
-	return insist(ctx, func(ctx context.Context) (err error) {
-		if r.build, err = r.pipeline.config.Builds.GetBuild(ctx, r.lease.BuildID); err != nil {
-			return err
-		}
-		r.past, err = readHistory(ctx, r.pipeline.config.Log, r.build)
-		return err
-	})
-}
-
 // insist repeats the call while the store is away.
 func insist(ctx context.Context, call func(context.Context) error) error {
 	retry := backoff.Backoff{Min: claimEvery / 10, Max: claimEvery}
@@ -148,15 +143,23 @@ func (r *run) renew(life context.Context) {
 		if wait(life, ttl/3); life.Err() != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(life, ttl/3)
-		err := r.pipeline.config.Leases.RenewLease(ctx, r.lease, ttl)
-		cancel()
-		switch buildcast.CodeOf(err) {
-		case buildcast.Fenced, buildcast.NotFound:
+		if err := r.renewOnce(life, ttl/3); leaseLost(err) {
 			r.stop(fmt.Errorf("the lease is lost: %w", err))
 			return
 		}
 	}
+}
+
+func (r *run) renewOnce(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return r.pipeline.config.Leases.RenewLease(ctx, r.lease, r.pipeline.config.LeaseTTL)
+}
+
+// leaseLost reports whether RenewLease said that the build is no longer this run's.
+func leaseLost(err error) bool {
+	c := buildcast.CodeOf(err)
+	return c == buildcast.Fenced || c == buildcast.NotFound
 }
 
 // watch ends the run when the log says that the build is over, whoever said so:

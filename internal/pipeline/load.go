@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/backoff"
+)
+
+const (
+	// readPatience is how long a build that the store does not return is asked for,
+	// although the store answers.
+	readPatience = time.Minute
+	// shelfTime is how long a build is left alone that can neither be read nor
+	// failed.
+	shelfTime = 10 * time.Minute
+)
+
+// unreadable is a build that cannot be read although the store answers.
+type unreadable struct{ err error }
+
+func (u *unreadable) Error() string { return fmt.Sprintf("the build cannot be read: %v", u.err) }
+
+// load reads the build and its log. It waits for a store that is away. If the
+// store answers and the build cannot be read all the same, it returns an
+// *unreadable: a build must not hold its place for ever.
+func (r *run) load(ctx context.Context) error {
+	retry := backoff.Backoff{Min: claimEvery / 10, Max: claimEvery}
+	for since := time.Now(); ; {
+		err := r.read(ctx)
+		if err == nil || ctx.Err() != nil || buildcast.CodeOf(err) == buildcast.NotFound {
+			return err
+		}
+		if time.Since(since) >= r.pipeline.readPatience {
+			switch answer := r.renewOnce(ctx, storeTimeout); {
+			case answer == nil:
+				return &unreadable{err}
+			case leaseLost(answer):
+				return answer
+			}
+			since = time.Now() // the store is away
+		}
+		retry.Wait(ctx, err)
+	}
+}
+
+func (r *run) read(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	if r.build, err = r.pipeline.config.Builds.GetBuild(ctx, r.lease.BuildID); err != nil {
+		return err
+	}
+	r.past, err = readHistory(ctx, r.pipeline.config.Log, r.build)
+	return err
+}
+
+// failUnread ends the build. If its log takes no event either, the build is left
+// alone for a while, so that its place is free for others.
+func (r *run) failUnread(ctx context.Context, cause *unreadable) {
+	r.log.Error("the build is failed: it cannot be read from the store", "error", cause.err)
+	data, err := encode(buildFailed{failure: failure{
+		Message: "the build cannot be read from the store",
+		Error:   "the build cannot be read from the store; the server's log says why: mend the row, and start the build again under another id",
+	}})
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		err = r.append(ctx, []buildcast.NewEvent{{Type: buildcast.BuildFailed, Data: data, Key: eventKey(keyOf(buildcast.BuildFailed, data))}})
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Error("the build can neither be read nor failed: it is left alone", "for", shelfTime, "error", err)
+		r.pipeline.shelve(r.lease.BuildID)
+	}
+}
+
+// shelve keeps the build from being claimed for shelfTime.
+func (p *Pipeline) shelve(buildID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shelf[buildID] = time.Now().Add(shelfTime)
+}
+
+// shelved returns the builds that are left alone now. The caller holds mu.
+func (p *Pipeline) shelved() (ids []string) {
+	for id, until := range p.shelf {
+		if time.Now().After(until) {
+			delete(p.shelf, id)
+			continue
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
