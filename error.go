@@ -22,7 +22,7 @@ const (
 	CursorGone       Code = "cursor_gone"       // events after lastEventId are no longer kept
 	Fenced           Code = "fenced"            // the build's lease has moved on to another owner
 	Overloaded       Code = "overloaded"        // too much is waiting; try again after RetryAfter
-	StoreUnavailable Code = "store_unavailable" // nothing was stored; try again after RetryAfter
+	StoreUnavailable Code = "store_unavailable" // the message says whether it may be stored; try again, with the same key, after RetryAfter
 	Unreachable      Code = "unreachable"       // no answer: the request may or may not have been carried out
 	NoPlanner        Code = "no_planner"        // a prompt was sent and no planner is configured
 	Internal         Code = "internal"          // a defect of buildcast

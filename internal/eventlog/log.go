@@ -4,13 +4,14 @@
 // Append is a group commit: one writer takes all appends that wait, stores them
 // in one transaction, and answers each after the commit. While a transaction
 // runs, the next group gathers; an idle log commits at once. What waits is
-// bounded in appends and bytes: beyond the bound an append is answered with
-// Overloaded, at once.
+// bounded in appends and bytes: an append beyond the bound is answered with
+// Overloaded at once.
 package eventlog
 
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,9 +74,11 @@ type Store interface {
 }
 
 type request struct {
-	append store.Append
-	bytes  int
-	answer chan answer // capacity 1: the writer never blocks on a caller that left
+	ctx     context.Context // the caller's
+	append  store.Append
+	bytes   int
+	answer  chan answer // capacity 1: the writer never blocks on a caller that left
+	refusal answer      // of the last transaction, if others were refused with it
 }
 
 type answer struct {
@@ -100,15 +103,16 @@ func (l *Log) Create(ctx context.Context, b store.NewBuild) (build buildcast.Bui
 }
 
 // Append stores the events at the end of the build's log and answers after the
-// commit. generation, where it is not 0, must be that of the build's lease.
-// Errors: InvalidArgument and TooLarge for the events, Fenced, Overloaded,
-// StoreUnavailable. After an error, or where ctx ends first, the events may or
-// may not be stored: keys make it safe to append them again.
+// commit. generation, unless it is 0, must be that of the build's lease. Every error
+// is a *buildcast.Error: InvalidArgument and TooLarge for the events, Fenced,
+// Overloaded, StoreUnavailable, and Unreachable if ctx ends first, which wraps its
+// cause. After the last two the events may or may not be stored: keys make it safe
+// to append them again.
 func (l *Log) Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return store.Appended{}, err
 	}
-	r := &request{append: store.Append{BuildID: buildID, Events: events, Generation: generation}, answer: make(chan answer, 1)}
+	r := &request{ctx: ctx, append: store.Append{BuildID: buildID, Events: events, Generation: generation}, answer: make(chan answer, 1)}
 	for i := range events {
 		if err := events[i].Validate(); err != nil {
 			return store.Appended{}, err
@@ -122,11 +126,13 @@ func (l *Log) Append(ctx context.Context, buildID string, generation int64, even
 	case a := <-r.answer:
 		return a.Appended, a.err
 	case <-ctx.Done():
-		return store.Appended{}, context.Cause(ctx)
+		return store.Appended{}, buildcast.Errorf(buildcast.Unreachable,
+			"the events were not stored when the caller stopped waiting; they may be stored later, append them again with the same keys").
+			After(time.Second).Because(context.Cause(ctx))
 	}
 }
 
-// Read gives the events after an id; see store.Events.
+// Read returns the events after an id; see store.Events.
 func (l *Log) Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error) {
 	return l.events.ReadEvents(ctx, buildID, after, min(limit, readEvents), readBytes)
 }
@@ -196,7 +202,33 @@ func (l *Log) take() []*request {
 	return group
 }
 
+// commit stores the group in one transaction and answers it. If the store refuses
+// the transaction for good, one of the appends is at fault, and nobody knows which:
+// commit tries again in halves, each within a time of its own, until the culprits
+// are alone. The others wait for a few transactions more, not for one each.
 func (l *Log) commit(ctx context.Context, group []*request) {
+	for halves := [][]*request{group}; len(halves) > 0; {
+		last := len(halves) - 1
+		group, halves = halves[last], halves[:last]
+		refused := l.commitOnce(ctx, waitingStill(group))
+		if n := len(refused); n > 1 {
+			halves = append(halves, refused[n/2:], refused[:n/2])
+		}
+	}
+}
+
+// waitingStill leaves out the requests whose callers no longer wait: they know that
+// they may or may not be stored.
+func waitingStill(group []*request) []*request {
+	return slices.DeleteFunc(group, func(r *request) bool { return r.ctx.Err() != nil })
+}
+
+// commitOnce answers the requests of a group, except those that were refused
+// together if there are several.
+func (l *Log) commitOnce(ctx context.Context, group []*request) (refused []*request) {
+	if len(group) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	appends := make([]store.Append, len(group))
@@ -206,24 +238,33 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 	l.order.RLock()
 	defer l.order.RUnlock()
 	results, err := l.events.AppendEvents(ctx, appends)
-	if err != nil && len(group) > 1 && !buildcast.Temporary(err) {
-		// One of them must be at fault: let it fail alone.
-		for _, r := range group {
-			l.commit(ctx, []*request{r})
-		}
-		return
-	}
 	if err != nil {
 		l.logger.Warn("append failed", "appends", len(group), "error", err)
-		for _, r := range group {
-			r.answer <- answer{err: err}
-		}
-		return
+		results = make([]store.Appended, len(group))
 	}
 	for i, r := range group {
-		r.answer <- answer{results[i], results[i].Err}
-		if results[i].Err == nil {
-			l.Publish(Change{Kind: Appended, BuildID: appends[i].BuildID, Events: results[i].Events, Status: results[i].Status})
+		a := answer{results[i], results[i].Err}
+		if err != nil {
+			a.err = err
 		}
+		if a.err == nil {
+			l.Publish(Change{Kind: Appended, BuildID: r.append.BuildID, Events: a.Events, Status: a.Status})
+		}
+		if a.err != nil && !isOwn(a.err) {
+			refused = append(refused, r)
+			r.refusal = a
+			continue
+		}
+		r.answer <- a
 	}
+	if len(refused) == 1 {
+		refused[0].answer <- refused[0].refusal
+	}
+	return refused
+}
+
+// isOwn reports whether the error is that of this append alone, or of the store
+// itself, and not of one append among several that were refused together.
+func isOwn(err error) bool {
+	return buildcast.Temporary(err) || buildcast.CodeOf(err) == buildcast.Fenced
 }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,8 +23,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // gatedStore commits when the test lets it, so that a test decides what waits.
 type gatedStore struct {
 	store.Events
-	gate  chan struct{} // nil: always open
-	fail  func([]store.Append) error
+	gate  chan struct{}              // nil: always open
+	fail  func([]store.Append) error // of the transaction
+	part  func([]store.Append) error // of the appends to builds that begin with new
+	takes time.Duration
 	mu    sync.Mutex
 	calls [][]store.Append
 	last  map[string]int64
@@ -30,6 +35,11 @@ type gatedStore struct {
 func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
 	if g.gate != nil {
 		<-g.gate
+	}
+	select {
+	case <-time.After(g.takes):
+	case <-ctx.Done():
+		return nil, store.GivenUp(ctx)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -47,6 +57,11 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 		if a.Generation < 0 {
 			out[i].Err = buildcast.Errorf(buildcast.Fenced, "fenced")
 			continue
+		}
+		if g.part != nil && strings.HasPrefix(a.BuildID, "new") {
+			if out[i].Err = g.part(appends); out[i].Err != nil {
+				continue
+			}
 		}
 		for _, e := range a.Events {
 			g.last[a.BuildID]++
@@ -195,38 +210,127 @@ func TestWaitingBytesAreBounded(t *testing.T) {
 	})
 }
 
+// refuse refuses each transaction with an append to one of the builds.
+func refuse(builds ...string) func([]store.Append) error {
+	return func(appends []store.Append) error {
+		if slices.ContainsFunc(appends, func(a store.Append) bool { return slices.Contains(builds, a.BuildID) }) {
+			return store.Refused(errors.New("class 22"), "data")
+		}
+		return nil
+	}
+}
+
+// group appends once to each build, all in one group after a first append.
+func (g *gatedStore) group(t *testing.T, l *Log, ids []string) map[string]error {
+	var callers sync.WaitGroup
+	var mu sync.Mutex
+	errs := map[string]error{}
+	call := func(id string) {
+		callers.Go(func() {
+			_, err := l.Append(t.Context(), id, 0, ev("x"))
+			mu.Lock()
+			defer mu.Unlock()
+			errs[id] = err
+		})
+	}
+	call("first")
+	synctest.Wait() // the store has it; the others wait for the next transaction
+	for _, id := range ids {
+		call(id)
+	}
+	synctest.Wait()
+	close(g.gate)
+	callers.Wait()
+	return errs
+}
+
 // One append that the store cannot take must not take down those it shares a
 // transaction with.
 func TestABadAppendFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &gatedStore{gate: make(chan struct{})}
-		s.fail = func(appends []store.Append) error {
-			for _, a := range appends {
-				if a.BuildID == "bad" {
-					return errors.New("cannot be stored")
-				}
+		s := &gatedStore{gate: make(chan struct{}), fail: refuse("bad", "bad2")}
+		errs := s.group(t, start(t, s, nil), []string{"good", "bad", "fine", "bad2"})
+		for id, err := range errs {
+			want := buildcast.Code("")
+			if strings.HasPrefix(id, "bad") {
+				want = buildcast.InvalidArgument
 			}
-			return nil
-		}
-		l := start(t, s, nil)
-		var callers sync.WaitGroup
-		errs := sync.Map{}
-		for _, id := range []string{"first", "good", "bad", "fine"} {
-			callers.Go(func() {
-				_, err := l.Append(t.Context(), id, 0, ev("x"))
-				errs.Store(id, err)
-			})
-			synctest.Wait()
-		}
-		close(s.gate)
-		callers.Wait()
-		for _, id := range []string{"first", "good", "fine"} {
-			if err, _ := errs.Load(id); err != nil {
+			if buildcast.CodeOf(err) != want {
 				t.Errorf("%s: %v", id, err)
 			}
 		}
-		if err, _ := errs.Load("bad"); err == nil {
-			t.Error("the bad append was acknowledged")
+		if len(errs) != 5 {
+			t.Errorf("%d answers", len(errs))
+		}
+	})
+}
+
+// The culprit is found by halving: the 3,000 innocent appends beside it wait for
+// some 24 transactions, each within a time of its own, and not for 3,000.
+func TestACulpritAmongThreeThousandIsFoundByHalving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &gatedStore{gate: make(chan struct{}), fail: refuse("b1234"), takes: time.Second}
+		ids := make([]string, 3001)
+		for i := range ids {
+			ids[i] = fmt.Sprint("b", i)
+		}
+		errs := s.group(t, start(t, s, nil), ids)
+		for id, err := range errs {
+			if (id == "b1234") != (buildcast.CodeOf(err) == buildcast.InvalidArgument) || id != "b1234" && err != nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+		if n := len(s.calls); n > 30 {
+			t.Errorf("%d transactions", n)
+		}
+	})
+}
+
+// The store may store one part of a group and refuse the other: that is halved too.
+func TestARefusedPartOfAGroupIsHalved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &gatedStore{gate: make(chan struct{})}
+		s.part = refuse("new-bad")
+		errs := s.group(t, start(t, s, nil), []string{"known", "new-bad", "new-good"})
+		for id, err := range errs {
+			if (id == "new-bad") != (err != nil) {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+		if s.last["known"] != 1 || s.last["new-good"] != 1 {
+			t.Errorf("stored: %v", s.last)
+		}
+	})
+}
+
+// Whoever stops waiting is answered at once, and its append is not made later.
+func TestACallerThatStopsWaitingIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &gatedStore{gate: make(chan struct{}), fail: refuse("bad")}
+		l := start(t, s, nil)
+		gone := errors.New("gone")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var callers sync.WaitGroup
+		callers.Go(func() { _, _ = l.Append(t.Context(), "first", 0, ev("x")) })
+		synctest.Wait()
+		callers.Go(func() {
+			_, err := l.Append(ctx, "left", 0, ev("x"))
+			if buildcast.CodeOf(err) != buildcast.Unreachable || !errors.Is(err, gone) {
+				t.Errorf("error %v", err)
+			}
+		})
+		callers.Go(func() {
+			if _, err := l.Append(t.Context(), "stays", 0, ev("x")); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		cancel(gone)
+		synctest.Wait()
+		close(s.gate)
+		callers.Wait()
+		if s.last["left"] != 0 || s.last["stays"] != 1 {
+			t.Errorf("stored: %v", s.last)
 		}
 	})
 }

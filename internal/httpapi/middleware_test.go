@@ -253,7 +253,7 @@ func TestCancelledRequestIsNoSuccess(t *testing.T) {
 	r.Header.Set("Content-Type", jsonBody)
 	w := httptest.NewRecorder()
 	h.handler.ServeHTTP(w, r)
-	httpAnswer{t, w.Code, w.Header(), w.Body.Bytes()}.want(503).problem(buildcast.StoreUnavailable, "")
+	httpAnswer{t, w.Code, w.Header(), w.Body.Bytes()}.want(503).problem(buildcast.Unreachable, "")
 	if logged.Len() > 0 {
 		t.Errorf("a client that left is logged: %s", logged.String())
 	}

@@ -45,6 +45,7 @@ var codes = []struct {
 	{buildcast.NoPlanner, http.StatusUnprocessableEntity, "No planner is configured"},
 	{buildcast.Overloaded, http.StatusTooManyRequests, "Too much is waiting"},
 	{buildcast.Internal, http.StatusInternalServerError, "A defect of buildcast"},
+	{buildcast.Unreachable, http.StatusServiceUnavailable, "The outcome is not known"},
 	{buildcast.StoreUnavailable, http.StatusServiceUnavailable, "The store or the server is not available now"},
 }
 

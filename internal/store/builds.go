@@ -2,14 +2,22 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/buildcast/buildcast"
 )
 
-// Build is the queued build that is asked for, and its plan as JSON; nil where
-// it is external.
+// Build is the queued build that is asked for, and its plan as JSON; nil if it is
+// external. InvalidArgument for a text that not every store can keep.
 func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
+	for _, text := range []struct{ field, value string }{
+		{"project", n.Project}, {"prompt", n.Prompt}, {"deploy", n.Deploy}, {"Idempotency-Key", n.IdempotencyKey},
+	} {
+		if strings.ContainsRune(text.value, 0) || !utf8.ValidString(text.value) {
+			return buildcast.Build{}, nil, buildcast.Errorf(buildcast.InvalidArgument, "%s is not text: send UTF-8 without NUL characters", text.field).At(text.field)
+		}
+	}
 	b := buildcast.Build{
 		ID: n.ID, Project: n.Project, Prompt: n.Prompt, Plan: n.Plan, Deploy: n.Deploy,
 		Status: buildcast.NewStatus(n.ID, n.Project, now), CreatedAt: now,
@@ -17,19 +25,19 @@ func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
 	if n.Plan == nil {
 		return b, nil, nil
 	}
-	plan, err := json.Marshal(n.Plan)
+	plan, err := Encode(n.Plan)
 	return b, plan, err
 }
 
-// Matches gives Conflict unless the build that is there was asked for with the
+// Matches returns Conflict unless the build that is there was asked for with the
 // same words. Its id does not count: where it differs, the idempotency key was
 // the same.
 func (n NewBuild) Matches(there buildcast.Build) error {
-	want, err := json.Marshal(n.Plan)
+	want, err := Encode(n.Plan)
 	if err != nil {
 		return err
 	}
-	have, err := json.Marshal(there.Plan)
+	have, err := Encode(there.Plan)
 	if err != nil {
 		return err
 	}

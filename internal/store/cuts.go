@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/buildcast/buildcast"
 )
@@ -17,7 +16,7 @@ const (
 // could be cut has no firstEventId: its log begins at 1.
 func DecodeStatus(text []byte) (buildcast.Status, error) {
 	st := buildcast.Status{FirstEventID: 1}
-	err := json.Unmarshal(text, &st)
+	err := Decode(text, &st)
 	return st, err
 }
 

@@ -1,10 +1,14 @@
 // Package store says what a store must do, and holds no SQL. The stores live in
 // sqlite and postgres; storetest is the one conformance suite that both pass.
 //
-// Every method may be called from many goroutines. Errors are
-// *buildcast.Error: the methods say which codes they give beyond
-// StoreUnavailable, which any of them gives while the database cannot be
-// reached or cannot write, and after which the same call may be made again.
+// Every method may be called from many goroutines. Every error is a
+// *buildcast.Error. The methods name the codes that are theirs; any of them may
+// return
+//   - StoreUnavailable while the database cannot be reached or cannot write; the
+//     message says whether something may have been stored
+//   - Unreachable if the context ends first; it wraps the context's cause
+//   - InvalidArgument if the database refuses what it is asked to store
+//   - Internal if a stored row cannot be read
 package store
 
 import (
@@ -157,9 +161,4 @@ type Store interface {
 	// Ping reports whether the store can write now.
 	Ping(ctx context.Context) error
 	Close() error
-}
-
-// Unavailable is the error of a store that cannot be reached or cannot write.
-func Unavailable(cause error, what string) error {
-	return buildcast.Errorf(buildcast.StoreUnavailable, "%s; nothing was stored, try again shortly", what).After(time.Second).Because(cause)
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -60,7 +59,7 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 	appended := make([]store.Appended, len(appends))
 	left, err := s.appendKnown(ctx, appends, appended)
 	if err != nil || len(left) == 0 {
-		return appended, unavailable(err)
+		return appended, err
 	}
 	rest := make([]store.Append, len(left))
 	for j, i := range left {
@@ -68,11 +67,11 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 	}
 	answers, err := s.appendLocked(ctx, rest)
 	if err != nil && len(left) == len(appends) {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	for j, i := range left {
 		if err != nil { // the others are stored and must hear of it
-			appended[i].Err = unavailable(err)
+			appended[i].Err = err
 		} else {
 			appended[i] = answers[j]
 		}
@@ -83,28 +82,36 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 // appendLocked appends in a transaction that locks the rows first.
 func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
 	for n := 1; ; n++ {
-		appended, err := s.appendOnce(ctx, appends)
-		if err == nil || n == attempts || !again(err) {
-			return appended, err
+		appended, committing, err := s.appendOnce(ctx, appends)
+		switch {
+		case err == nil:
+			return appended, nil
+		case n < attempts && again(err):
+		case committing:
+			return nil, uncommitted(ctx, err)
+		default:
+			return nil, unavailable(ctx, err)
 		}
 	}
 }
 
-func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
+// appendOnce makes one attempt. committing reports that the error is one of the
+// batch that ends with the commit.
+func (s *Store) appendOnce(ctx context.Context, appends []store.Append) (appended []store.Appended, committing bool, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// A connection whose transaction is still open is closed by the pool, which ends it.
 	defer conn.Release()
 	now := buildcast.Now()
 	rows, keyed, err := lock(ctx, conn.Conn(), appends, now)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var b pgx.Batch
 	if err := queueRevivals(&b, rows, now); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	queueForgotten(&b, rows, keyed)
 	a := store.Assign(appends, rows, keyed, now)
@@ -112,17 +119,17 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) ([]store
 		b.Queue(insertSQL, insertArgs(a.Insert)...)
 		args, err := updateArgs(a.Update, now)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		b.Queue(updateSQL, args...)
 		b.Queue(cursorsSQL, cursorArgs(&a, rows, now)...)
 	}
 	b.Queue(`COMMIT`)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	s.known.put(rows)
-	return a.Appended, nil
+	return a.Appended, false, nil
 }
 
 // queueRevivals queues that the rows that were tombstones become builds.
@@ -132,7 +139,7 @@ func queueRevivals(b *pgx.Batch, rows map[string]*store.Row, now buildcast.Time)
 		if !row.Reborn {
 			continue
 		}
-		text, err := json.Marshal(row.Status)
+		text, err := store.Encode(row.Status)
 		if err != nil {
 			return err
 		}
@@ -190,7 +197,7 @@ func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now build
 		create := creatable(appends)
 		statuses := make([]string, len(create))
 		for i, id := range create {
-			text, err := json.Marshal(buildcast.NewStatus(id, "", now))
+			text, err := store.Encode(buildcast.NewStatus(id, "", now))
 			if err != nil {
 				return nil, nil, err
 			}
@@ -308,7 +315,7 @@ func updateArgs(statuses []buildcast.Status, now buildcast.Time) ([]any, error) 
 	last, finished := make([]int64, n), make([]*time.Time, n)
 	for i := range statuses {
 		st := &statuses[i]
-		text, err := json.Marshal(st)
+		text, err := store.Encode(st)
 		if err != nil {
 			return nil, err
 		}

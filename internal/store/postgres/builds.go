@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,7 +26,7 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 		}
 		lost := errors.Is(err, pgx.ErrNoRows) || again(err) // against a deletion or another creation
 		if err == nil || n == attempts || !lost {
-			return build, created, unavailable(err)
+			return build, created, unavailable(ctx, err)
 		}
 	}
 }
@@ -39,12 +38,12 @@ func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildca
 	if err != nil {
 		return build, false, err
 	}
-	status, err := json.Marshal(build.Status)
+	status, err := store.Encode(build.Status)
 	if err != nil {
 		return build, false, err
 	}
 	args := []any{b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), build.CreatedAt.Std()}
-	tag, err := s.pool.Exec(ctx, `
+	tag, err := s.exec(ctx, `
 		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at)
 		VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`, args...)
 	if err != nil || tag.RowsAffected() == 1 {
@@ -62,8 +61,11 @@ func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildca
 			status = $7::jsonb || jsonb_build_object('firstEventId', last_event_id + 1, 'lastEventId', last_event_id),
 			created_at = $8, updated_at = $8, finished_at = NULL, deleted_at = NULL
 		WHERE id = $1 AND deleted_at IS NOT NULL RETURNING last_event_id`, args...).Scan(&last)
+	if errors.Is(err, pgx.ErrNoRows) { // and there is none any more
+		return build, false, err
+	}
 	build.Status = store.Reborn(b.ID, b.Project, last, build.CreatedAt)
-	return build, err == nil, err
+	return build, err == nil, uncommitted(ctx, err)
 }
 
 // GetBuild implements store.Builds.
@@ -74,7 +76,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, store.NoBuild(id)
 	}
-	return b, unavailable(err)
+	return b, unavailable(ctx, err)
 }
 
 // ListBuilds implements store.Builds.
@@ -106,7 +108,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 	rows, err := s.pool.Query(ctx, `SELECT status, created_at FROM builds WHERE `+strings.Join(where, " AND ")+
 		fmt.Sprintf(` ORDER BY created_at DESC, id DESC LIMIT $%d`, len(args)), args...)
 	if err != nil {
-		return store.Page{}, unavailable(err)
+		return store.Page{}, unavailable(ctx, err)
 	}
 	var page store.Page
 	var last store.Place
@@ -125,7 +127,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 		last = store.Place{Created: created.UnixMilli(), ID: st.BuildID}
 		return nil
 	})
-	return page, unavailable(err)
+	return page, unavailable(ctx, err)
 }
 
 func scanBuild(row pgx.Row) (buildcast.Build, error) {
@@ -138,7 +140,7 @@ func scanBuild(row pgx.Row) (buildcast.Build, error) {
 	b.CreatedAt = buildcast.TimeOf(created)
 	if plan != nil {
 		b.Plan = new(buildcast.Plan)
-		if err := json.Unmarshal(plan, b.Plan); err != nil {
+		if err := store.Decode(plan, b.Plan); err != nil {
 			return b, err
 		}
 	}

@@ -36,7 +36,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	}
 	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	type claimed struct {
 		store.Cursor
@@ -52,7 +52,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	for i, c := range all {
 		cursors[i] = c.Cursor
 	}
-	return cursors, unavailable(err)
+	return cursors, uncommitted(ctx, err)
 }
 
 // ownCursors are the owner's cursors, locked in the order in which all do. They are
@@ -144,7 +144,7 @@ func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Mov
 	for n := 1; ; n++ {
 		moved, err := s.moveOnce(ctx, args, parked, len(moves))
 		if err == nil || n == attempts || !again(err) {
-			return moved, unavailable(err)
+			return moved, uncommitted(ctx, err)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Mov
 func (s *Store) moveOnce(ctx context.Context, args []any, parked []string, count int) ([]store.Moved, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, err
+		return nil, unavailable(ctx, err)
 	}
 	defer conn.Release() // closed by the pool where the transaction is still open
 	moved := make([]store.Moved, count)

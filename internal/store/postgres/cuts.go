@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -33,7 +32,7 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err er
 			return err
 		}
 		now := buildcast.Now()
-		status, err := json.Marshal(store.Tombstone(id, last, now))
+		status, err := store.Encode(store.Tombstone(id, last, now))
 		if err != nil {
 			return err
 		}
@@ -66,7 +65,7 @@ func (s *Store) FoldStart(ctx context.Context, id string) (buildcast.Status, err
 	case errors.Is(err, pgx.ErrNoRows):
 		return buildcast.Status{}, store.NoBuild(id)
 	case err != nil:
-		return buildcast.Status{}, unavailable(err)
+		return buildcast.Status{}, unavailable(ctx, err)
 	case start != nil:
 		return store.DecodeStatus(start)
 	}
@@ -77,14 +76,14 @@ func (s *Store) FoldStart(ctx context.Context, id string) (buildcast.Status, err
 func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.Status) (done bool, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	text, err := json.Marshal(start)
+	text, err := store.Encode(start)
 	if err != nil {
 		return false, err
 	}
-	tag, err := s.pool.Exec(ctx, `
+	tag, err := s.exec(ctx, `
 		UPDATE builds SET first_event_id = $1, fold_start = $2, status = jsonb_set(status, '{firstEventId}', to_jsonb($1::bigint)), purging = true
 		WHERE id = $3 AND first_event_id = $4 AND deleted_at IS NULL`, start.FirstEventID, string(text), id, from)
-	return tag.RowsAffected() == 1, unavailable(err)
+	return tag.RowsAffected() == 1, unavailable(ctx, err)
 }
 
 // Purge implements store.Cuts. It holds no build's row while it removes rows of
@@ -99,19 +98,19 @@ func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, unavailable(err)
+		return false, unavailable(ctx, err)
 	}
-	tag, err := s.pool.Exec(ctx, `
+	tag, err := s.exec(ctx, `
 		DELETE FROM project_build_events WHERE build_id = $1 AND id = ANY(ARRAY(
 			SELECT id FROM project_build_events WHERE build_id = $1 AND id < $2 ORDER BY id LIMIT $3 FOR UPDATE))`, id, first, limit)
 	if err != nil || tag.RowsAffected() >= int64(limit) {
-		return err == nil, unavailable(err)
+		return err == nil, unavailable(ctx, err)
 	}
 	if done, err := s.purgeFailures(ctx, id, first, limit); err != nil || !done {
 		return err == nil, err
 	}
-	_, err = s.pool.Exec(ctx, `UPDATE builds SET purging = false WHERE id = $1 AND first_event_id = $2`, id, first)
-	return err == nil, unavailable(err)
+	_, err = s.exec(ctx, `UPDATE builds SET purging = false WHERE id = $1 AND first_event_id = $2`, id, first)
+	return err == nil, unavailable(ctx, err)
 }
 
 // purgeFailures removes failed deliveries of events that were cut off, whose

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,7 +28,7 @@ func scanDelivery(row pgx.CollectableRow) (d buildcast.Delivery, err error) {
 		at := buildcast.TimeOf(*retry)
 		d.RetryAt = &at
 	}
-	return d, json.Unmarshal(attempts, &d.Attempts)
+	return d, store.Decode(attempts, &d.Attempts)
 }
 
 // failures are the columns of deliveries that come with moves.
@@ -42,7 +41,7 @@ type failures struct {
 }
 
 func (f *failures) add(n int, d *buildcast.Delivery) error {
-	attempts, err := json.Marshal(d.Attempts)
+	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
 		return err
 	}
@@ -68,16 +67,16 @@ func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, n
 			ORDER BY retry_at, build_id, event_id LIMIT $5 FOR UPDATE SKIP LOCKED))
 		RETURNING `+deliveryColumns, owner, until, endpointID, now, limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	due, err := pgx.CollectRows(rows, scanDelivery)
 	slices.SortFunc(due, func(a, b buildcast.Delivery) int { return a.RetryAt.Std().Compare(b.RetryAt.Std()) })
-	return due, unavailable(err)
+	return due, uncommitted(ctx, err)
 }
 
 // SaveDelivery implements store.Deliveries. It locks the cursor first, as moves do.
 func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error {
-	attempts, err := json.Marshal(d.Attempts)
+	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
 		return err
 	}
@@ -215,11 +214,11 @@ func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (pag
 	rows, err := s.pool.Query(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+`
 		ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT $1`, args...)
 	if err != nil {
-		return page, unavailable(err)
+		return page, unavailable(ctx, err)
 	}
 	all, err := pgx.CollectRows(rows, scanDelivery)
 	if err != nil {
-		return page, unavailable(err)
+		return page, unavailable(ctx, err)
 	}
 	return store.PageOfDeliveries(all, f.Limit), nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -31,7 +30,7 @@ const makeCursors = `
 func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	settings, err := json.Marshal(e.Endpoint)
+	settings, err := store.Encode(e.Endpoint)
 	if err != nil {
 		return 0, err
 	}
@@ -50,9 +49,9 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 		WHERE id = $1 AND version = $8`
 		args = append(args, e.Version)
 	}
-	tag, err := s.pool.Exec(ctx, query, args...)
+	tag, err := s.exec(ctx, query, args...)
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, unavailable(ctx, err)
 	}
 	if tag.RowsAffected() == 0 {
 		if err := endpointExists(ctx, s.pool, e.ID); err != nil {
@@ -77,7 +76,7 @@ func endpointExists(ctx context.Context, q querier, id string) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return store.NoEndpoint(id)
 	}
-	return unavailable(err)
+	return unavailable(ctx, err)
 }
 
 const keepEndpointSQL = `SELECT FROM webhook_endpoints WHERE id = $1 FOR KEY SHARE`
@@ -97,19 +96,19 @@ func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT settings, sealed, version FROM webhook_endpoints ORDER BY created_at, id`)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e store.Endpoint, err error) {
 		var settings []byte
 		if err := row.Scan(&settings, &e.Sealed, &e.Version); err != nil {
 			return e, err
 		}
-		return e, json.Unmarshal(settings, &e.Endpoint)
+		return e, store.Decode(settings, &e.Endpoint)
 	})
 	if err == nil {
 		s.following.Store(slices.ContainsFunc(all, func(e store.Endpoint) bool { return e.Enabled }))
 	}
-	return all, unavailable(err)
+	return all, unavailable(ctx, err)
 }
 
 // DeleteEndpoint implements store.Endpoints. It locks its cursors in the order in
@@ -138,16 +137,4 @@ func execAll(ctx context.Context, tx pgx.Tx, arg any, queries ...string) error {
 		}
 	}
 	return nil
-}
-
-// inTx runs do in a transaction, again where it loses against another one.
-func (s *Store) inTx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := s.bounded(ctx)
-	defer cancel()
-	for n := 1; ; n++ {
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return do(ctx, tx) })
-		if err == nil || n == attempts || !again(err) {
-			return unavailable(err)
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/buildcast/buildcast"
@@ -16,13 +17,36 @@ const (
 	deadlockDetected     = "40P01"
 	uniqueViolation      = "23505"
 	diskFull             = "53100"
-	classData            = "22" // the data is not to the server's taste
-	classConstraint      = "23"
+	classData            = "22" // invalid data
+	classLimits          = "54" // too large or too complex
 )
 
-// unavailable tells what keeps the database from working. nil, the store's own
-// errors and errors of the data stay as they are.
-func unavailable(err error) error {
+// errNoAnswer is why a call's own deadline ends it.
+var errNoAnswer = errors.New("no answer within the time of a call")
+
+// bounded is the context of one call.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.timeout, errNoAnswer)
+}
+
+// unavailable says what keeps the database from working. Nothing has been
+// committed. nil and the store's own errors stay as they are.
+func unavailable(ctx context.Context, err error) error { return failed(ctx, err, store.Unavailable) }
+
+// uncommitted is unavailable for the error of a commit, or of a statement that
+// commits by itself. Nothing is stored if it was never sent, or if the server
+// answered that it failed. A FATAL answer may come after the commit.
+func uncommitted(ctx context.Context, err error) error {
+	if pgconn.SafeToRetry(err) {
+		return failed(ctx, err, store.Unavailable)
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Severity == "ERROR" {
+		return failed(ctx, err, store.Unavailable)
+	}
+	return failed(ctx, err, store.Uncertain)
+}
+
+func failed(ctx context.Context, err error, outcome func(error, string) error) error {
 	if err == nil {
 		return nil
 	}
@@ -31,16 +55,50 @@ func unavailable(err error) error {
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case !ok && errors.Is(err, context.DeadlineExceeded):
-		return store.Unavailable(err, "the database does not answer")
+	case !ok && (context.Cause(ctx) == errNoAnswer || ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)): // a connection's own deadline
+		return outcome(err, "the database does not answer")
+	case !ok && ctx.Err() != nil:
+		return store.GivenUp(ctx)
 	case !ok:
-		return store.Unavailable(redacted(err), "the database cannot be reached")
-	case e.Code[:2] == classData || e.Code[:2] == classConstraint:
-		return err
+		return outcome(redacted(err), "the database cannot be reached")
+	case e.Code[:2] == classData || e.Code[:2] == classLimits:
+		return store.Refused(err, "data")
 	case e.Code == diskFull:
-		return store.Unavailable(err, "the database's disk is full")
+		return outcome(err, "the database's disk is full")
 	default:
-		return store.Unavailable(err, "the database refuses to work now")
+		return outcome(err, "the database refuses to work now")
+	}
+}
+
+// exec runs a statement that commits by itself.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return pgconn.CommandTag{}, unavailable(ctx, err)
+	}
+	defer conn.Release()
+	tag, err := conn.Exec(ctx, query, args...)
+	return tag, uncommitted(ctx, err)
+}
+
+// inTx runs do in a transaction, and again if it loses against another one.
+func (s *Store) inTx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	for n := 1; ; n++ {
+		committing := false
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			err := do(ctx, tx)
+			committing = err == nil
+			return err
+		})
+		switch {
+		case err != nil && n < attempts && again(err):
+		case committing:
+			return uncommitted(ctx, err)
+		default:
+			return unavailable(ctx, err)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -163,8 +162,13 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if err != nil {
 		return nil, err
 	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	defer conn.Release()
 	written := map[string]*store.Row{}
-	found, err := s.pool.Query(ctx, knownSQL(len(a.Update) > 1, s.following.Load()), args...)
+	found, err := conn.Query(ctx, knownSQL(len(a.Update) > 1, s.following.Load()), args...)
 	if err == nil {
 		var id string
 		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
@@ -173,7 +177,7 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 		})
 	}
 	if err != nil && !again(err) { // a key that is stored already is for the other path too
-		return nil, err
+		return nil, uncommitted(ctx, err)
 	}
 	if err != nil {
 		clear(written) // whatever was returned before the error is not stored
@@ -215,7 +219,7 @@ func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcas
 	created, finished := make([]time.Time, n), make([]*time.Time, n)
 	for i := range a.Update {
 		st := &a.Update[i]
-		text, err := json.Marshal(st)
+		text, err := store.Encode(st)
 		if err != nil {
 			return nil, err
 		}

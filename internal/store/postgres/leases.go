@@ -25,7 +25,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 			ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED))
 		RETURNING id, lease_generation, created_at`, owner, ttl, append([]string{}, except...), limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	var claimed store.Claimed
 	l := store.Lease{Owner: owner}
@@ -34,18 +34,18 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 		claimed.Add(l, at)
 		return nil
 	})
-	return claimed.OldestFirst(), unavailable(err)
+	return claimed.OldestFirst(), uncommitted(ctx, err)
 }
 
 // RenewLease implements store.Leases.
 func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	tag, err := s.pool.Exec(ctx, `
+	tag, err := s.exec(ctx, `
 		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval WHERE id = $3 AND lease_generation = $4 AND deleted_at IS NULL`,
 		l.Owner, ttl, l.BuildID, l.Generation)
 	if err != nil || tag.RowsAffected() == 1 {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
 		return err
@@ -57,8 +57,8 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 func (s *Store) ReleaseLeases(ctx context.Context, owner string) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.exec(ctx, `
 		UPDATE builds SET lease_owner = NULL, lease_until = '-infinity'
 		WHERE id = ANY(ARRAY(SELECT id FROM builds WHERE lease_owner = $1 AND finished_at IS NULL ORDER BY id FOR UPDATE))`, owner)
-	return unavailable(err)
+	return unavailable(ctx, err)
 }

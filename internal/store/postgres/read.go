@@ -31,7 +31,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 		want = min(want, limit-len(events))
 		rows, err := s.pool.Query(ctx, readSQL, buildID, after, want)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		n := 0
 		for (len(events) == 0 || size < maxBytes) && rows.Next() {
@@ -40,7 +40,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 			var at time.Time
 			if err := rows.Scan(&e.ID, &e.Type, &data, &e.Progress, &at); err != nil {
 				rows.Close()
-				return nil, unavailable(err)
+				return nil, unavailable(ctx, err)
 			}
 			if len(events) > 0 && e.ID != after+1 { // the log was cut between two queries
 				break
@@ -52,7 +52,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 		}
 		rows.Close()
 		if err := rows.Err(); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		if n < want {
 			break
@@ -68,7 +68,7 @@ func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]bui
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT status FROM builds WHERE id = ANY($1) AND deleted_at IS NULL`, buildIDs)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	statuses := make(map[string]buildcast.Status, len(buildIDs))
 	var text []byte
@@ -77,7 +77,7 @@ func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]bui
 		statuses[st.BuildID] = st
 		return err
 	})
-	return statuses, unavailable(err)
+	return statuses, unavailable(ctx, err)
 }
 
 // Bounds implements store.Events.
@@ -86,7 +86,7 @@ func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT id, first_event_id, last_event_id FROM builds WHERE id = ANY($1)`, buildIDs)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	bounds := make(map[string]store.Bounds, len(buildIDs))
 	var id string
@@ -95,5 +95,5 @@ func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store
 		bounds[id] = b
 		return nil
 	})
-	return bounds, unavailable(err)
+	return bounds, unavailable(ctx, err)
 }

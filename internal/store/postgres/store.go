@@ -98,17 +98,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	defer cancel()
 	var readOnly bool
 	if err := s.pool.QueryRow(ctx, `SELECT current_setting('transaction_read_only')::bool`).Scan(&readOnly); err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	if readOnly {
 		return store.Unavailable(nil, "the database is read-only")
 	}
 	return nil
-}
-
-// bounded is the context of one call.
-func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.timeout)
 }
 
 // Close ends all connections, waiting for calls under way.

@@ -18,12 +18,12 @@ func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 	for i, c := range counts {
 		ids[i], runs[i], numbers[i], buckets[i] = c.EndpointID, c.Run, string(c.Numbers), c.Bucket
 	}
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.exec(ctx, `
 		INSERT INTO webhook_counts (endpoint_id, bucket, run, numbers)
 		SELECT c.endpoint_id, c.bucket, c.run, c.numbers::jsonb
 		FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS c (endpoint_id, bucket, run, numbers)
 		ON CONFLICT (bucket, endpoint_id, run) DO UPDATE SET numbers = excluded.numbers`, ids, buckets, runs, numbers)
-	return unavailable(err)
+	return unavailable(ctx, err)
 }
 
 // ReadCounts implements store.WebhookStatus.
@@ -32,14 +32,14 @@ func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT endpoint_id, bucket, run, numbers FROM webhook_counts WHERE bucket >= $1 ORDER BY bucket`, since)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c store.Counts, err error) {
 		err = row.Scan(&c.EndpointID, &c.Bucket, &c.Run, &c.Numbers)
 		c.Bucket = c.Bucket.UTC()
 		return c, err
 	})
-	return all, unavailable(err)
+	return all, unavailable(ctx, err)
 }
 
 // Waiting implements store.WebhookStatus.
@@ -54,7 +54,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 			SELECT endpoint_id, 0, 0, (state = 'retrying')::int, (state = 'dead')::int FROM worker_webhook_failures WHERE state <> 'delivered') AS all_of_it
 		GROUP BY endpoint_id`)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	waiting := map[string]store.Waiting{}
 	var id string
@@ -63,7 +63,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 		waiting[id] = w
 		return nil
 	})
-	return waiting, unavailable(err)
+	return waiting, unavailable(ctx, err)
 }
 
 // Size implements store.WebhookStatus.
@@ -71,5 +71,5 @@ func (s *Store) Size(ctx context.Context) (size int64, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	err = s.pool.QueryRow(ctx, `SELECT pg_database_size(current_database())`).Scan(&size)
-	return size, unavailable(err)
+	return size, unavailable(ctx, err)
 }

@@ -58,22 +58,22 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 	defer s.changing.Unlock()
 	conn, err := s.write.Conn(ctx)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer conn.Close()
 	ctx = context.WithoutCancel(ctx)
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
 	rows := make(map[string]*store.Row)
 	a, err := s.append(ctx, tx, appends, rows)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	s.rows.put(rows)
 	return a.Appended, nil
@@ -129,7 +129,7 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 	update := tx.StmtContext(ctx, s.stmts.update)
 	for i := range a.Update {
 		st := &a.Update[i]
-		text, err := json.Marshal(st)
+		text, err := store.Encode(st)
 		if err != nil {
 			return a, err
 		}
@@ -165,7 +165,7 @@ func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap stor
 		return nil, nil
 	}
 	row.Status = buildcast.NewStatus(id, "", now)
-	b, err := json.Marshal(row.Status)
+	b, err := store.Encode(row.Status)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -48,7 +47,7 @@ func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.B
 	if !errors.Is(err, sql.ErrNoRows) {
 		return build, err
 	}
-	status, err := json.Marshal(build.Status)
+	status, err := store.Encode(build.Status)
 	if err != nil {
 		return build, err
 	}
@@ -63,7 +62,7 @@ func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.B
 // revive makes a queued build of a tombstone. Whatever remains of its old log is
 // still purged.
 func revive(ctx context.Context, tx *sql.Tx, b store.NewBuild, plan []byte, status buildcast.Status) error {
-	text, err := json.Marshal(status)
+	text, err := store.Encode(status)
 	if err != nil {
 		return err
 	}
@@ -81,7 +80,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, store.NoBuild(id)
 	}
-	return b, unavailable(err)
+	return b, unavailable(ctx, err)
 }
 
 // ListBuilds implements store.Builds.
@@ -103,7 +102,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 	rows, err := s.read.QueryContext(ctx, `SELECT status, created_at FROM builds WHERE `+strings.Join(where, " AND ")+ //nolint:gosec // the conditions are the constants above
 		` ORDER BY created_at DESC, id DESC LIMIT ?`, append(args, f.Limit+1)...)
 	if err != nil {
-		return store.Page{}, unavailable(err)
+		return store.Page{}, unavailable(ctx, err)
 	}
 	defer rows.Close()
 	var page store.Page
@@ -112,7 +111,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 		var text string
 		var created int64
 		if err := rows.Scan(&text, &created); err != nil {
-			return page, unavailable(err)
+			return page, unavailable(ctx, err)
 		}
 		if len(page.Statuses) == f.Limit { // there is at least one more
 			page.Next = last.String()
@@ -125,7 +124,7 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 		page.Statuses = append(page.Statuses, st)
 		last = store.Place{Created: created, ID: st.BuildID}
 	}
-	return page, unavailable(rows.Err())
+	return page, unavailable(ctx, rows.Err())
 }
 
 // finished is what the phase says about finished_at: the indexes hold builds of one kind.
@@ -147,7 +146,7 @@ func scanBuild(row *sql.Row) (buildcast.Build, error) {
 	b.CreatedAt = msTime(created)
 	if plan.Valid {
 		b.Plan = new(buildcast.Plan)
-		if err := json.Unmarshal([]byte(plan.String), b.Plan); err != nil {
+		if err := store.Decode([]byte(plan.String), b.Plan); err != nil {
 			return b, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -29,7 +28,7 @@ const (
 func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
 	only := "null"
 	if builds != nil {
-		b, err := json.Marshal(builds)
+		b, err := store.Encode(builds)
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +44,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 		RETURNING build_id, max(next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1)), generation, due_at`,
 		owner, until.UnixMilli(), endpointID, now.UnixMilli(), only, limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	defer rows.Close()
 	type claimed struct {
@@ -56,7 +55,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	for rows.Next() {
 		c := claimed{Cursor: store.Cursor{EndpointID: endpointID}}
 		if err := rows.Scan(&c.BuildID, &c.Next, &c.Generation, &c.due); err != nil {
-			return nil, unavailable(err)
+			return nil, uncommitted(ctx, err)
 		}
 		all = append(all, c)
 	}
@@ -66,7 +65,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	for i, c := range all {
 		cursors[i] = c.Cursor
 	}
-	return cursors, unavailable(rows.Err())
+	return cursors, uncommitted(ctx, rows.Err())
 }
 
 // RenewCursors implements store.Deliveries.
@@ -75,7 +74,7 @@ func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.
 	for i, end := range except {
 		ends[i] = end.UnixMilli()
 	}
-	not, err := json.Marshal(ends)
+	not, err := store.Encode(ends)
 	if err != nil {
 		return err
 	}
@@ -108,12 +107,12 @@ func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
 	conn, err := s.write.Conn(ctx)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer conn.Close()
 	ctx = context.WithoutCancel(ctx) // see AppendEvents
 	if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = NORMAL`); err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer func() {
 		if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = FULL`); err != nil {
@@ -122,16 +121,16 @@ func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Mov
 	}()
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
 	moved := make([]store.Moved, len(moves))
 	for i := range moves {
 		if moved[i], err = s.moveCursor(ctx, tx, owner, &moves[i]); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 	}
-	return moved, unavailable(tx.Commit())
+	return moved, uncommitted(ctx, tx.Commit())
 }
 
 func (s *Store) moveCursor(ctx context.Context, tx *sql.Tx, owner string, m *store.Move) (moved store.Moved, err error) {

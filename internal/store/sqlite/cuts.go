@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -33,7 +32,7 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err er
 			return store.StillRunning(id)
 		}
 		now := buildcast.Now()
-		status, err := json.Marshal(store.Tombstone(id, last, now))
+		status, err := store.Encode(store.Tombstone(id, last, now))
 		if err != nil {
 			return err
 		}
@@ -69,7 +68,7 @@ func (s *Store) FoldStart(ctx context.Context, id string) (buildcast.Status, err
 	case errors.Is(err, sql.ErrNoRows):
 		return buildcast.Status{}, store.NoBuild(id)
 	case err != nil:
-		return buildcast.Status{}, unavailable(err)
+		return buildcast.Status{}, unavailable(ctx, err)
 	case start.Valid:
 		return store.DecodeStatus([]byte(start.String))
 	}
@@ -78,7 +77,7 @@ func (s *Store) FoldStart(ctx context.Context, id string) (buildcast.Status, err
 
 // Cut implements store.Cutter.
 func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.Status) (done bool, err error) {
-	text, err := json.Marshal(start)
+	text, err := store.Encode(start)
 	if err != nil {
 		return false, err
 	}
@@ -109,11 +108,11 @@ func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, unavailable(err)
+		return false, unavailable(ctx, err)
 	}
 	before, err := s.purgeStep(ctx, id, first, limit)
 	if err != nil {
-		return false, unavailable(err)
+		return false, unavailable(ctx, err)
 	}
 	return true, s.inTx(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM project_build_events WHERE build_id = ? AND id < ?`, id, before); err != nil || before < first {

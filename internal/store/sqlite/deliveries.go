@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -27,7 +26,7 @@ func scanDelivery(row interface{ Scan(...any) error }) (d buildcast.Delivery, er
 		at := msTime(retry.Int64)
 		d.RetryAt = &at
 	}
-	return d, json.Unmarshal([]byte(attempts), &d.Attempts)
+	return d, store.Decode([]byte(attempts), &d.Attempts)
 }
 
 func retryAt(d *buildcast.Delivery) any {
@@ -40,7 +39,7 @@ func retryAt(d *buildcast.Delivery) any {
 // putDelivery stores the delivery of an event that has failed, whatever became of
 // it before its cursor went back.
 func putDelivery(ctx context.Context, tx *sql.Tx, d *buildcast.Delivery) error {
-	attempts, err := json.Marshal(d.Attempts)
+	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
 		return err
 	}
@@ -60,29 +59,29 @@ func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, n
 			ORDER BY retry_at, build_id, event_id LIMIT ?5)
 		RETURNING `+deliveryColumns, owner, until.UnixMilli(), endpointID, now.UnixMilli(), limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
-	due, err := deliveries(rows)
+	due, err := deliveries(ctx, rows)
 	slices.SortFunc(due, func(a, b buildcast.Delivery) int { return a.RetryAt.Std().Compare(b.RetryAt.Std()) })
 	return due, err
 }
 
-func deliveries(rows *sql.Rows) ([]buildcast.Delivery, error) {
+func deliveries(ctx context.Context, rows *sql.Rows) ([]buildcast.Delivery, error) {
 	defer rows.Close()
 	var all []buildcast.Delivery
 	for rows.Next() {
 		d, err := scanDelivery(rows)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		all = append(all, d)
 	}
-	return all, unavailable(rows.Err())
+	return all, unavailable(ctx, rows.Err())
 }
 
 // SaveDelivery implements store.Deliveries.
 func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error {
-	attempts, err := json.Marshal(d.Attempts)
+	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
 		return err
 	}
@@ -181,9 +180,9 @@ func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (pag
 	rows, err := s.read.QueryContext(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+ //nolint:gosec // the conditions are the constants above
 		` ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT ?`, append(args, f.Limit+1)...)
 	if err != nil {
-		return page, unavailable(err)
+		return page, unavailable(ctx, err)
 	}
-	all, err := deliveries(rows)
+	all, err := deliveries(ctx, rows)
 	if err != nil {
 		return page, err
 	}

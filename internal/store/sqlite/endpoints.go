@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 
 // SaveEndpoint implements store.Endpoints.
 func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, error) {
-	settings, err := json.Marshal(e.Endpoint)
+	settings, err := store.Encode(e.Endpoint)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +53,7 @@ func (s *Store) changeEndpoints(ctx context.Context, do func(context.Context, *s
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if err := ctx.Err(); err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	var enabled []buildcast.Endpoint
@@ -83,7 +82,7 @@ func (s *Store) endpointExists(ctx context.Context, q querier, id string) error 
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.NoEndpoint(id)
 	}
-	return unavailable(err)
+	return unavailable(ctx, err)
 }
 
 func enabledEndpoints(ctx context.Context, q querier) ([]buildcast.Endpoint, error) {
@@ -105,7 +104,7 @@ func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 func endpoints(ctx context.Context, q querier) ([]store.Endpoint, error) {
 	rows, err := q.QueryContext(ctx, `SELECT settings, sealed, version FROM webhook_endpoints ORDER BY created_at, id`)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer rows.Close()
 	var all []store.Endpoint
@@ -113,14 +112,14 @@ func endpoints(ctx context.Context, q querier) ([]store.Endpoint, error) {
 		var e store.Endpoint
 		var settings string
 		if err := rows.Scan(&settings, &e.Sealed, &e.Version); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
-		if err := json.Unmarshal([]byte(settings), &e.Endpoint); err != nil {
+		if err := store.Decode([]byte(settings), &e.Endpoint); err != nil {
 			return nil, err
 		}
 		all = append(all, e)
 	}
-	return all, unavailable(rows.Err())
+	return all, unavailable(ctx, rows.Err())
 }
 
 // DeleteEndpoint implements store.Endpoints.
@@ -150,13 +149,13 @@ func execAll(ctx context.Context, tx *sql.Tx, arg any, queries ...string) error 
 func (s *Store) inTx(ctx context.Context, do func(*sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
 	if err := do(tx); err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
-	return unavailable(tx.Commit())
+	return uncommitted(ctx, tx.Commit())
 }
 
 // makeCursors makes the cursors that are missing for what is appended.

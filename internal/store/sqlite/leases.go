@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -19,17 +18,22 @@ const claimSQL = `
 	RETURNING id, lease_generation, created_at`
 
 // ClaimBuilds implements store.Leases.
-func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
-	skip, err := json.Marshal(append([]string{}, except...))
+func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) (leases []store.Lease, err error) {
+	skip, err := store.Encode(append([]string{}, except...))
 	if err != nil {
 		return nil, err
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	defer func() {
+		if err != nil { // which builds have another generation is not known
+			clear(s.rows)
+		}
+	}()
 	now := time.Now()
 	rows, err := s.write.QueryContext(ctx, claimSQL, owner, now.Add(ttl).UnixMilli(), now.UnixMilli(), string(skip), limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, uncommitted(ctx, err)
 	}
 	defer rows.Close()
 	var claimed store.Claimed
@@ -37,12 +41,15 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 		l := store.Lease{Owner: owner}
 		var at int64
 		if err := rows.Scan(&l.BuildID, &l.Generation, &at); err != nil {
-			return nil, unavailable(err)
+			return nil, uncommitted(ctx, err)
 		}
 		delete(s.rows, l.BuildID) // it has another generation
 		claimed.Add(l, time.UnixMilli(at))
 	}
-	return claimed.OldestFirst(), unavailable(rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, uncommitted(ctx, err)
+	}
+	return claimed.OldestFirst(), nil
 }
 
 // RenewLease implements store.Leases.
@@ -51,10 +58,10 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 		UPDATE builds SET lease_owner = ?, lease_until = ? WHERE id = ? AND lease_generation = ? AND deleted_at IS NULL`,
 		l.Owner, time.Now().Add(ttl).UnixMilli(), l.BuildID, l.Generation)
 	if err != nil {
-		return unavailable(err)
+		return uncommitted(ctx, err)
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 1 {
-		return unavailable(err)
+		return uncommitted(ctx, err)
 	}
 	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
 		return err
@@ -65,5 +72,5 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 // ReleaseLeases implements store.Leases.
 func (s *Store) ReleaseLeases(ctx context.Context, owner string) error {
 	_, err := s.write.ExecContext(ctx, `UPDATE builds SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = ? AND finished_at IS NULL`, owner)
-	return unavailable(err)
+	return uncommitted(ctx, err)
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -15,7 +14,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 		SELECT id, event_type, event_data, progress, created_at FROM project_build_events
 		WHERE build_id = ?1 AND id > max(?2, (SELECT first_event_id - 1 FROM builds WHERE id = ?1)) ORDER BY id LIMIT ?3`, buildID, after, limit)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer rows.Close()
 	var events []buildcast.Event
@@ -23,12 +22,12 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 	for (len(events) == 0 || size < maxBytes) && rows.Next() {
 		e := buildcast.Event{BuildID: buildID}
 		if err := scanEvent(rows, &e); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		size += len(e.Data)
 		events = append(events, e)
 	}
-	return events, unavailable(rows.Err())
+	return events, unavailable(ctx, rows.Err())
 }
 
 // Statuses implements store.Events.
@@ -60,19 +59,19 @@ func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store
 
 // eachOf runs the query for the builds and gives each row to scan.
 func (s *Store) eachOf(ctx context.Context, query string, buildIDs []string, scan func(*sql.Rows) error) error {
-	ids, err := json.Marshal(buildIDs)
+	ids, err := store.Encode(buildIDs)
 	if err != nil {
 		return err
 	}
 	rows, err := s.read.QueryContext(ctx, query, string(ids))
 	if err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
-			return unavailable(err)
+			return unavailable(ctx, err)
 		}
 	}
-	return unavailable(rows.Err())
+	return unavailable(ctx, rows.Err())
 }

@@ -145,9 +145,9 @@ func ownerIsGone(path string) bool {
 func (s *Store) Ping(ctx context.Context) error {
 	tx, err := s.write.BeginTx(ctx, nil) // BEGIN IMMEDIATE takes the write lock
 	if err != nil {
-		return unavailable(err)
+		return unavailable(ctx, err)
 	}
-	return unavailable(tx.Rollback())
+	return unavailable(ctx, tx.Rollback())
 }
 
 // Warning is what was wrong with the file when it was opened; empty: nothing.

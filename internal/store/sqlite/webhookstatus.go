@@ -26,7 +26,7 @@ func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts, error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT endpoint_id, bucket, run, numbers FROM webhook_counts WHERE bucket >= ? ORDER BY bucket`, since.UnixMilli())
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer rows.Close()
 	var all []store.Counts
@@ -35,12 +35,12 @@ func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts
 		var bucket int64
 		var numbers string
 		if err := rows.Scan(&c.EndpointID, &bucket, &c.Run, &numbers); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		c.Bucket, c.Numbers = time.UnixMilli(bucket).UTC(), []byte(numbers)
 		all = append(all, c)
 	}
-	return all, unavailable(rows.Err())
+	return all, unavailable(ctx, rows.Err())
 }
 
 // Waiting implements store.WebhookStatus.
@@ -53,7 +53,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 			SELECT endpoint_id, 0, 0, state = 'retrying', state = 'dead' FROM worker_webhook_failures WHERE state <> 'delivered')
 		GROUP BY endpoint_id`)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(ctx, err)
 	}
 	defer rows.Close()
 	waiting := map[string]store.Waiting{}
@@ -61,11 +61,11 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 		var id string
 		var w store.Waiting
 		if err := rows.Scan(&id, &w.Cursors, &w.Events, &w.Retrying, &w.Dead); err != nil {
-			return nil, unavailable(err)
+			return nil, unavailable(ctx, err)
 		}
 		waiting[id] = w
 	}
-	return waiting, unavailable(rows.Err())
+	return waiting, unavailable(ctx, rows.Err())
 }
 
 // Size implements store.WebhookStatus: the database and its write-ahead log.

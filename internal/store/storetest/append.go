@@ -196,7 +196,7 @@ func testAppendCancelled(t *testing.T, s store.Store) {
 	cancel()
 	for range 3 {
 		_, err := s.AppendEvents(ctx, []store.Append{{BuildID: "b", Events: many(1)}})
-		wantCode(t, err, buildcast.StoreUnavailable)
+		wantCode(t, err, buildcast.Unreachable)
 	}
 	wantIDs(t, add(t, s, "b", many(1)...).Events, 2, 2)
 	wantIDs(t, log(t, s, "b"), 1, 2)

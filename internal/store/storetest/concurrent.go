@@ -375,9 +375,7 @@ func testClose(t *testing.T, s store.Store) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.AppendEvents(t.Context(), []store.Append{{BuildID: "b", Events: many(1)}})
-	wantCode(t, err, buildcast.StoreUnavailable)
-	_, err = s.ReadEvents(t.Context(), "b", 0, 1, 1)
-	wantCode(t, err, buildcast.StoreUnavailable)
-	wantCode(t, s.Ping(t.Context()), buildcast.StoreUnavailable)
+	for name, call := range calls(s) {
+		wantAnswer(t, name, call(t.Context()), buildcast.StoreUnavailable)
+	}
 }

@@ -92,6 +92,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"prune deliveries and counts", testPrune},
 		{"what waits", testWaiting},
 		{"delete a build with deliveries", testDeleteDelivered},
+		{"a call of a caller who has left", testContextEnded},
+		{"texts that no database keeps", testUnusualTexts},
 		{"ping and close", testClose},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
