@@ -21,8 +21,9 @@ type browser struct {
 	last     int // id of the last command
 }
 
-// startBrowser starts a Chromium without a page. It ends with the context.
-func startBrowser(ctx context.Context, t *testing.T) *browser {
+// startBrowser starts a Chromium without a page, with more flags than the usual
+// ones. It ends with the context.
+func startBrowser(ctx context.Context, t *testing.T, flags ...string) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -35,9 +36,12 @@ func startBrowser(ctx context.Context, t *testing.T) *browser {
 	}
 	theirIn, commands := pipe(t)
 	answers, theirOut := pipe(t)
-	cmd := exec.CommandContext(ctx, path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+profile,
-		"--remote-debugging-pipe", "about:blank")
+	flags = append([]string{
+		"--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir=" + profile,
+		"--remote-debugging-pipe",
+	}, flags...)
+	cmd := exec.CommandContext(ctx, path, append(flags, "about:blank")...)
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4, as Chromium wants them
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -14,8 +14,6 @@ import (
 	"github.com/buildcast/buildcast/internal/config"
 )
 
-var withKey = []string{"Authorization", "Bearer " + Key}
-
 // As docs/proxies.md prints it, everything works: TLS and HTTP/2 in front, at a
 // host of its own and below a path of another site.
 func TestDocumented(t *testing.T) {
@@ -39,7 +37,7 @@ func TestDocumented(t *testing.T) {
 
 func checkREST(t *testing.T, s *Site) {
 	t.Helper()
-	made := s.Do(t, http.MethodPost, "/api/builds", `{"id":"rest"}`, withKey...)
+	made := s.Do(t, http.MethodPost, "/api/builds", `{"id":"rest"}`, WithKey...)
 	if made.StatusCode != http.StatusCreated || made.Proto != "HTTP/2.0" {
 		t.Errorf("creating: %s %d %s", made.Proto, made.StatusCode, made.Text)
 	}
@@ -97,7 +95,7 @@ func checkStream(t *testing.T, s *Site) {
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for i := range 3 {
-		report(t, s, "stream", fmt.Sprintf(`{"type":"step_%d"}`, i))
+		s.Report(t, "stream", fmt.Sprintf(`{"type":"step_%d"}`, i))
 		for want := fmt.Sprintf(`"type":"step_%d"`, i); ; {
 			if !lines.Scan() {
 				t.Fatalf("the stream ends before event %d: %v", i, lines.Err())
@@ -106,13 +104,6 @@ func checkStream(t *testing.T, s *Site) {
 				break
 			}
 		}
-	}
-}
-
-func report(t *testing.T, s *Site, build, events string) {
-	t.Helper()
-	if got := s.Do(t, http.MethodPost, "/api/builds/"+build+"/events", events, withKey...); got.StatusCode != http.StatusCreated {
-		t.Fatalf("appending: %d %s", got.StatusCode, got.Text)
 	}
 }
 
@@ -125,7 +116,7 @@ func checkUpload(t *testing.T, s *Site, k Kind) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
-	req.Header.Set(withKey[0], withKey[1])
+	req.Header.Set(WithKey[0], WithKey[1])
 	answered := make(chan error, 1)
 	go func() {
 		resp, err := s.Client.Do(req)
@@ -160,29 +151,13 @@ func checkUpload(t *testing.T, s *Site, k Kind) {
 // checkPreview has the server deploy a page, and opens it.
 func checkPreview(t *testing.T, s *Site) {
 	t.Helper()
-	url := deploy(t, s)
+	url := s.Deploy(t)
 	if want := fmt.Sprintf("https://build-page.previews.example.com:%d/", s.Port); url != want {
 		t.Errorf("the preview is at %s, want %s", url, want)
 	}
 	if got := s.Do(t, http.MethodGet, url, ""); got.StatusCode != http.StatusOK || got.Text != "<h1>Hello</h1>" {
 		t.Errorf("the preview: %d %s", got.StatusCode, got.Text)
 	}
-}
-
-// deploy returns the address of a preview.
-func deploy(t *testing.T, s *Site) string {
-	t.Helper()
-	plan := `{"id":"page","plan":{"name":"page","tasks":[{"name":"write","files":{"index.html":"<h1>Hello</h1>"}}],"deploy":"local"}}`
-	if got := s.Do(t, http.MethodPost, "/api/builds", plan, withKey...); got.StatusCode != http.StatusCreated {
-		t.Fatalf("starting a build: %d %s", got.StatusCode, got.Text)
-	}
-	got := s.Do(t, http.MethodGet, "/events/page", "") // until the build is finished
-	_, url, ok := strings.Cut(got.Text, `"previewUrl":"`)
-	url, _, _ = strings.Cut(url, `"`)
-	if !ok {
-		t.Fatalf("no preview: %s", got.Text)
-	}
-	return url
 }
 
 // visit has the stock Socket.IO client and the JavaScript client follow a build, as
@@ -215,7 +190,7 @@ func TestDefaults(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) {
 			t.Parallel()
 			s := NewSite(t, k, Options{})
-			report(t, s, "stream", `{"type":"first"}`)
+			s.Report(t, "stream", `{"type":"first"}`)
 			checkStream(t, s)
 			if keepsHost {
 				visit(t, s, "websocket")
@@ -283,7 +258,7 @@ func TestPreviewsByDefault(t *testing.T) {
 			}})
 			api.Port = freePort(t)
 			k.Start(t, k.Default, api) // in front of the previews
-			deploy(t, s)
+			s.Deploy(t)
 			s.Client.Transport.(*http.Transport).DialContext = dialer(api.Port)
 			got := s.Do(t, http.MethodGet, "http://build-page.previews.example.com/", "")
 			if k.Name == HAProxy.Name {

@@ -160,6 +160,33 @@ func (s *Site) Do(t *testing.T, method, target, body string, headers ...string) 
 	return Answer{resp, string(text)}
 }
 
+// WithKey is the header of a request that writes.
+var WithKey = []string{"Authorization", "Bearer " + Key}
+
+// Report appends events to a build.
+func (s *Site) Report(t *testing.T, build, events string) {
+	t.Helper()
+	if got := s.Do(t, http.MethodPost, "/api/builds/"+build+"/events", events, WithKey...); got.StatusCode != http.StatusCreated {
+		t.Fatalf("appending: %d %s", got.StatusCode, got.Text)
+	}
+}
+
+// Deploy has the server run the build page, and returns the address of its preview.
+func (s *Site) Deploy(t *testing.T) string {
+	t.Helper()
+	plan := `{"id":"page","plan":{"name":"page","tasks":[{"name":"write","files":{"index.html":"<h1>Hello</h1>"}}],"deploy":"local"}}`
+	if got := s.Do(t, http.MethodPost, "/api/builds", plan, WithKey...); got.StatusCode != http.StatusCreated {
+		t.Fatalf("starting a build: %d %s", got.StatusCode, got.Text)
+	}
+	got := s.Do(t, http.MethodGet, "/events/page", "") // until the build is finished
+	_, url, ok := strings.Cut(got.Text, `"previewUrl":"`)
+	url, _, _ = strings.Cut(url, `"`)
+	if !ok {
+		t.Fatalf("no preview: %s", got.Text)
+	}
+	return url
+}
+
 // Log is a log that may be read while it is written.
 type Log struct {
 	mu sync.Mutex
