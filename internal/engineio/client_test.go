@@ -40,6 +40,8 @@ func (e *echo) Message(data []byte, binary bool) {
 		e.push(NewBinaryFrame(data))
 	case string(data) == "panic":
 		panic("asked to")
+	case string(data) == "settle":
+		e.session.Settle()
 	case string(data) == "end":
 		e.push(NewFrame([]byte("bye")))
 		e.session.End()
@@ -89,15 +91,44 @@ func newTestServer(t *testing.T, config Config) *testServer {
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := recv(t, done, "Run ends"); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 		web.Close()
-		if n := s.Sessions(); n != 0 {
-			t.Errorf("%d sessions are left", n)
-		}
+		s.wantNothingLeft()
 	})
 	return s
+}
+
+// wantNothingLeft checks what a server holds when all sessions are closed and
+// all requests are over.
+func (s *testServer) wantNothingLeft() {
+	s.t.Helper()
+	if n := s.Sessions(); n != 0 {
+		s.t.Errorf("%d sessions are left", n)
+	}
+	if idle, active := s.crowd.Size(); idle != 0 || active != 0 {
+		s.t.Errorf("%d pending and %d settled sessions are counted", idle, active)
+	}
+	if n := s.budget.used.Load(); n != 0 {
+		s.t.Errorf("%d bytes are counted", n)
+	}
+	if s.heartbeat.pings.first != nil || s.heartbeat.pongs.first != nil {
+		s.t.Error("the heartbeat knows a session")
+	}
+}
+
+// recv receives from c; it fails if nothing comes.
+func recv[T any](t *testing.T, c <-chan T, what string) (v T) {
+	t.Helper()
+	timer := time.NewTimer(testTimeout)
+	defer timer.Stop()
+	select {
+	case v = <-c:
+	case <-timer.C:
+		t.Fatalf("waited in vain until %s", what)
+	}
+	return v
 }
 
 func (s *testServer) openEcho(session *Session) Conn {
@@ -203,7 +234,9 @@ func (s *testServer) pending(query string) <-chan answer {
 	done := make(chan answer, 1)
 	session := s.last().session
 	go func() {
-		a, err := s.try(context.Background(), "GET", query, "")
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+		defer cancel()
+		a, err := s.try(ctx, "GET", query, "")
 		if err != nil {
 			a.body = err.Error()
 		}
@@ -218,8 +251,10 @@ func (s *testServer) pending(query string) <-chan answer {
 }
 
 // until waits for a state that nothing signals.
-func (s *testServer) until(ok func() bool) {
-	s.t.Helper()
+func (s *testServer) until(ok func() bool) { s.t.Helper(); until(s.t, ok) }
+
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
 	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
@@ -228,7 +263,7 @@ func (s *testServer) until(ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			s.t.Fatal("waited in vain")
+			t.Fatal("waited in vain")
 		}
 	}
 }

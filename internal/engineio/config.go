@@ -4,12 +4,13 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 )
 
-// Config is what a server may be told. The zero value is the protocol's defaults.
+// Config configures a Server. The zero value is the protocol's defaults.
 type Config struct {
 	// PingInterval is how often the server asks whether the client is there. Default 25 s.
 	PingInterval time.Duration
@@ -21,9 +22,21 @@ type Config struct {
 	// MaxPayload is the most bytes of one POST or one WebSocket message, after
 	// inflating. Default 1,000,000.
 	MaxPayload int
-	// MaxSessions is how many sessions are open at most; beyond it a handshake
-	// is answered with 503. Default 20,000.
+	// MaxBuffered is the most bytes that all sessions together may hold of what
+	// they are receiving, and of what their Conns hold with Session.Hold. A
+	// session's first 2 KiB do not count. A session that needs more than is left
+	// is closed. Default 64 MiB.
+	MaxBuffered int
+	// MaxSessions is how many sessions are open at most. Beyond it the session
+	// open longest is closed, of the host that has most. Default 20,000.
 	MaxSessions int
+	// MaxPending is how many sessions are open at most for which Session.Settle
+	// was not called, beside those of MaxSessions. Beyond it the oldest of them
+	// is closed. Default: each session is settled from the start.
+	MaxPending int
+	// MaxPendingPerHost is the same for the sessions of one client address.
+	// Default: MaxPending.
+	MaxPendingPerHost int
 	// CompressFrom is the shortest packet in bytes that is compressed, on
 	// WebSockets whose client offers it. Default 1,024; negative: never.
 	CompressFrom int
@@ -37,10 +50,10 @@ type Config struct {
 	CheckOrigin func(r *http.Request) error
 	// Credentials lets pages of Origins send cookies, except by "*".
 	Credentials bool
-	// Headers names the request headers that Handshake keeps. Default:
-	// Authorization, Origin, User-Agent, X-Forwarded-For. Each costs memory for
-	// as long as the session lives.
-	Headers []string
+	// Headers and Query name the request headers and the parameters of the URL's
+	// query that Handshake keeps. Each costs memory for as long as the session
+	// lives. Default: none.
+	Headers, Query []string
 	// Logger gets what goes wrong inside: panics of a Conn. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -50,15 +63,13 @@ func (c Config) withDefaults() Config {
 	c.PingTimeout = positive(c.PingTimeout, 20*time.Second)
 	c.UpgradeTimeout = positive(c.UpgradeTimeout, 10*time.Second)
 	c.MaxPayload = positive(c.MaxPayload, 1_000_000)
+	c.MaxBuffered = positive(c.MaxBuffered, 64<<20)
 	c.MaxSessions = positive(c.MaxSessions, 20_000)
 	if c.CompressFrom == 0 {
 		c.CompressFrom = 1024
 	}
 	if c.CheckOrigin == nil {
 		c.CheckOrigin = sameHost
-	}
-	if c.Headers == nil {
-		c.Headers = []string{"Authorization", "Origin", "User-Agent", "X-Forwarded-For"}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -81,4 +92,11 @@ func positive[T int | time.Duration](v, otherwise T) T {
 		return v
 	}
 	return otherwise
+}
+
+// clientAddr returns the address of the request's client, or the zero Addr if it
+// has none.
+func clientAddr(r *http.Request) netip.Addr {
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return addr.Addr()
 }

@@ -17,7 +17,7 @@ type Frame struct {
 	start  int    // where the packet begins in plain
 
 	once    sync.Once
-	deflate []byte // the compressed WebSocket frame; nil where it would not be shorter
+	deflate []byte // the compressed WebSocket frame; nil if it would not be shorter
 }
 
 // maxHeader is the longest header of an unmasked WebSocket frame.
@@ -53,7 +53,7 @@ func newFrame(kind packetType, parts ...[]byte) *Frame {
 }
 
 // finishFrame writes the header into the room before the packet, so that the
-// WebSocket frame and the packet are the same bytes.
+// WebSocket frame and the packet share their bytes.
 func finishFrame(op ws.OpCode, b []byte) *Frame {
 	header := appendHeader(make([]byte, 0, maxHeader), op, false, len(b)-maxHeader)
 	at := maxHeader - len(header)
@@ -77,13 +77,13 @@ func appendHeader(b []byte, op ws.OpCode, compressed bool, n int) []byte {
 	}
 }
 
-// Size is the length of the packet in bytes, uncompressed.
+// Size returns the length of the packet in bytes, uncompressed.
 func (f *Frame) Size() int { return len(f.plain) - f.start }
 
-// packet is the packet as a WebSocket message carries it.
+// packet returns the packet as a WebSocket message carries it.
 func (f *Frame) packet() []byte { return f.plain[f.start:] }
 
-// webSocket gives the bytes to send over a WebSocket, compressed where the
+// webSocket returns the bytes to send over a WebSocket. They are compressed if the
 // session has agreed to it and the packet is at least threshold bytes long.
 func (f *Frame) webSocket(compress bool, threshold int) []byte {
 	if !compress || f.Size() < threshold {
@@ -101,21 +101,19 @@ func (f *Frame) webSocket(compress bool, threshold int) []byte {
 	return f.deflate
 }
 
-// appendPolling appends the packet as a part of a polling payload.
-func (f *Frame) appendPolling(b []byte) []byte {
-	if f.opcode == ws.OpBinary {
-		return base64.StdEncoding.AppendEncode(append(b, binaryPrefix), f.packet())
+// polling returns the packet as a part of a polling payload.
+func (f *Frame) polling() []byte {
+	if f.opcode != ws.OpBinary {
+		return f.packet()
 	}
-	return append(b, f.packet()...)
+	b := append(make([]byte, 0, f.pollingSize()), binaryPrefix)
+	return base64.StdEncoding.AppendEncode(b, f.packet())
 }
 
-// appendPayload appends the frames as a polling payload.
-func appendPayload(b []byte, frames []*Frame) []byte {
-	for i, f := range frames {
-		if i > 0 {
-			b = append(b, separator)
-		}
-		b = f.appendPolling(b)
+// pollingSize returns the length of the packet in a polling payload, in bytes.
+func (f *Frame) pollingSize() int {
+	if f.opcode != ws.OpBinary {
+		return f.Size()
 	}
-	return b
+	return 1 + base64.StdEncoding.EncodedLen(f.Size())
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -140,30 +141,96 @@ func TestCORSOnErrorsAndPreflight(t *testing.T) {
 	}
 }
 
+// A client that comes when there are too many sessions is let in: the session
+// open longest is closed for it.
 func TestMaxSessions(t *testing.T) {
 	s := newTestServer(t, Config{MaxSessions: 2})
 	first := s.poll()
-	s.webSocket()
-	if a := s.do("GET", "?EIO=4&transport=polling", ""); a.status != 503 || a.header.Get("Retry-After") == "" {
-		t.Errorf("a third session was answered %d", a.status)
-	}
-	var status ws.StatusError
-	if _, err := s.tryDial("?EIO=4&transport=websocket"); !errors.As(err, &status) || int(status) != 503 {
-		t.Errorf("a third session over WebSocket: %v", err)
-	}
-	s.do("POST", first, "1")
+	oldest := s.last()
+	c := s.webSocket()
 	s.poll()
+	if reason := recv(t, oldest.closed, "the oldest session is closed"); reason != Overloaded {
+		t.Errorf("closed because of %q", reason)
+	}
+	s.want(s.do("GET", first, ""), 400, `{"code":1,"message":"Session ID unknown"}`)
+	s.poll()
+	c.wantClose(statusTryAgainLater)
+	if n := s.Sessions(); n != 2 {
+		t.Errorf("%d sessions are open", n)
+	}
+}
+
+// Attack: 20,000 handshakes that nothing follows. Clients that are settled stay,
+// and another one is let in; the oldest that did nothing go.
+func TestHandshakesShutNobodyOut(t *testing.T) {
+	s := newTestServer(t, Config{MaxSessions: 100, MaxPending: 10})
+	honest := s.poll()
+	s.do("POST", honest, "4settle")
+	for range 20_000 {
+		s.openFrom("192.0.2.1")
+	}
+	if n := s.Sessions(); n != 11 {
+		t.Errorf("%d sessions are open, want the honest one and 10", n)
+	}
+	another := s.poll()
+	s.do("POST", another, "4settle")
+	for _, query := range []string{honest, another} {
+		s.do("POST", query, "4here")
+		s.want(s.do("GET", query, ""), 200, "4here")
+	}
+}
+
+// Attack: one host's handshakes. Those of another host are not closed for them.
+func TestOneHostsHandshakesCloseItsOwnOnly(t *testing.T) {
+	s := newTestServer(t, Config{MaxPending: 100, MaxPendingPerHost: 3})
+	honest := s.openFrom("192.0.2.2")
+	for range 50 {
+		s.openFrom("192.0.2.1")
+	}
+	if n := s.Sessions(); n != 4 {
+		t.Errorf("%d sessions are open, want 3 of one host and the other's", n)
+	}
+	s.do("POST", honest, "4here")
+	s.want(s.do("GET", honest, ""), 200, "4here")
+}
+
+// openFrom opens a polling session for a client of the address, and returns its
+// query. A server behind a proxy puts the client's address in the request.
+func (s *testServer) openFrom(addr string) string {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/engine.io/?EIO=4&transport=polling", http.NoBody)
+	r.RemoteAddr = addr + ":4711"
+	if s.ServeHTTP(w, r); w.Code != 200 {
+		s.t.Fatalf("a handshake was answered %d", w.Code)
+	}
+	return "?EIO=4&transport=polling&sid=" + parseOpen(s.t, w.Body.String()).SID
 }
 
 func TestHandshakeIsKept(t *testing.T) {
-	s := newTestServer(t, Config{})
-	s.do("GET", "?EIO=4&transport=polling&lastEventId=7&token=x%20y", "", "Authorization", "Bearer k", "Cookie", "a=b")
+	s := newTestServer(t, Config{Headers: []string{"authorization"}, Query: []string{"lastEventId", "token"}})
+	s.do("GET", "?EIO=4&transport=polling&lastEventId=7&token=x%20y&junk=z", "", "Authorization", "Bearer k", "Cookie", "a=b")
 	h := s.last().session.Handshake()
-	if q := h.Query(); q.Get("lastEventId") != "7" || q.Get("token") != "x y" || q.Get("EIO") != "4" {
+	if q := h.Query(); q.Get("lastEventId") != "7" || q.Get("token") != "x y" || len(q) != 2 {
 		t.Errorf("query %v", q)
 	}
-	if h.Header.Get("Authorization") != "Bearer k" || h.Header.Get("Cookie") != "" || !strings.HasPrefix(h.RemoteAddr, "127.0.0.1:") {
+	if h.Header.Get("Authorization") != "Bearer k" || len(h.Header) != 1 || !strings.HasPrefix(h.RemoteAddr, "127.0.0.1:") {
 		t.Errorf("%+v", h)
+	}
+}
+
+// Attack: handshakes with 30 KB of query. What nobody asked for is not kept, and
+// what is kept has a bound.
+func TestHandshakeIsBounded(t *testing.T) {
+	s := newTestServer(t, Config{Query: []string{"token"}})
+	long := strings.Repeat("x", 30_000)
+	s.want(s.do("GET", "?EIO=4&transport=polling&token="+long, ""), 431, `{"code":3,"message":"Handshake too large"}`)
+	if s.do("GET", "?EIO=4&transport=polling&junk="+long, ""); len(s.last().session.Handshake().query) != 0 {
+		t.Error("the query was kept")
+	}
+	s.do("GET", "?EIO=4&transport=polling", "", "Authorization", long[:20_000])
+	if len(s.last().session.Handshake().Header) != 0 {
+		t.Error("a header was kept")
 	}
 }
 
@@ -174,10 +241,10 @@ func TestDrain(t *testing.T) {
 	get := s.pending(query)
 	c := s.webSocket()
 	s.Drain()
-	s.want(<-get, 200, "1")
+	s.want(recv(t, get, "the GET is answered"), 200, "1")
 	c.wantClose(ws.StatusGoingAway)
 	s.wantClosed(ServerShutdown)
-	if reason := <-polling.closed; reason != ServerShutdown {
+	if reason := recv(t, polling.closed, "the session is closed"); reason != ServerShutdown {
 		t.Errorf("polling was closed because of %q", reason)
 	}
 	if a := s.do("GET", "?EIO=4&transport=polling", ""); a.status != http.StatusServiceUnavailable {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,10 +55,12 @@ func bubble(t *testing.T, config Config, f func(s *testServer, p *pipes)) {
 		f(s, p)
 		cancel()
 		close(p.done)
-		<-served
+		<-served // a bubble in which nothing goes on fails by itself
 		<-served
 		transport.CloseIdleConnections()
 		_ = web.Close()
+		synctest.Wait()
+		s.wantNothingLeft()
 	})
 }
 
@@ -161,8 +164,7 @@ func TestExpiredSessionIsRefusedBeforeRunComesToIt(t *testing.T) {
 		var closed Reason
 		s := NewServer(Config{}, func(*Session) Conn { return &closing{&closed} })
 		session := &Session{server: s, id: "a", conn: &closing{&closed}}
-		s.reserve()
-		s.begin(session)
+		s.begin(session, netip.Addr{})
 		time.Sleep(45*time.Second - time.Nanosecond)
 		if s.session("a") == nil {
 			t.Error("refused too early")
@@ -202,7 +204,7 @@ func TestHeartbeatOfManySessions(t *testing.T) {
 			}()
 		}
 		for range 50 {
-			if r := <-results; r.err != nil || !near(r.after, 25*time.Second, 25*time.Second) {
+			if r := recv(t, results, "a ping comes"); r.err != nil || !near(r.after, 25*time.Second, 25*time.Second) {
 				t.Errorf("pinged after %v: %v", r.after, r.err)
 			}
 		}
@@ -236,7 +238,7 @@ func TestUpgradeWithAGETPending(t *testing.T) {
 		query, c := p.upgrading(s)
 		get := s.pending(query)
 		c.text("5")
-		s.want(<-get, 400, `{"code":3,"message":"Bad request"}`)
+		s.want(recv(t, get, "the GET is answered"), 400, `{"code":3,"message":"Bad request"}`)
 		c.text("4hello")
 		c.want(ws.OpText, "4hello")
 		_ = c.conn.Close()

@@ -21,9 +21,11 @@ var (
 	badRequest         = &refusal{http.StatusBadRequest, 3, "Bad request"}
 	unsupportedVersion = &refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
 
-	// The protocol has no words for these two.
-	payloadTooLarge = &refusal{http.StatusRequestEntityTooLarge, 3, "Payload too large"}
-	tooManySessions = &refusal{http.StatusServiceUnavailable, 4, "Too many sessions"}
+	// The protocol has no words for these.
+	payloadTooLarge   = &refusal{http.StatusRequestEntityTooLarge, 3, "Payload too large"}
+	handshakeTooLarge = &refusal{http.StatusRequestHeaderFieldsTooLarge, 3, "Handshake too large"}
+	overloaded        = &refusal{http.StatusServiceUnavailable, 4, "Too much is being received: try again"}
+	shuttingDown      = &refusal{http.StatusServiceUnavailable, 4, "Server shutting down"}
 )
 
 // forbidden is the answer to a page whose origin is not allowed.
@@ -37,7 +39,7 @@ func (e *refusal) write(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
-	if e == tooManySessions {
+	if e.status == http.StatusServiceUnavailable {
 		header.Set("Retry-After", "5")
 	}
 	w.WriteHeader(e.status)

@@ -3,6 +3,8 @@ package engineio
 import (
 	"bytes"
 	"errors"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -66,7 +68,7 @@ func TestFrameForms(t *testing.T) {
 			if !bytes.Equal(back.Payload, f.packet()) {
 				t.Errorf("%d: the WebSocket's payload is not the packet", n)
 			}
-			p, err := decodePart(f.appendPolling(nil))
+			p, err := decodePart(f.polling())
 			if err != nil || p.kind != typeMessage || p.binary != (f.opcode == ws.OpBinary) || !bytes.Equal(p.data, data) {
 				t.Errorf("%d: the polling form does not decode to the data: %v", n, err)
 			}
@@ -124,7 +126,12 @@ func FuzzPayload(f *testing.F) {
 				frames = append(frames, newFrame(p.kind, p.data))
 			}
 		}
-		again := appendPayload(nil, frames)
+		recorder := httptest.NewRecorder()
+		writePayload(recorder, frames)
+		again := recorder.Body.Bytes()
+		if recorder.Header().Get("Content-Length") != strconv.Itoa(len(again)) {
+			t.Fatalf("%d bytes are announced as %s", len(again), recorder.Header().Get("Content-Length"))
+		}
 		i := 0
 		for p, err := range payload(again) {
 			if err != nil {

@@ -31,7 +31,7 @@ func (s *Session) get(w http.ResponseWriter, r *http.Request) {
 		refusal.write(w)
 		return
 	}
-	// The server's own time limit is for answers that do not wait for events.
+	// The server's own write deadline is for answers that do not wait for events.
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Time{})
 	s.pump()
@@ -55,7 +55,7 @@ func (s *Session) startPoll() (*poll, *refusal) {
 		return nil, unknownSession
 	case s.ws != nil:
 		return nil, badRequest
-	case s.poll != nil: // two GETs at once: the client has lost its mind, or is two
+	case s.poll != nil: // two GETs at once: the client is broken, or there are two
 		s.close(TransportError, closeFrame)
 		return nil, badRequest
 	}
@@ -67,8 +67,8 @@ func (s *Session) startPoll() (*poll, *refusal) {
 	return s.poll, nil
 }
 
-// await returns when p is answered. A client that goes away while its GET is
-// pending may have lost what was sent, so its session is closed.
+// await returns when p is answered. If the client goes away while its GET is
+// pending, its session is closed: what was sent may be lost.
 func (s *Session) await(p *poll, r *http.Request) {
 	var noop <-chan time.Time
 	s.mu.Lock()
@@ -109,17 +109,23 @@ func (s *Session) post(w http.ResponseWriter, r *http.Request) {
 		s.posting = false
 		s.mu.Unlock()
 	}()
-	body, err := s.readBody(w, r)
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+	body := &heldBody{session: s}
+	defer func() { s.Release(body.holds) }()
+	b, err := s.readBody(w, r, body)
+	switch tooLarge := new(http.MaxBytesError); {
+	case errors.As(err, &tooLarge):
 		payloadTooLarge.write(w)
 		return
-	}
-	if err != nil {
+	case errors.Is(err, errOverloaded):
+		s.Close(Overloaded)
+		overloaded.write(w)
+		return
+	case err != nil:
 		s.Close(TransportError)
 		badRequest.write(w)
 		return
 	}
-	for p, err := range payload(body) {
+	for p, err := range payload(b) {
 		if err != nil {
 			s.Close(ParseError)
 			badRequest.write(w)
@@ -133,12 +139,12 @@ func (s *Session) post(w http.ResponseWriter, r *http.Request) {
 	writeText(w, []byte("ok"))
 }
 
-// lastPollWait is how long a client's close waits for its GET where none is pending.
+// lastPollWait is how long a client's close waits for its GET if none is pending.
 const lastPollWait = 50 * time.Millisecond
 
 // awaitLastPoll waits for the client's GET. A client that polls has one pending
-// or on its way; one that is overtaken by the close on another connection is
-// to be answered like one that came before it.
+// or on its way. A GET that the close has overtaken, on another connection, is
+// answered as if it had come first.
 func (s *Session) awaitLastPoll(r *http.Request) {
 	s.mu.Lock()
 	if s.closed || s.ws != nil || s.poll != nil {
@@ -173,39 +179,72 @@ func (s *Session) startPost(r *http.Request) *refusal {
 	return nil
 }
 
-// isBinaryBody recognises the body of version 3 of the protocol.
+// isBinaryBody reports whether the body is of version 3 of the protocol.
 func isBinaryBody(r *http.Request) bool {
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "application/octet-stream")
 }
 
 // readBody reads the whole body. A body that is declared too long is refused unread.
-func (s *Session) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (s *Session) readBody(w http.ResponseWriter, r *http.Request, body *heldBody) ([]byte, error) {
 	limit := int64(s.server.config.MaxPayload)
 	if r.ContentLength > limit {
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(s.server.config.PingTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body.from = http.MaxBytesReader(w, r.Body, limit)
+	b, err := io.ReadAll(body)
 	if err == nil {
 		_ = control.SetReadDeadline(time.Time{})
 	}
-	return body, err
+	return b, err
 }
 
-func writePayload(w http.ResponseWriter, frames []*Frame) {
-	size := 0
-	for _, f := range frames {
-		size += 1 + f.Size()
+// heldBody counts the bytes of a body as they come.
+type heldBody struct {
+	session *Session
+	from    io.Reader
+	holds   int
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	n, err := b.from.Read(p)
+	if !b.session.Hold(n) {
+		return 0, errOverloaded
 	}
-	writeText(w, appendPayload(make([]byte, 0, size), frames))
+	b.holds += n
+	return n, err
+}
+
+var separators = []byte{separator}
+
+// writePayload writes the frames one by one: they are shared with other sessions,
+// and a copy would last as long as the client takes to read.
+func writePayload(w http.ResponseWriter, frames []*Frame) {
+	size := len(frames) - 1 // separators
+	for _, f := range frames {
+		size += f.pollingSize()
+	}
+	textHeader(w, size)
+	for i, f := range frames {
+		if i > 0 {
+			_, _ = w.Write(separators)
+		}
+		if _, err := w.Write(f.polling()); err != nil {
+			return // a client that is gone is noticed by its next request, or by the heartbeat
+		}
+	}
 }
 
 func writeText(w http.ResponseWriter, body []byte) {
+	textHeader(w, len(body))
+	_, _ = w.Write(body) // a client that is gone is noticed by its next request, or by the heartbeat
+}
+
+func textHeader(w http.ResponseWriter, size int) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=UTF-8")
 	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a client that is gone is noticed by its next request, or by the heartbeat
+	header.Set("Content-Length", strconv.Itoa(size))
 }

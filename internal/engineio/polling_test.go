@@ -20,7 +20,7 @@ func TestPollingMessages(t *testing.T) {
 	}
 	get := s.pending(query)
 	s.do("POST", query, "4later")
-	s.want(<-get, 200, "4later")
+	s.want(recv(t, get, "the GET is answered"), 200, "4later")
 }
 
 func TestPollAnswerIsBounded(t *testing.T) {
@@ -39,7 +39,7 @@ func TestPollingClose(t *testing.T) {
 	query := s.poll()
 	get := s.pending(query)
 	s.want(s.do("POST", query, "1"), 200, "ok")
-	s.want(<-get, 200, "6")
+	s.want(recv(t, get, "the GET is answered"), 200, "6")
 	s.wantClosed(TransportClose)
 	s.want(s.do("GET", query, ""), 400, `{"code":1,"message":"Session ID unknown"}`)
 	s.want(s.do("POST", query, "4a"), 400, `{"code":1,"message":"Session ID unknown"}`)
@@ -52,7 +52,10 @@ func TestPollingCloseOvertakesTheGET(t *testing.T) {
 	session := s.last().session
 	post := make(chan answer, 1)
 	go func() {
-		a, _ := s.try(context.Background(), "POST", query, "1")
+		a, err := s.try(t.Context(), "POST", query, "1")
+		if err != nil {
+			a.body = err.Error()
+		}
 		post <- a
 	}()
 	s.until(func() bool {
@@ -63,7 +66,7 @@ func TestPollingCloseOvertakesTheGET(t *testing.T) {
 	if a := s.do("GET", query, ""); a.status == 200 {
 		s.want(a, 200, "6")
 	}
-	s.want(<-post, 200, "ok")
+	s.want(recv(t, post, "the POST is answered"), 200, "ok")
 	s.wantClosed(TransportClose)
 	s.want(s.do("GET", query, ""), 400, `{"code":1,"message":"Session ID unknown"}`)
 }
@@ -73,7 +76,7 @@ func TestOverlappingGET(t *testing.T) {
 	query := s.poll()
 	get := s.pending(query)
 	s.want(s.do("GET", query, ""), 400, `{"code":3,"message":"Bad request"}`)
-	s.want(<-get, 200, "1")
+	s.want(recv(t, get, "the GET is answered"), 200, "1")
 	s.wantClosed(TransportError)
 }
 
@@ -93,7 +96,7 @@ func TestOverlappingPOST(t *testing.T) {
 	s.wantClosed(TransportError)
 	_, _ = send.Write([]byte("4a"))
 	_ = send.Close()
-	<-first
+	recv(t, first, "the first POST is answered")
 }
 
 func (s *testServer) postFrom(query string, body io.Reader) answer {
@@ -119,7 +122,7 @@ func TestAbortedGETClosesTheSession(t *testing.T) {
 		return session.poll != nil
 	})
 	cancel()
-	if err := <-done; err == nil {
+	if err := recv(t, done, "the GET ends"); err == nil {
 		t.Error("the GET was answered")
 	}
 	s.wantClosed(TransportError)
@@ -145,7 +148,7 @@ func TestInvalidPOSTs(t *testing.T) {
 			query := s.poll()
 			get := s.pending(query)
 			s.want(s.do("POST", query, tt.body, "Content-Type", tt.contentType), 400, `{"code":3,"message":"Bad request"}`)
-			if a := <-get; a.status != 200 || !strings.HasSuffix(a.body, "1") {
+			if a := recv(t, get, "the GET is answered"); a.status != 200 || !strings.HasSuffix(a.body, "1") {
 				t.Errorf("the pending GET was answered %d %q", a.status, a.body)
 			}
 			s.wantClosed(tt.reason)
@@ -209,4 +212,15 @@ func TestEndSendsWhatWaits(t *testing.T) {
 	s.wantOpen()
 	s.want(s.do("GET", query, ""), 200, "4bye\x1e1")
 	s.wantClosed(ForcedClose)
+}
+
+// A POST may be followed by another, whatever became of the first.
+func TestPOSTsFollowEachOther(t *testing.T) {
+	s := newTestServer(t, Config{MaxPayload: 100})
+	query := s.poll()
+	for range 3 {
+		s.want(s.do("POST", query, "4a"), 200, "ok")
+		s.want(s.do("POST", query, "4"+strings.Repeat("x", 100)), 413, `{"code":3,"message":"Payload too large"}`)
+	}
+	s.want(s.do("GET", query, ""), 200, "4a\x1e4a\x1e4a")
 }

@@ -5,23 +5,28 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"net/http"
-	"slices"
+	"net/netip"
+	"net/url"
 	"sync"
+
+	"github.com/buildcast/buildcast/internal/limit"
 )
 
 // Server is the HTTP handler of the protocol's path. Run must be running: it
-// does the heartbeats and closes what is open when it ends.
+// does the heartbeats, and closes all sessions when it ends.
 type Server struct {
 	config    Config
 	open      func(*Session) Conn
 	heartbeat *heartbeat
+	crowd     *limit.Crowd // who is closed when there are too many sessions
+	budget    budget
 	tasks     sync.WaitGroup // the goroutines of WebSockets
 
 	mu       sync.Mutex
 	draining bool
 	sessions map[string]*Session
-	opening  int // handshakes under way, which count as sessions
 }
 
 // NewServer makes a server. open makes each new session's Conn; it is called
@@ -32,7 +37,14 @@ func NewServer(config Config, open func(*Session) Conn) *Server {
 		config:    config,
 		open:      open,
 		heartbeat: newHeartbeat(config.PingInterval, config.PingTimeout),
-		sessions:  make(map[string]*Session),
+		crowd: limit.NewCrowd(limit.CrowdConfig{
+			Idle: positive(config.MaxPending, math.MaxInt), IdlePerHost: config.MaxPendingPerHost, Active: config.MaxSessions,
+			Full: func() {
+				config.Logger.Warn("too many socket sessions: those open longest are closed for new ones", "sessions", config.MaxSessions)
+			},
+		}),
+		budget:   budget{limit: int64(config.MaxBuffered)},
+		sessions: make(map[string]*Session),
 	}
 }
 
@@ -60,7 +72,7 @@ func (s *Server) Drain() {
 	}
 }
 
-// Sessions is how many sessions are open.
+// Sessions returns how many sessions are open.
 func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,14 +106,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		badRequest.write(w)
 	case query.Get("EIO") != "4":
 		unsupportedVersion.write(w)
-	case upgrade:
-		s.openWebSocket(w, r)
 	default:
-		s.openPolling(w, r)
+		s.openSession(w, r, query, upgrade)
 	}
 }
 
-// serveSession serves a request of a session that is open.
+// serveSession serves a request that names a session.
 func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, transport string, upgrade bool) {
 	session := s.session(sid)
 	switch {
@@ -120,8 +130,8 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 	}
 }
 
-// session finds an open session. One whose time is up is closed here, should
-// its request come before the heartbeat does it.
+// session returns an open session, or nil. A session whose time is up is closed
+// here if its request comes before the heartbeat gets to it.
 func (s *Server) session(sid string) *Session {
 	s.mu.Lock()
 	session := s.sessions[sid]
@@ -133,23 +143,36 @@ func (s *Server) session(sid string) *Session {
 	return session
 }
 
-// reserve takes a place for one more session.
-func (s *Server) reserve() bool {
+func (s *Server) isDraining() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining || len(s.sessions)+s.opening >= s.config.MaxSessions {
+	return s.draining
+}
+
+// begin opens the session, and closes another one if there are too many. It
+// reports false if the server is draining.
+func (s *Server) begin(session *Session, addr netip.Addr) bool {
+	if !s.add(session) {
+		session.conn.Closed(ServerShutdown)
 		return false
 	}
-	s.opening++
+	member := s.crowd.Enter(addr, func() { session.Close(Overloaded) })
+	session.mu.Lock()
+	session.member = member
+	if session.closed {
+		member.Leave()
+	}
+	session.unlock()
+	if s.config.MaxPending <= 0 {
+		session.Settle()
+	}
 	return true
 }
 
-// begin opens the session in the place that reserve took. It reports false
-// where the server has begun to drain meanwhile.
-func (s *Server) begin(session *Session) bool {
+// add puts the session on the list.
+func (s *Server) add(session *Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opening--
 	if s.draining {
 		return false
 	}
@@ -161,25 +184,17 @@ func (s *Server) begin(session *Session) bool {
 	return true
 }
 
-// forget takes a closed session off the list.
+// forget takes a closed session off the list. session.mu is held.
 func (s *Server) forget(session *Session) {
 	s.mu.Lock()
 	delete(s.sessions, session.id)
 	s.mu.Unlock()
 	s.heartbeat.remove(session)
+	session.member.Leave()
 }
 
-func (s *Server) newSession(r *http.Request, t *webSocket) *Session {
-	session := &Session{server: s, id: newID(), ws: t}
-	session.handshake = Handshake{RawQuery: r.URL.RawQuery, RemoteAddr: r.RemoteAddr}
-	for _, name := range s.config.Headers {
-		if values := r.Header.Values(name); len(values) > 0 {
-			if session.handshake.Header == nil {
-				session.handshake.Header = make(http.Header, 1)
-			}
-			session.handshake.Header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
-		}
-	}
+func (s *Server) newSession(h Handshake, t *webSocket) *Session {
+	session := &Session{server: s, id: newID(), handshake: h, ws: t}
 	if t != nil {
 		t.session = session
 	}
@@ -187,35 +202,37 @@ func (s *Server) newSession(r *http.Request, t *webSocket) *Session {
 	return session
 }
 
-func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
-	if !s.reserve() {
-		tooManySessions.write(w)
-		return
+// openSession serves a handshake.
+func (s *Server) openSession(w http.ResponseWriter, r *http.Request, query url.Values, upgrade bool) {
+	h, ok := s.config.handshake(r, query)
+	switch {
+	case !ok:
+		handshakeTooLarge.write(w)
+	case s.isDraining():
+		shuttingDown.write(w)
+	case upgrade:
+		s.openWebSocket(w, r, h)
+	default:
+		s.openPolling(w, r, h)
 	}
-	session := s.newSession(r, nil)
-	if !s.begin(session) {
-		session.conn.Closed(ServerShutdown)
-		tooManySessions.write(w)
+}
+
+func (s *Server) openPolling(w http.ResponseWriter, r *http.Request, h Handshake) {
+	session := s.newSession(h, nil)
+	if !s.begin(session, clientAddr(r)) {
+		shuttingDown.write(w)
 		return
 	}
 	writeText(w, s.openFrame(session, []string{"websocket"}).packet())
 }
 
-func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
-	if !s.reserve() {
-		tooManySessions.write(w)
-		return
-	}
+func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, h Handshake) {
 	t, err := acceptWebSocket(w, r, &s.config)
 	if err != nil {
-		s.mu.Lock()
-		s.opening--
-		s.mu.Unlock()
 		return
 	}
-	session := s.newSession(r, t)
-	if !s.begin(session) {
-		session.conn.Closed(ServerShutdown)
+	session := s.newSession(h, t)
+	if !s.begin(session, clientAddr(r)) {
 		_ = t.conn.Close()
 		return
 	}
@@ -242,7 +259,7 @@ func (s *Server) upgradeSession(w http.ResponseWriter, r *http.Request, session 
 	t.start()
 }
 
-// openFrame is the packet that tells the client about its session.
+// openFrame returns the packet that tells the client about its session.
 func (s *Server) openFrame(session *Session, upgrades []string) *Frame {
 	data, err := json.Marshal(struct {
 		SID          string   `json:"sid"`

@@ -3,34 +3,36 @@ package engineio
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"github.com/buildcast/buildcast/internal/limit"
 )
 
-// Conn is what a session is for: it takes the client's messages and has the
-// frames for the client. Its methods are never called with a lock of this
+// Conn is the application's end of a session: it takes the client's messages and
+// has the frames for the client. Its methods are never called with a lock of this
 // package held, so they may call the session's.
 type Conn interface {
 	// Message takes one message; data is the Conn's to keep. Calls for one
 	// session follow each other. The client is not read from meanwhile.
 	Message(data []byte, binary bool)
-	// Next gives the next frame, or nil where there is none now; then Wake says
-	// that there may be one. It must not block: it runs on the goroutine of
+	// Next returns the next frame, or nil if there is none now; when there may be
+	// one, the Conn calls Wake. Next must not block: it runs on the goroutine of
 	// whoever calls Wake. Calls for one session follow each other, but may run
 	// beside Message.
 	Next() *Frame
-	// Closed is called once, when the session is closed, perhaps while Message
-	// or Next still runs.
+	// Closed is called once, when the session is closed. Message or Next may still
+	// be running.
 	Closed(reason Reason)
 }
 
 // Reason says why a session was closed.
 type Reason string
 
-// The reasons, with the words that the protocol's own server uses where it has them.
+// The reasons. If the protocol's own server has words for one, these are them.
 const (
 	TransportClose Reason = "transport close" // the client closed it, or went away
 	TransportError Reason = "transport error" // the client broke the transport's rules, or the network failed
@@ -38,20 +40,8 @@ const (
 	ParseError     Reason = "parse error"     // the client sent what is not a packet
 	ForcedClose    Reason = "forced close"    // the application closed it
 	ServerShutdown Reason = "server shutting down"
+	Overloaded     Reason = "server overloaded" // there were too many sessions, or they held too much
 )
-
-// Handshake is what is kept of a session's first request.
-type Handshake struct {
-	RawQuery   string
-	RemoteAddr string
-	Header     http.Header // only what Config.Headers names
-}
-
-// Query gives the first request's whole query.
-func (h *Handshake) Query() url.Values {
-	query, _ := url.ParseQuery(h.RawQuery) // what is malformed is left out
-	return query
-}
 
 // pollBytes is how much one GET is answered with before the client must ask again.
 const pollBytes = 256 << 10
@@ -68,6 +58,7 @@ type Session struct {
 	conn      Conn
 	handshake Handshake
 	beat      beat
+	holds     atomic.Int64 // bytes; see Hold
 
 	receiving sync.Mutex // held while Conn.Message runs
 
@@ -79,23 +70,24 @@ type Session struct {
 	pingDue bool          // a ping is to be sent
 	posting bool          // a POST is being read
 	poll    *poll         // the pending GET
-	polled  chan struct{} // closed by the next GET, where a close waits for it
+	polled  chan struct{} // closed by the next GET; nil unless a close waits for it
 	ws      *webSocket    // the transport, once it is not polling
 	probe   *webSocket    // a WebSocket that may become the transport
 	held    *Frame        // was taken from the Conn when the transport went away
 	report  Reason        // to be reported to the Conn when mu is let go
+	member  *limit.Member // nil until the session has entered the crowd
 
 	ctx    context.Context // made when first asked for
 	cancel context.CancelFunc
 }
 
-// ID is the session's id. Whoever knows it can act as the client.
+// ID returns the session's id. Whoever knows it can act as the client.
 func (s *Session) ID() string { return s.id }
 
-// Handshake is the session's first request.
+// Handshake returns what is kept of the session's first request.
 func (s *Session) Handshake() *Handshake { return &s.handshake }
 
-// Context ends when the session is closed.
+// Context returns a context that ends when the session is closed.
 func (s *Session) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +100,7 @@ func (s *Session) Context() context.Context {
 	return s.ctx
 }
 
-// Transport is the one in use: polling or websocket.
+// Transport returns the name of the transport in use: polling or websocket.
 func (s *Session) Transport() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,8 +110,17 @@ func (s *Session) Transport() string {
 	return "polling"
 }
 
-// Wake says that the Conn may have a frame. It sends what the client can take
-// now and never waits for the client.
+// Settle keeps the session from being closed for newcomers while it has done
+// nothing yet; see Config.MaxPending.
+func (s *Session) Settle() {
+	s.mu.Lock()
+	member := s.member
+	s.mu.Unlock()
+	member.Activate()
+}
+
+// Wake is called when the Conn may have a frame. It sends what the client can
+// take now and never waits for the client.
 func (s *Session) Wake() { s.pump() }
 
 // Close closes the session at once. What was not sent is lost.
@@ -163,8 +164,11 @@ func (s *Session) close(reason Reason, last *Frame) {
 		s.answer(http.StatusOK)
 	}
 	code := ws.StatusNormalClosure
-	if reason == ServerShutdown {
+	switch reason {
+	case ServerShutdown:
 		code = ws.StatusGoingAway
+	case Overloaded:
+		code = statusTryAgainLater
 	}
 	if s.ws != nil {
 		s.ws.shutNow(code)
@@ -192,8 +196,9 @@ func (s *Session) writable() bool {
 	}
 }
 
-// pump moves frames from the Conn to the transport until one of them has
-// enough. One goroutine does it at a time; whoever comes meanwhile leaves word.
+// pump moves frames from the Conn to the transport until the Conn has no more or
+// the transport takes no more. One goroutine does it at a time; if another comes
+// meanwhile, the first one asks the Conn once more.
 func (s *Session) pump() {
 	s.mu.Lock()
 	defer s.unlock()
@@ -221,7 +226,7 @@ func (s *Session) pump() {
 	s.pumping = false
 }
 
-// take gives the next frame. It lets go of mu while it asks the Conn.
+// take returns the next frame. It lets go of mu while it asks the Conn.
 func (s *Session) take() *Frame {
 	for {
 		if s.pingDue {
@@ -255,7 +260,7 @@ func (s *Session) send(f *Frame) {
 	}
 }
 
-// sentAll follows when the Conn has no more frames. mu is held.
+// sentAll is called when the Conn has no more frames. mu is held.
 func (s *Session) sentAll() {
 	switch {
 	case s.closed:
@@ -287,7 +292,7 @@ func (s *Session) receive(p packet) {
 	}
 }
 
-// deliver gives a message to the Conn. A panic there closes this session and no
+// deliver hands a message to the Conn. A panic there closes this session and no
 // other: what a client can provoke must not take the server down.
 func (s *Session) deliver(p packet) {
 	s.receiving.Lock()
@@ -314,7 +319,7 @@ const probe = "probe"
 const noopWait = 100 * time.Millisecond
 
 // startProbe takes a WebSocket that a polling client opened for its session. It
-// reports false where the session has one already.
+// reports false if the session has one already.
 func (s *Session) startProbe(t *webSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,7 +338,7 @@ func (s *Session) startProbe(t *webSocket) bool {
 	return true
 }
 
-// dropProbe gives up an upgrade; the session stays where it is. mu is held.
+// dropProbe ends an upgrade; the session stays on polling. mu is held.
 func (s *Session) dropProbe() {
 	if s.probe != nil {
 		s.probe.deadline.Stop()
@@ -371,7 +376,7 @@ func (s *Session) upgrade(t *webSocket) {
 	s.probe, s.ws = nil, t
 	switch {
 	case s.poll == nil:
-	case len(s.poll.frames) > 0: // are the client's already
+	case len(s.poll.frames) > 0: // they belong to the answer already
 		s.answer(http.StatusOK)
 	default:
 		s.answer(http.StatusBadRequest)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
-	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -59,7 +58,7 @@ func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() 
 	go func() { done <- server.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		recv(t, done, "Run ends")
 		web.Close()
 	})
 	return func() (*client, *counting) {
@@ -71,7 +70,7 @@ func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() 
 		}
 		c := newClient(t, conn, br)
 		parseOpen(t, string(c.read().Payload))
-		source := <-opened
+		source := recv(t, opened, "the session is opened")
 		source.limit.Store(limit)
 		return c, source
 	}
@@ -100,9 +99,7 @@ func TestSlowReader(t *testing.T) {
 		defer source.session.mu.Unlock()
 		return source.session.ws.busy
 	}
-	for !stuck() {
-		runtime.Gosched()
-	}
+	until(t, stuck)
 	given := source.given.Load()
 	if given >= limit {
 		t.Fatal("the socket took everything")
@@ -125,14 +122,13 @@ func TestStuckClientIsClosedAtOnce(t *testing.T) {
 	dial := newCounting(t, 1<<20, 1000, false)
 	_, source := dial()
 	source.session.Wake()
-	for closed := false; !closed; {
+	until(t, func() bool {
 		source.session.mu.Lock()
-		closed = source.session.ws.busy
-		source.session.mu.Unlock()
-		runtime.Gosched()
-	}
+		defer source.session.mu.Unlock()
+		return source.session.ws.busy
+	})
 	source.session.Close(PingTimeout)
-	if reason := <-source.closed; reason != PingTimeout {
+	if reason := recv(t, source.closed, "the session is closed"); reason != PingTimeout {
 		t.Errorf("closed because of %q", reason)
 	}
 }
@@ -144,7 +140,7 @@ func TestWakeIsNotHeldUpByAFastReader(t *testing.T) {
 	source.session.Wake()
 	wantAll(t, c, 10*turn)
 	source.session.Close(ForcedClose)
-	<-source.closed
+	recv(t, source.closed, "the session is closed")
 }
 
 func TestOverTLS(t *testing.T) {
@@ -159,7 +155,7 @@ func TestOverTLS(t *testing.T) {
 	c.want(ws.OpPong, "p")
 	c.text("bad")
 	c.wantClose(ws.StatusPolicyViolation)
-	if reason := <-source.closed; reason != ParseError {
+	if reason := recv(t, source.closed, "the session is closed"); reason != ParseError {
 		t.Errorf("closed because of %q", reason)
 	}
 }

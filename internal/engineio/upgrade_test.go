@@ -49,7 +49,7 @@ func TestProbeAnswersThePendingGET(t *testing.T) {
 	c := s.dial(strings.Replace(query, "polling", "websocket", 1))
 	c.text("2probe")
 	c.want(ws.OpText, "3probe")
-	s.want(<-get, 200, "6")
+	s.want(recv(t, get, "the GET is answered"), 200, "6")
 }
 
 func TestSecondWebSocketIsClosed(t *testing.T) {

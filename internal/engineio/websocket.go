@@ -19,9 +19,10 @@ const (
 	// too. A socket closed with bytes unread resets the connection, and the
 	// client would lose what was sent last.
 	closeGrace = 3 * time.Second
-	// readStep is how much memory a frame's declared length may ask for before
-	// its bytes have come.
-	readStep = 32 << 10
+	// readStep is how much memory the first part of a message takes before its
+	// bytes have come, however long a frame declares itself to be. The next parts
+	// take as much as has come.
+	readStep = 1 << 10
 	// readBuffer is enough for a heartbeat or a small message in one read. What
 	// is longer is read past it. It is most of what an idle connection holds.
 	readBuffer = 64
@@ -31,9 +32,10 @@ const (
 type webSocket struct {
 	session  *Session
 	conn     net.Conn
-	raw      syscall.RawConn // nil where the connection is more than a socket, such as TLS
+	raw      syscall.RawConn // nil if the connection is more than a socket, such as TLS
 	reader   *bufio.Reader
 	compress bool // permessage-deflate was agreed to
+	holds    int  // bytes of the message that is read; used by the reader only
 
 	// Session.mu guards the rest.
 	busy     bool        // a goroutine is writing what the socket did not take at once
@@ -42,10 +44,15 @@ type webSocket struct {
 	deadline *time.Timer // of the upgrade
 }
 
-// acceptWebSocket upgrades the request. Where it fails, the client has been answered.
+// statusTryAgainLater closes a WebSocket that the server has no room for.
+const statusTryAgainLater ws.StatusCode = 1013
+
+// acceptWebSocket upgrades the request. If it fails, the client has been answered.
+// Of the subprotocols that a client names the first is agreed to: none changes
+// what is spoken here, and a browser closes a WebSocket that agrees to none.
 func acceptWebSocket(w http.ResponseWriter, r *http.Request, config *Config) (*webSocket, error) {
 	t := &webSocket{}
-	upgrader := ws.HTTPUpgrader{Timeout: config.UpgradeTimeout}
+	upgrader := ws.HTTPUpgrader{Timeout: config.UpgradeTimeout, Protocol: func(string) bool { return true }}
 	if config.CompressFrom >= 0 {
 		upgrader.Negotiate = negotiateDeflate(&t.compress)
 	}
@@ -60,22 +67,22 @@ func acceptWebSocket(w http.ResponseWriter, r *http.Request, config *Config) (*w
 		_ = conn.Close()
 		return nil, errors.New("engineio: the client sent frames before the handshake was answered")
 	}
-	// buffers, 8 kB with net/http's own, is let go here.
+	// The buffers, 8 kB with net/http's own, are left to the collector.
 	t.conn, t.raw = conn, rawConn(conn)
 	t.reader = bufio.NewReaderSize(conn, readBuffer)
 	return t, nil
 }
 
-// refuse closes a WebSocket that no session wants.
+// refuse closes a WebSocket that belongs to no session.
 func (t *webSocket) refuse() {
 	_ = t.conn.SetDeadline(time.Now().Add(closeGrace))
 	_, _ = t.conn.Write(ws.CompiledCloseNormalClosure)
 	t.linger()
 }
 
-// linger closes the connection in the way that lets the client read the close
-// frame: our side first, then, when the client has closed its own or closeGrace
-// is over, all of it.
+// linger closes the connection so that the client can still read the close frame:
+// our side first, and the rest when the client has closed its own side or
+// closeGrace is over.
 func (t *webSocket) linger() {
 	if c, ok := t.conn.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
@@ -85,7 +92,7 @@ func (t *webSocket) linger() {
 }
 
 // spawn runs f on a goroutine that the server waits for. mu is held and the
-// WebSocket not shut: its reader still counts, so the count is not zero.
+// WebSocket is not shut: its reader is counted, so the count is not zero.
 func (t *webSocket) spawn(f func()) { t.session.server.tasks.Go(f) }
 
 // start runs the reader, which the caller has counted.
@@ -96,7 +103,7 @@ func (t *webSocket) start() {
 	}()
 }
 
-// send writes the frame. mu is held and the WebSocket neither busy nor shut.
+// send writes the frame. mu is held, and the WebSocket is neither busy nor shut.
 func (t *webSocket) send(f *Frame) {
 	t.write(f.webSocket(t.compress, t.session.server.config.CompressFrom))
 }
@@ -128,7 +135,7 @@ func (t *webSocket) finish(rest []byte) {
 	s.pump()
 }
 
-// lost follows when a transport failed. mu is held.
+// lost is called when a transport has failed. mu is held.
 func (s *Session) lost(t *webSocket) {
 	switch t {
 	case s.ws:
@@ -138,8 +145,8 @@ func (s *Session) lost(t *webSocket) {
 	}
 }
 
-// shut begins to close the WebSocket; its reader ends it. It gives the close
-// frame where writing it may block. mu is held.
+// shut begins to close the WebSocket; its reader ends it. If writing the close
+// frame may block, shut returns the frame for the caller to write. mu is held.
 func (t *webSocket) shut(code ws.StatusCode) (unsent []byte) {
 	if t.shutting {
 		return nil
@@ -151,7 +158,7 @@ func (t *webSocket) shut(code ws.StatusCode) (unsent []byte) {
 		return nil
 	}
 	frame := ws.MustCompileFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(code, "")))
-	if t.raw == nil { // whole frames are written one after the other
+	if t.raw == nil { // net.Conn.Write writes whole frames, one after the other
 		return frame
 	}
 	if n, err := tryWrite(t.raw, frame); err != nil || n < len(frame) {
@@ -167,8 +174,8 @@ func (t *webSocket) shutNow(code ws.StatusCode) {
 	}
 }
 
-// pong answers a WebSocket ping. Where the socket is full the answer is left
-// out: a client that does not read does not wait for it.
+// pong answers a WebSocket ping, unless the socket is full: a client that does
+// not read does not wait for the answer.
 func (t *webSocket) pong(data []byte) {
 	s := t.session
 	s.mu.Lock()
@@ -179,9 +186,9 @@ func (t *webSocket) pong(data []byte) {
 	}
 }
 
-// read takes the client's messages until the connection ends. Whenever none is
-// at hand a new goroutine waits for the next one: it holds the smallest stack,
-// where this one may have grown a large one in the Conn's code.
+// read takes the client's messages until the connection ends. When there is none
+// a new goroutine waits for the next one: its stack is the smallest, while this
+// goroutine's may have grown in the Conn's code.
 func (t *webSocket) read() {
 	if _, err := t.reader.Peek(1); err != nil { // few frames deep: nearly all connections wait here
 		t.ended(err)
@@ -192,6 +199,8 @@ func (t *webSocket) read() {
 		if err == nil {
 			err = t.receive(data, binary)
 		}
+		t.session.Release(t.holds)
+		t.holds = 0
 		if err != nil {
 			t.ended(err)
 			return
@@ -223,11 +232,13 @@ func (t *webSocket) receive(data []byte, binary bool) error {
 	return nil
 }
 
-// ended closes the connection, telling the client why where it broke a rule.
+// ended closes the connection. If the client broke a rule it is told which.
 func (t *webSocket) ended(err error) {
 	reason, code := TransportError, ws.StatusNormalClosure
 	var broken *violation
 	switch {
+	case errors.Is(err, errOverloaded):
+		reason, code = Overloaded, statusTryAgainLater
 	case errors.As(err, &broken):
 		code = broken.code
 	case isPacketError(err):
@@ -251,7 +262,7 @@ func (t *webSocket) ended(err error) {
 	if code == ws.StatusNormalClosure {
 		_ = t.conn.Close()
 	} else {
-		t.linger() // there may be more of what it sent
+		t.linger() // the client may have sent more
 	}
 }
 
@@ -259,7 +270,7 @@ func isPacketError(err error) bool {
 	return errors.Is(err, errEmptyPacket) || errors.Is(err, errPacketType)
 }
 
-// violation is a breach of WebSocket's rules, with the code that tells of it.
+// violation is a breach of WebSocket's rules, with the status code that names it.
 type violation struct {
 	code ws.StatusCode
 	err  error
@@ -271,6 +282,7 @@ func (v *violation) Unwrap() error { return v.err }
 var (
 	errClientClosed = errors.New("engineio: the client closed the WebSocket")
 	errMessageSize  = errors.New("engineio: a message is longer than the limit")
+	errOverloaded   = errors.New("engineio: the sessions together receive more than the limit")
 )
 
 // message reads the next message, answering control frames on the way.
@@ -295,7 +307,7 @@ func (t *webSocket) message() (data []byte, binary bool, err error) {
 		if h.Length > limit-int64(len(data)) {
 			return nil, false, &violation{ws.StatusMessageTooBig, errMessageSize}
 		}
-		if data, err = t.payload(data, h); err != nil {
+		if data, err = t.payload(data, h, t.hold); err != nil {
 			return nil, false, err
 		}
 		if h.Fin {
@@ -326,12 +338,24 @@ func (t *webSocket) header(state ws.State) (ws.Header, error) {
 	return h, nil
 }
 
+// hold counts n bytes of the message that is read.
+func (t *webSocket) hold(n int) error {
+	if !t.session.Hold(n) {
+		return errOverloaded
+	}
+	t.holds += n
+	return nil
+}
+
 // payload appends the frame's payload to data. Memory grows as bytes come, not
 // as the header promises them.
-func (t *webSocket) payload(data []byte, h ws.Header) ([]byte, error) {
+func (t *webSocket) payload(data []byte, h ws.Header, hold func(n int) error) ([]byte, error) {
 	start := len(data)
 	for left := int(h.Length); left > 0; {
-		step := min(left, readStep)
+		step := min(left, max(readStep, len(data)))
+		if err := hold(step); err != nil {
+			return nil, err
+		}
 		at := len(data)
 		data = slices.Grow(data, step)[:at+step]
 		if _, err := io.ReadFull(t.reader, data[at:]); err != nil {
@@ -346,7 +370,11 @@ func (t *webSocket) payload(data []byte, h ws.Header) ([]byte, error) {
 // open inflates a whole message and checks its text.
 func (t *webSocket) open(data []byte, binary, compressed bool) ([]byte, error) {
 	if compressed {
-		plain, err := inflate(data, t.session.server.config.MaxPayload)
+		limit := t.session.server.config.MaxPayload
+		if err := t.hold(limit); err != nil {
+			return nil, err
+		}
+		plain, err := inflate(data, limit)
 		switch {
 		case errors.Is(err, errInflatedTooLarge):
 			return nil, &violation{ws.StatusMessageTooBig, err}
@@ -363,7 +391,7 @@ func (t *webSocket) open(data []byte, binary, compressed bool) ([]byte, error) {
 
 // control takes a ping, pong or close frame.
 func (t *webSocket) control(h ws.Header) error {
-	data, err := t.payload(nil, h)
+	data, err := t.payload(nil, h, func(int) error { return nil }) // 125 bytes at most
 	if err != nil {
 		return err
 	}

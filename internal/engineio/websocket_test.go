@@ -233,3 +233,20 @@ func TestPanicOverWebSocket(t *testing.T) {
 	c.wantClose(ws.StatusNormalClosure)
 	s.wantClosed(ForcedClose)
 }
+
+// The client names subprotocols; a browser closes the WebSocket if none is agreed to.
+func TestSubprotocol(t *testing.T) {
+	s := newTestServer(t, Config{})
+	for offered, want := range map[string]string{"v1": "v1", "v1, v2": "v1", "": ""} {
+		dialer := ws.Dialer{Timeout: testTimeout, Protocols: strings.FieldsFunc(offered, func(r rune) bool { return r == ',' || r == ' ' })}
+		conn, br, handshake, err := dialer.Dial(t.Context(), "ws"+strings.TrimPrefix(s.url, "http")+"?EIO=4&transport=websocket")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t, conn, br)
+		parseOpen(t, string(c.read().Payload))
+		if handshake.Protocol != want {
+			t.Errorf("offered %q, agreed to %q", offered, handshake.Protocol)
+		}
+	}
+}

@@ -26,7 +26,6 @@ import (
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/dashboard"
 	"github.com/buildcast/buildcast/internal/deploy/local"
-	"github.com/buildcast/buildcast/internal/engineio"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
 	"github.com/buildcast/buildcast/internal/limit"
@@ -34,7 +33,6 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/request"
 	"github.com/buildcast/buildcast/internal/socketapi"
-	"github.com/buildcast/buildcast/internal/socketio"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
@@ -140,9 +138,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
 		Logger: s.logger, Version: version,
 	})
-	s.sockets = socketapi.New(s.hub, socketio.Config{Config: engineio.Config{
-		Origins: s.config.AllowOrigins, Credentials: s.config.AllowCredentials, CheckOrigin: s.checkOrigin, Logger: s.logger,
-	}})
+	s.sockets = socketapi.New(s.hub, s.socketConfig())
 	root := http.NewServeMux()
 	root.Handle("/", handler)
 	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})

@@ -45,6 +45,7 @@ type Server struct {
 // New makes a server over the hub.
 func New(hub Hub, config socketio.Config) *Server {
 	s := &Server{hub: hub}
+	config.Query = append(config.Query, "lastEventId") // see newClient; nothing else of the handshake is kept
 	s.Server = socketio.NewServer(config, map[string]socketio.Namespace{"/": {
 		Connect:    func(socket *socketio.Socket, auth json.RawMessage) { socket.Data = newClient(socket, auth) },
 		Disconnect: func(socket *socketio.Socket, _ socketio.Reason) { clientOf(socket).close() },

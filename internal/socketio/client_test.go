@@ -37,12 +37,44 @@ func newTestServer(t *testing.T, config Config, namespaces map[string]Namespace)
 	go func() { done <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := recv(t, done, "Run ends"); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 		web.Close()
+		if sessions, bytes := s.Sessions(), s.engine.Buffered(); sessions != 0 || bytes != 0 {
+			t.Errorf("%d sessions and %d bytes are left", sessions, bytes)
+		}
 	})
 	return s
+}
+
+// recv receives from c; it fails if nothing comes.
+func recv[T any](t *testing.T, c <-chan T, what string) (v T) {
+	t.Helper()
+	timer := time.NewTimer(testTimeout)
+	defer timer.Stop()
+	select {
+	case v = <-c:
+	case <-timer.C:
+		t.Fatalf("waited in vain until %s", what)
+	}
+	return v
+}
+
+// until waits for a state that nothing signals.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(testTimeout)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }
 
 // client is a WebSocket client that sees packets.
@@ -113,7 +145,7 @@ func (c *client) want(messages ...string) {
 	c.t.Helper()
 	for _, want := range messages {
 		if got := c.read(); got != want {
-			c.t.Errorf("got %q, want %q", got, want)
+			c.t.Errorf("got %.200q, want %.200q", got, want)
 		}
 	}
 }
@@ -143,7 +175,7 @@ func (c *client) wantClosed() {
 		case f.Header.OpCode == ws.OpClose:
 			_ = ws.WriteFrame(c.conn, ws.MaskFrame(f))
 		default:
-			c.t.Errorf("got %q before the end", f.Payload)
+			c.t.Errorf("got %.200q before the end", f.Payload)
 		}
 	}
 }
@@ -169,18 +201,24 @@ func (s *testServer) do(method, query, body string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
+// poll opens a polling session and returns its query.
+func (s *testServer) poll() string {
+	s.t.Helper()
+	_, body := s.do("GET", "", "")
+	var session struct{ SID string }
+	if body == "" || json.Unmarshal([]byte(body[1:]), &session) != nil || session.SID == "" {
+		s.t.Fatalf("%q is not an open packet", body)
+	}
+	return "&sid=" + session.SID
+}
+
 // closes records why sockets were closed.
 type closes chan Reason
 
 func (c closes) want(t *testing.T, want Reason) {
 	t.Helper()
-	select {
-	case got := <-c:
-		if got != want {
-			t.Errorf("closed because of %q, want %q", got, want)
-		}
-	case <-time.After(testTimeout):
-		t.Errorf("not closed, want %q", want)
+	if got := recv(t, c, "the socket is closed: "+string(want)); got != want {
+		t.Errorf("closed because of %q, want %q", got, want)
 	}
 }
 

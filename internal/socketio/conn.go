@@ -23,6 +23,7 @@ type conn struct {
 	sockets      []*Socket   // one for each namespace joined
 	queue        []*Frame
 	queueBytes   int
+	partBytes    int // of awaiting
 	ready        streamQueue
 }
 
@@ -46,7 +47,7 @@ func (c *conn) message(data []byte, binary bool) error {
 	if binary {
 		c.awaiting.attachments = append(c.awaiting.attachments, data)
 	} else {
-		p, err := decode(data)
+		p, err := decode(data, c.server.config.Attachments)
 		if err != nil {
 			return err
 		}
@@ -54,16 +55,55 @@ func (c *conn) message(data []byte, binary bool) error {
 	}
 	in := c.awaiting
 	if len(in.attachments) < in.packet.attachments {
-		return nil
+		return c.holdPart(len(data))
 	}
 	c.awaiting = nil
+	defer c.releaseParts()
 	if len(in.attachments) > 0 {
+		if c.held()+len(data) > c.server.config.MaxPacket {
+			return errPacketSize
+		}
 		if err := checkPlaceholders(in.packet.args, len(in.attachments)); err != nil {
 			return err
 		}
 	}
 	c.receive(in)
 	return nil
+}
+
+// holdPart counts the bytes of one message of a packet that is not whole yet.
+func (c *conn) holdPart(n int) error {
+	if c.held()+n > c.server.config.MaxPacket {
+		return errPacketSize
+	}
+	if !c.session.Hold(n) {
+		c.session.Close(engineio.Overloaded)
+		return nil
+	}
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.partBytes += n
+	}
+	c.mu.Unlock()
+	if closed {
+		c.session.Release(n)
+	}
+	return nil
+}
+
+func (c *conn) held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.partBytes
+}
+
+func (c *conn) releaseParts() {
+	c.mu.Lock()
+	n := c.partBytes
+	c.partBytes = 0
+	c.mu.Unlock()
+	c.session.Release(n)
 }
 
 // receive does what a whole packet asks for.
@@ -83,7 +123,7 @@ func (c *conn) receive(in *incoming) {
 	}
 }
 
-// socket gives the client's socket in the namespace, nil where it has not joined.
+// socket returns the client's socket in the namespace, or nil if it has not joined.
 func (c *conn) socket(namespace string) *Socket {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,6 +153,7 @@ func (c *conn) connect(name string, auth json.RawMessage) {
 	if !c.join(s) {
 		return
 	}
+	c.session.Settle()
 	answer := append(appendString([]byte(`{"sid":`), s.id), '}')
 	if c.push(engineio.NewFrame(appendHead(nil, typeConnect, 0, name), answer)) != nil {
 		return
@@ -128,10 +169,10 @@ func (c *conn) refuse(name string, refusal *Refusal) {
 	if err != nil { // its Data is not JSON
 		data = []byte(`{"message":"refused"}`)
 	}
-	_ = c.push(engineio.NewFrame(appendHead(nil, typeConnectError, 0, name), data)) // where it fails the client is closed
+	_ = c.push(engineio.NewFrame(appendHead(nil, typeConnectError, 0, name), data)) // if it fails, the client is closed
 }
 
-// join adds the socket, unless the client is gone.
+// join adds the socket, unless the client is closed.
 func (c *conn) join(s *Socket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,7 +187,7 @@ func (c *conn) join(s *Socket) bool {
 	return true
 }
 
-// remove takes the socket off; it reports false where that was done before.
+// remove takes the socket off the client. It reports false if it was not there.
 func (c *conn) remove(s *Socket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +206,8 @@ func (c *conn) connectTimedOut() {
 	}
 }
 
-// late reports whether the client has still not joined: it may have done so
-// just before the timer was stopped.
+// late reports whether the client has still not joined: the timer may have run
+// out just before join stopped it.
 func (c *conn) late() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,6 +230,11 @@ func (c *conn) push(frames ...*Frame) error {
 		c.session.Close(QueueOverflow)
 		return ErrClosed
 	}
+	if !c.session.Hold(bytes) {
+		c.mu.Unlock()
+		c.session.Close(engineio.Overloaded)
+		return ErrClosed
+	}
 	c.queue = append(c.queue, frames...)
 	c.queueBytes += bytes
 	c.mu.Unlock()
@@ -196,7 +242,7 @@ func (c *conn) push(frames ...*Frame) error {
 	return nil
 }
 
-// Next gives what waits in the queue first, then a frame of each stream that
+// Next returns what waits in the queue first, then a frame of each stream that
 // has one, in turn.
 func (c *conn) Next() *Frame {
 	c.mu.Lock()
@@ -204,6 +250,7 @@ func (c *conn) Next() *Frame {
 	if len(c.queue) > 0 {
 		f := c.queue[0]
 		c.queueBytes -= f.Size()
+		c.session.Release(f.Size())
 		if c.queue = c.queue[1:]; len(c.queue) == 0 {
 			c.queue = nil // an idle client holds no queue
 		}
@@ -225,12 +272,13 @@ func (c *conn) Next() *Frame {
 func (c *conn) Closed(reason Reason) {
 	c.mu.Lock()
 	c.closed = true
-	sockets := c.sockets
-	c.sockets, c.queue, c.ready = nil, nil, streamQueue{}
+	sockets, holds := c.sockets, c.queueBytes+c.partBytes
+	c.sockets, c.queue, c.ready, c.queueBytes, c.partBytes = nil, nil, streamQueue{}, 0, 0
 	if c.connectTimer != nil {
 		c.connectTimer.Stop()
 	}
 	c.mu.Unlock()
+	c.session.Release(holds)
 	for _, s := range sockets {
 		s.ended(reason)
 	}

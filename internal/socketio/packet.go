@@ -21,17 +21,18 @@ const (
 	typeBinaryAck    packetType = '6'
 )
 
-// maxAttachments is how many binary attachments one packet may have.
+// maxAttachments is how many binary attachments one packet may have by the protocol.
 const maxAttachments = 10
 
 // What makes a packet invalid; each closes the connection.
 var (
 	errType        = errors.New("socketio: a packet's type is not one of 0 to 6")
-	errAttachments = errors.New("socketio: a packet's number of attachments is missing or more than 10")
+	errAttachments = errors.New("socketio: a packet's number of attachments is missing, or more than this server takes")
 	errAckID       = errors.New("socketio: an acknowledgement's id is missing or too large")
 	errPayload     = errors.New("socketio: a packet's payload is not what its type asks for")
 	errReserved    = errors.New("socketio: an event has a reserved name")
-	errPlaceholder = errors.New("socketio: a placeholder names an attachment that is not there")
+	errPlaceholder = errors.New("socketio: a placeholder names an attachment that does not exist")
+	errPacketSize  = errors.New("socketio: a packet with its attachments is longer than the limit")
 	errSequence    = errors.New("socketio: attachments are missing, or came without their packet")
 )
 
@@ -51,14 +52,15 @@ type packet struct {
 //
 //	<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 //
-// A packet of a binary type is given as its plain type, with attachments to follow.
-func decode(b []byte) (p packet, err error) {
+// A packet of a binary type is returned as its plain type, with the number of
+// attachments to follow, which is attachments at most.
+func decode(b []byte, attachments int) (p packet, err error) {
 	if len(b) == 0 || b[0] < byte(typeConnect) || b[0] > byte(typeBinaryAck) {
 		return p, errType
 	}
 	p.kind, b = packetType(b[0]), b[1:]
 	if p.kind == typeBinaryEvent || p.kind == typeBinaryAck {
-		if p.attachments, b, err = cutAttachments(b); err != nil {
+		if p.attachments, b, err = cutAttachments(b, attachments); err != nil {
 			return p, err
 		}
 	}
@@ -83,13 +85,13 @@ func decode(b []byte) (p packet, err error) {
 	return p, err
 }
 
-func cutAttachments(b []byte) (n int, rest []byte, err error) {
+func cutAttachments(b []byte, most int) (n int, rest []byte, err error) {
 	digits, rest, found := bytes.Cut(b, []byte{'-'})
 	if !found || len(digits) == 0 || len(digits) > 2 || countDigits(digits) != len(digits) {
 		return 0, nil, errAttachments
 	}
 	n, _ = strconv.Atoi(string(digits))
-	if n > maxAttachments {
+	if n > most {
 		return 0, nil, errAttachments
 	}
 	return n, rest, nil
@@ -141,8 +143,8 @@ func (p *packet) setArgs(b []byte) error {
 	return nil
 }
 
-// setEvent takes an event's payload: an array that begins with the name, a
-// string or a number. A number is named as it is written.
+// setEvent takes an event's payload: an array that begins with the name, a string
+// or a number. For a number the name is its text as it was sent.
 func (p *packet) setEvent(b []byte) error {
 	if err := p.setArgs(b); err != nil {
 		return err
@@ -168,7 +170,7 @@ func (p *packet) setEvent(b []byte) error {
 	return nil
 }
 
-// isReserved reports whether the name means something to a Socket.IO library itself.
+// isReserved reports whether Socket.IO libraries use the name themselves.
 func isReserved(event string) bool {
 	switch event {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":

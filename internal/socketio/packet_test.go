@@ -35,7 +35,7 @@ func TestDecode(t *testing.T) {
 		{`4{"message":"no"}`, `4 / {"message":"no"}`},
 	}
 	for _, tt := range tests {
-		p, err := decode([]byte(tt.in))
+		p, err := decode([]byte(tt.in), maxAttachments)
 		if got := show(p); err != nil || got != tt.want {
 			t.Errorf("%s: got %q, %v; want %q", tt.in, got, err, tt.want)
 		}
@@ -107,7 +107,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`51-["disconnect",{"_placeholder":true,"num":0}]`, errReserved},
 	}
 	for _, tt := range tests {
-		if p, err := decode([]byte(tt.in)); !errors.Is(err, tt.err) {
+		if p, err := decode([]byte(tt.in), maxAttachments); !errors.Is(err, tt.err) {
 			t.Errorf("%s: got %q, %v; want %v", tt.in, show(p), err, tt.err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestFrames(t *testing.T) {
 		if got := tt.frames[0].Size() - 1; got != len(tt.want) {
 			t.Errorf("%s: %d bytes", tt.want, got)
 		}
-		p, err := decode([]byte(tt.want))
+		p, err := decode([]byte(tt.want), maxAttachments)
 		if err != nil || p.attachments != len(tt.frames)-1 {
 			t.Errorf("%s: %v, %d attachments in %d frames", tt.want, err, p.attachments, len(tt.frames))
 		}
@@ -179,7 +179,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := decode(b)
+		p, err := decode(b, maxAttachments)
 		if err != nil {
 			return
 		}
@@ -193,7 +193,7 @@ func FuzzDecode(f *testing.F) {
 		if p.hasAckID {
 			return
 		}
-		back, err := decode(again)
+		back, err := decode(again, maxAttachments)
 		if err != nil || show(back) != show(p) {
 			t.Fatalf("%q encodes to %q: %q, %v", b, again, show(back), err)
 		}

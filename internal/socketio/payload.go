@@ -28,8 +28,8 @@ type Payload struct {
 	Attachments [][]byte
 }
 
-// Bind decodes the i-th argument into v. An argument that is not there leaves v
-// as it is: clients leave out what is optional.
+// Bind decodes the i-th argument into v. A missing argument leaves v as it is:
+// clients leave out what is optional.
 func (p *Payload) Bind(i int, v any) error {
 	if i >= len(p.Args) {
 		return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/buildcast/buildcast/internal/engineio"
@@ -19,45 +21,67 @@ const (
 	QueueOverflow    Reason = "queue overflow" // the client does not take its answers
 )
 
-// Config is what a server may be told. The zero value is the protocol's defaults.
+// Config configures a Server. The zero value is the protocol's defaults, except
+// that no packet may have attachments.
 type Config struct {
 	engineio.Config
 	// ConnectTimeout is how long a client has to join a namespace. Default 45 s.
+	// Until then its session is pending; Config.MaxPending bounds how many are,
+	// by default 4,000, and by default 1,000 of one host.
 	ConnectTimeout time.Duration
+	// Attachments is how many binary attachments a packet from a client may
+	// have, 10 at most. Default: none, and a packet that announces one closes
+	// the connection.
+	Attachments int
+	// MaxPacket is the most bytes of a packet with its attachments. Default:
+	// MaxPayload, which bounds each of its messages.
+	MaxPacket int
 	// QueuePackets and QueueBytes bound the answers that wait for one client;
-	// beyond either it is closed. Defaults 256 and 4 MB.
+	// beyond either it is closed. Defaults 256 and 4 MiB.
 	QueuePackets, QueueBytes int
 }
 
 func (c Config) withDefaults() Config {
+	for _, setting := range []struct {
+		value     *int
+		otherwise int
+	}{
+		{&c.MaxPayload, 1_000_000},
+		{&c.QueuePackets, 256},
+		{&c.QueueBytes, 4 << 20},
+		{&c.MaxPending, 4000},
+		{&c.MaxPendingPerHost, 1000},
+	} {
+		if *setting.value <= 0 {
+			*setting.value = setting.otherwise
+		}
+	}
+	if c.MaxPacket <= 0 {
+		c.MaxPacket = c.MaxPayload
+	}
 	if c.ConnectTimeout <= 0 {
 		c.ConnectTimeout = 45 * time.Second
 	}
-	if c.QueuePackets <= 0 {
-		c.QueuePackets = 256
-	}
-	if c.QueueBytes <= 0 {
-		c.QueueBytes = 4 << 20
-	}
+	c.Attachments = min(c.Attachments, maxAttachments)
 	return c
 }
 
-// Namespace says what happens in a namespace. Each function may be nil. None
-// is called while another one runs for the same client, except Disconnect.
+// Namespace holds what a server does in a namespace. Each function may be nil.
+// None is called while another one runs for the same client, except Disconnect.
 type Namespace struct {
 	// Authorize decides whether a client may join: nil lets it in. auth is the
-	// JSON object that the client sent, {} where it sent none.
+	// JSON object that the client sent, {} if it sent none.
 	Authorize func(s *Socket, auth json.RawMessage) *Refusal
-	// Connect follows when the client has joined and was told so.
+	// Connect is called when the client has joined and was told so.
 	Connect func(s *Socket, auth json.RawMessage)
-	// Disconnect is called once for each socket that Connect was called for,
-	// perhaps while another of the functions still runs.
+	// Disconnect is called once for each socket that Connect was called for.
+	// Another of the functions may still be running.
 	Disconnect func(s *Socket, reason Reason)
 	// Events are the handlers by event name. Other events are ignored.
 	Events map[string]func(s *Socket, e *Event)
 }
 
-// Refusal is told to a client that may not join. The stock client does not try again.
+// Refusal is sent to a client that may not join. The stock client does not try again.
 type Refusal struct {
 	Message string          `json:"message"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -73,23 +97,30 @@ type Server struct {
 // NewServer makes a server of the namespaces, by their names ("/" is the main one).
 func NewServer(config Config, namespaces map[string]Namespace) *Server {
 	s := &Server{config: config.withDefaults(), namespaces: namespaces}
-	s.engine = engineio.NewServer(config.Config, s.open)
+	s.engine = engineio.NewServer(s.config.Config, s.open)
 	return s
 }
 
-// ServeHTTP serves every request of the protocol's path.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+// ServeHTTP serves every request of the protocol's path. A request for the
+// client's script is told where to get it: other servers have it there.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if name := path.Base(r.URL.Path); strings.HasPrefix(name, "socket.io.") {
+		http.Error(w, "The Socket.IO client is not served here: install it with `npm install socket.io-client` and import { io } from \"socket.io-client\".", http.StatusNotFound)
+		return
+	}
+	s.engine.ServeHTTP(w, r)
+}
 
-// Run does the heartbeats until ctx ends, then drains, and returns when all it
-// started has ended.
+// Run does the heartbeats until ctx ends, then drains, and returns when all
+// goroutines it started have ended.
 func (s *Server) Run(ctx context.Context) error { return s.engine.Run(ctx) }
 
-// Drain refuses new clients and closes the connections of those that are here,
-// without a DISCONNECT packet: after one of those the stock client stays away,
-// so it connects to the next server.
+// Drain refuses new clients and closes the connections of the others. It sends
+// no DISCONNECT packet: after one the stock client stays away, and here it is to
+// connect to the next server.
 func (s *Server) Drain() { s.engine.Drain() }
 
-// Sessions is how many clients are connected.
+// Sessions returns how many clients are connected.
 func (s *Server) Sessions() int { return s.engine.Sessions() }
 
 func (s *Server) open(session *engineio.Session) engineio.Conn {

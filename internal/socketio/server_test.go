@@ -87,7 +87,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestBinary(t *testing.T) {
-	s := newTestServer(t, Config{}, contract(make(closes, 9)))
+	s := newTestServer(t, Config{Attachments: 10}, contract(make(closes, 9)))
 	c := s.join()
 	c.send(`452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
 	c.sendBinary(1, 2, 3)
@@ -130,7 +130,7 @@ func TestCloseRules(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			closed := make(closes, 9)
-			s := newTestServer(t, Config{}, contract(closed))
+			s := newTestServer(t, Config{Attachments: 10}, contract(closed))
 			c := s.join()
 			for _, m := range tt.send {
 				if data, ok := strings.CutPrefix(m, "!"); ok {
@@ -210,13 +210,13 @@ func TestDrainSendsNoDisconnect(t *testing.T) {
 
 func TestHandshake(t *testing.T) {
 	seen := make(chan string, 1)
-	s := newTestServer(t, Config{}, map[string]Namespace{"/": {Connect: func(s *Socket, auth json.RawMessage) {
+	s := newTestServer(t, Config{Config: engineio.Config{Query: []string{"lastEventId"}}}, map[string]Namespace{"/": {Connect: func(s *Socket, auth json.RawMessage) {
 		seen <- s.Handshake().Query().Get("lastEventId") + string(auth) + s.Transport() + s.Namespace()
 	}}})
 	c := s.dial("&lastEventId=7")
 	c.send(`40{"token":"x"}`)
 	id := c.wantConnected("40")
-	if got := <-seen; got != `7{"token":"x"}websocket/` || len(id) != 20 {
+	if got := recv(t, seen, "the client has joined"); got != `7{"token":"x"}websocket/` || len(id) != 20 {
 		t.Errorf("%q %q", got, id)
 	}
 }
@@ -257,10 +257,7 @@ func TestQueueOverflow(t *testing.T) {
 	for _, config := range []Config{{QueuePackets: 3}, {QueueBytes: 100}} {
 		closed := make(closes, 9)
 		s := newTestServer(t, config, contract(closed))
-		_, body := s.do("GET", "", "")
-		var session struct{ SID string }
-		_ = json.Unmarshal([]byte(body[1:]), &session)
-		query := "&sid=" + session.SID
+		query := s.poll()
 		s.do("POST", query, "40")
 		closed.none(t)
 		packets := strings.Repeat(`421["ack","0123456789"]`+"\x1e", 9)
@@ -301,7 +298,7 @@ func (f *feed) Next() *Frame {
 func (s *testServer) joined(sockets <-chan *Socket) (*client, *Socket) {
 	s.t.Helper()
 	c := s.join()
-	return c, <-sockets
+	return c, recv(s.t, sockets, "the client has joined")
 }
 
 func newFeedServer(t *testing.T) (*testServer, <-chan *Socket, closes) {
@@ -346,9 +343,12 @@ func TestStreams(t *testing.T) {
 
 // Streams take turns, and answers go before both.
 func TestStreamsTakeTurns(t *testing.T) {
-	s := NewServer(Config{}, map[string]Namespace{"/": {}})
-	c := &conn{server: s}
-	socket := newSocket(c, "/")
+	s, sockets, _ := newFeedServer(t)
+	query := s.poll() // with no GET pending, only this test asks for frames
+	s.do("POST", query, "40")
+	s.do("GET", query, "")
+	socket := recv(t, sockets, "the client has joined")
+	c := socket.conn
 	a, b := &feed{}, &feed{}
 	a.add(event("a1"), event("a2"), event("a3"))
 	b.add(event("b1"), event("b2"))
@@ -356,9 +356,11 @@ func TestStreamsTakeTurns(t *testing.T) {
 	for _, source := range []*feed{a, b} {
 		c.ready.push(socket.Stream(source))
 	}
-	answer := event("answer")
-	c.queue, c.queueBytes = []*Frame{answer}, answer.Size()
 	c.mu.Unlock()
+	answer := event("answer")
+	if err := c.push(answer); err != nil {
+		t.Fatal(err)
+	}
 	want := []*Frame{answer, a.have[0], b.have[0], a.have[1], b.have[1], a.have[2], nil}
 	for i, w := range want {
 		if got := c.Next(); got != w {
@@ -377,7 +379,7 @@ func TestStreamOfAClientThatIsGone(t *testing.T) {
 	stream := socket.Stream(source)
 	_ = c.conn.Close()
 	closed.want(t, engineio.TransportClose)
-	<-socket.Context().Done()
+	recv(t, socket.Context().Done(), "the socket's context ends")
 	source.add(event("x"))
 	stream.Wake()
 	if source.asked != 0 {
@@ -405,7 +407,7 @@ func TestDisconnectFollowsConnect(t *testing.T) {
 	c.send("40")
 	c.wantConnected("40")
 	close(gone)
-	if first, second := <-order, <-order; first != "connect" || second != string(engineio.PingTimeout) {
+	if first, second := recv(t, order, "Connect returns"), recv(t, order, "Disconnect is called"); first != "connect" || second != string(engineio.PingTimeout) {
 		t.Errorf("%s, then %s", first, second)
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/buildcast/buildcast/internal/engineio"
 )
 
-// ErrClosed says that the socket is closed, or was closed just now because its
+// ErrClosed means that the socket is closed, or was closed just now because its
 // client does not take what is sent.
 var ErrClosed = errors.New("socketio: the socket is closed")
 
 // Socket is a client in one namespace. Its methods may be called from any goroutine.
 type Socket struct {
-	// Data is the application's own.
+	// Data belongs to the application.
 	Data any
 
 	conn  *conn
@@ -26,7 +26,7 @@ type Socket struct {
 	why   Reason // set before state becomes gone
 }
 
-// A socket's Disconnect is called after its Connect, never during it.
+// The states of a socket. Its Disconnect is called after its Connect, never during it.
 const (
 	joining int32 = iota // Connect has not returned
 	joined
@@ -39,23 +39,23 @@ func newSocket(c *conn, namespace string) *Socket {
 	return &Socket{conn: c, name: namespace, id: base64.RawURLEncoding.EncodeToString(b[:])}
 }
 
-// ID is the socket's id. It is not the session's, and not a secret.
+// ID returns the socket's id. It is not the session's, and not a secret.
 func (s *Socket) ID() string { return s.id }
 
-// Namespace is the name of the socket's namespace.
+// Namespace returns the name of the socket's namespace.
 func (s *Socket) Namespace() string { return s.name }
 
-// Handshake is the first HTTP request of the client's session.
+// Handshake returns what is kept of the first HTTP request of the client's session.
 func (s *Socket) Handshake() *engineio.Handshake { return s.conn.session.Handshake() }
 
-// Transport is the one in use: polling or websocket.
+// Transport returns the name of the transport in use: polling or websocket.
 func (s *Socket) Transport() string { return s.conn.session.Transport() }
 
-// Context ends when the client's connection is closed.
+// Context returns a context that ends when the client's connection is closed.
 func (s *Socket) Context() context.Context { return s.conn.session.Context() }
 
 // Emit queues an event for the client; see NewPayload for the arguments. It
-// does not wait. The error is ErrClosed or that an argument is not JSON.
+// does not wait. The error is ErrClosed, or that of encoding an argument.
 func (s *Socket) Emit(event string, args ...any) error {
 	p, err := NewPayload(args...)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Socket) Emit(event string, args ...any) error {
 	return s.EmitPayload(event, p)
 }
 
-// EmitPayload queues an event that is encoded already.
+// EmitPayload queues an event whose payload is encoded already.
 func (s *Socket) EmitPayload(event string, p Payload) error {
 	if s.state.Load() == gone {
 		return ErrClosed
@@ -81,25 +81,25 @@ func (s *Socket) Disconnect() {
 	}
 }
 
-// Close closes the client's connection, with all its sockets, once what is
-// queued was sent. The stock client connects again.
+// Close closes the client's connection, with all its sockets, when everything
+// queued has been sent. The stock client connects again.
 func (s *Socket) Close() { s.conn.session.End() }
 
-// leave follows when the client left the namespace.
+// leave is called when the client has left the namespace.
 func (s *Socket) leave(reason Reason) {
 	if s.conn.remove(s) {
 		s.ended(reason)
 	}
 }
 
-// connected follows when Connect has returned.
+// connected is called when Connect has returned.
 func (s *Socket) connected() {
 	if !s.state.CompareAndSwap(joining, joined) {
 		s.disconnect()
 	}
 }
 
-// ended is called once, when the socket is no more.
+// ended is called once, when the socket is closed.
 func (s *Socket) ended(reason Reason) {
 	s.why = reason
 	if s.state.Swap(gone) == joined {
@@ -142,8 +142,8 @@ type Event struct {
 // WantsAck reports whether the client waits for an acknowledgement.
 func (e *Event) WantsAck() bool { return e.wants }
 
-// Ack answers the event; see NewPayload for the arguments. Where the client did
-// not ask, and the second time, it does nothing.
+// Ack answers the event; see NewPayload for the arguments. It does nothing if the
+// client did not ask for an answer, or has been answered.
 func (e *Event) Ack(args ...any) error {
 	p, err := NewPayload(args...)
 	if err != nil {
@@ -152,7 +152,7 @@ func (e *Event) Ack(args ...any) error {
 	return e.AckPayload(p)
 }
 
-// AckPayload answers with what is encoded already.
+// AckPayload answers with a payload that is encoded already.
 func (e *Event) AckPayload(p Payload) error {
 	if !e.wants || e.acked.Swap(true) {
 		return nil

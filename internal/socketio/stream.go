@@ -2,9 +2,9 @@ package socketio
 
 // Source has frames for one socket.
 type Source interface {
-	// Next gives the next frame, or nil where there is none now; then
-	// [Stream.Wake] says that there may be one. It must not block: what takes
-	// time is begun here, and wakes the stream when it is done. Calls follow each other.
+	// Next returns the next frame, or nil if there is none now; when there may be
+	// one, the source calls [Stream.Wake]. Next must not block: it may start what
+	// takes time, which wakes the stream when it is done. Calls follow each other.
 	Next() *Frame
 }
 
@@ -20,14 +20,14 @@ type Stream struct {
 	next   *Stream
 }
 
-// Stream adds a source to the socket. It is asked first after Wake.
+// Stream adds a source to the socket. It is not asked before Wake.
 func (s *Socket) Stream(source Source) *Stream {
 	return &Stream{conn: s.conn, source: source}
 }
 
-// Wake says that the source may have a frame. It sends what the client can take
-// now and never waits for the client. It may be called from any goroutine, and
-// too often.
+// Wake is called when the source may have a frame. It sends what the client can
+// take now and never waits for the client. It may be called from any goroutine,
+// and more often than needed.
 func (st *Stream) Wake() {
 	st.conn.mu.Lock()
 	st.conn.ready.push(st)
@@ -35,15 +35,15 @@ func (st *Stream) Wake() {
 	st.conn.session.Wake()
 }
 
-// Close ends the stream. A call of the source's Next that is under way is not waited for.
+// Close ends the stream. It does not wait for a call of the source's Next to return.
 func (st *Stream) Close() {
 	st.conn.mu.Lock()
 	st.closed = true
 	st.conn.mu.Unlock()
 }
 
-// streamQueue holds the streams that may have a frame, each once. It is linked
-// through the streams, so that an idle client holds nothing for it.
+// streamQueue holds the streams that may have a frame, each once. The links are
+// in the streams, so the queue of an idle client takes no memory.
 type streamQueue struct{ first, last *Stream }
 
 func (q *streamQueue) push(st *Stream) {
@@ -59,7 +59,7 @@ func (q *streamQueue) push(st *Stream) {
 	q.last = st
 }
 
-// pop gives the next stream that is not closed, nil where there is none.
+// pop returns the next stream that is not closed, or nil.
 func (q *streamQueue) pop() *Stream {
 	for st := q.first; st != nil; st = q.first {
 		if q.first = st.next; q.first == nil {

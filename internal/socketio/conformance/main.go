@@ -43,7 +43,7 @@ func run(ctx context.Context, listen string, pingTimeout time.Duration) error {
 	fmt.Fprintln(os.Stderr, "listening on", listener.Addr())
 	config := engineio.Config{PingInterval: 300 * time.Millisecond, PingTimeout: pingTimeout}
 	engine := engineio.NewServer(config, newEcho)
-	sockets := socketio.NewServer(socketio.Config{Config: config, ConnectTimeout: time.Second}, namespaces())
+	sockets := socketio.NewServer(socketio.Config{Config: config, ConnectTimeout: time.Second, Attachments: 10}, namespaces())
 	mux := http.NewServeMux()
 	mux.Handle("/engine.io/", engine)
 	mux.Handle("/socket.io/", sockets)
@@ -65,7 +65,7 @@ func run(ctx context.Context, listen string, pingTimeout time.Duration) error {
 	return group.Wait()
 }
 
-// namespaces is what the Socket.IO suite asks for.
+// namespaces returns what the Socket.IO suite asks for.
 func namespaces() map[string]socketio.Namespace {
 	greet := func(s *socketio.Socket, auth json.RawMessage) { _ = s.Emit("auth", auth) }
 	return map[string]socketio.Namespace{
@@ -87,7 +87,7 @@ type echo struct {
 	queue   []*engineio.Frame
 }
 
-// echoQueue is how many messages wait for one client.
+// echoQueue is how many messages may wait for one client.
 const echoQueue = 1000
 
 func newEcho(session *engineio.Session) engineio.Conn { return &echo{session: session} }
