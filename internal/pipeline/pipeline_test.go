@@ -14,6 +14,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/planfile"
 )
 
@@ -390,4 +391,39 @@ func TestSweepOfWorkspaces(t *testing.T) {
 	}
 	r.start(r.pipeline("node", func(c *Config) { c.KeepWorkspace = time.Nanosecond }))
 	eventually(t, "the old workspace is removed", func() bool { return slices.Equal(entries(), []string{"open"}) })
+}
+
+// Attack: the build's last event is dated 9999, or 1970. Workspaces are kept by
+// the server's time, not by that of whoever reports.
+func TestSweepGoesByTheServersTime(t *testing.T) {
+	r := newRig(t)
+	p := r.pipeline("node")
+	stop := r.start(p)
+	for id, year := range map[string]int{"future": 9999, "past": 1970} {
+		r.build(id, &buildcast.Plan{Deploy: "none", Build: "touch -d 2500-01-01 ..; echo ready; sleep 1000"})
+		p.Kick()
+		r.output(id, "ready")
+		at := buildcast.TimeOf(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		if _, err := r.log.Append(t.Context(), id, 0, buildcast.NewEvent{Type: buildcast.BuildCancelled, Timestamp: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	entries, err := workspace.List(p.config.Dir)
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	for _, e := range entries {
+		if p.unused(t.Context(), e) {
+			t.Errorf("%s goes at once", e.Name)
+		}
+		e.Changed = e.Changed.Add(-p.config.KeepWorkspace)
+		if !p.unused(t.Context(), e) {
+			t.Errorf("%s stays for ever", e.Name)
+		}
+		e.Changed = e.Changed.AddDate(1000, 0, 0) // a command's doing, in a server that was killed
+		if !p.unused(t.Context(), e) {
+			t.Errorf("%s stays for a thousand years", e.Name)
+		}
+	}
 }

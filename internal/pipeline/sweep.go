@@ -11,8 +11,9 @@ import (
 // sweepEvery is how often workspaces that are over are looked for.
 const sweepEvery = time.Hour
 
-// sweepWorkspaces removes workspaces of builds that ended KeepWorkspace ago, or
-// are not there any more.
+// sweepWorkspaces removes the workspaces of finished builds that were last used
+// KeepWorkspace ago, and of builds that no longer exist: those were deleted while
+// this node did not run.
 func (p *Pipeline) sweepWorkspaces(ctx context.Context) {
 	for ctx.Err() == nil {
 		entries, err := workspace.List(p.config.Dir)
@@ -28,10 +29,10 @@ func (p *Pipeline) sweepWorkspaces(ctx context.Context) {
 	}
 }
 
-// unused reports whether no build will ask for the workspace. Where the store
-// cannot say, it stays.
+// unused reports whether no build will ask for the workspace. It stays if the
+// store does not answer.
 func (p *Pipeline) unused(ctx context.Context, e workspace.Entry) bool {
-	if e.Owner.BuildID == "" { // not whole: its build makes it anew
+	if e.Owner.BuildID == "" { // incomplete: its build starts it over
 		return time.Since(e.Changed) > p.config.KeepWorkspace
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -40,8 +41,13 @@ func (p *Pipeline) unused(ctx context.Context, e workspace.Entry) bool {
 	if err != nil {
 		return buildcast.CodeOf(err) == buildcast.NotFound
 	}
-	end := b.Status.FinishedAt
-	return !b.CreatedAt.Equal(e.Owner.Created) || end != nil && time.Since(end.Std()) > p.config.KeepWorkspace
+	if !b.CreatedAt.Equal(e.Owner.Created) {
+		return true // of a build that was deleted, and created again under its id
+	}
+	// Not FinishedAt: events carry the time of whoever reports them. A time to come
+	// was set by a command, and the server was killed before it could correct it.
+	age := time.Since(e.Changed)
+	return b.Status.Phase.Terminal() && (age > p.config.KeepWorkspace || age < 0)
 }
 
 // discard removes the workspace unless its build has begun meanwhile.

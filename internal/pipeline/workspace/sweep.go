@@ -18,7 +18,7 @@ type Entry struct {
 	Name string
 	// Owner is the zero value where nothing says whose it is.
 	Owner Owner
-	// Changed is when something was last made in it.
+	// Changed is when a run last closed it, or made it, by this machine's clock.
 	Changed time.Time
 }
 

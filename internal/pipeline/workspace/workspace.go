@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/buildcast/buildcast"
 )
@@ -145,8 +146,12 @@ func (w *Workspace) Home() string { return filepath.Join(w.dir, homeDir) }
 // Temp is a directory for temporary files.
 func (w *Workspace) Temp() string { return filepath.Join(w.dir, tempDir) }
 
-// Close lets go of the directory.
-func (w *Workspace) Close() error { return w.root.Close() }
+// Close lets go of the directory, and notes in it when that was; see Entry. No
+// command may be running in it.
+func (w *Workspace) Close() error {
+	now := time.Now()
+	return errors.Join(w.root.Close(), os.Chtimes(w.dir, now, now))
+}
 
 // WriteFiles writes the files of the task with this number, and answers when
 // they are on the disk. A reader finds a file whole or as it was before. No file
