@@ -21,16 +21,18 @@ func cancelBuild(r *rig, id string) {
 }
 
 // A cancelled build's processes are ended, those that ignore SIGTERM and those
-// that left their group too, and nothing is said after the cancel.
+// that left their group, session and environment too, and nothing is reported after
+// the cancel.
 func TestCancelEndsProcesses(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{
 		shell("polite", `trap 'echo bye; exit 0' TERM; echo $$; echo polite; sleep 1000 & echo $!; wait`),
 		shell("stubborn", `trap '' TERM; echo $$; echo stubborn; while :; do sleep 1; done`),
 		shell("escaped", `setsid sh -c 'echo $$; echo escaped; exec sleep 1000' & wait`),
+		shell("cleared", `env -i "$(command -v setsid)" /bin/sh -c 'echo $$; echo cleared; exec sleep 1000' & wait`),
 	}})
 	r.start(r.pipeline("node"))
-	for _, line := range []string{"polite", "stubborn", "escaped"} {
+	for _, line := range []string{"polite", "stubborn", "escaped", "cleared"} {
 		r.output("b", line)
 	}
 	cancelBuild(r, "b")

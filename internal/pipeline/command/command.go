@@ -1,10 +1,14 @@
-// Package command runs one shell command of a build: in a process group of its
-// own, with its output read as bounded lines, and gone as a whole when it ends.
+// Package command runs one shell command of a build, with its output read as
+// bounded lines, and gone as a whole when it ends.
 //
-// Nothing of a command outlives it. When its shell exits, or is stopped, the
-// rest of its process group is killed: a build that is taken up again does not
-// repeat completed work, so it must not rest on what completed work left
-// running. What moved to another session is found by [KillMarked].
+// Nothing of a command outlives it: a build that is resumed does not repeat
+// completed work, so it must not rest on what completed work left running. On
+// Linux each command has a supervisor: this program, started again, which starts
+// the shell and becomes the parent of every process that loses its own. When the
+// shell exits, when the command is stopped, and when the server dies, the
+// supervisor kills all of them, whatever group, session or environment they moved
+// to. If the supervisor itself is killed, [KillMarked] finds what is left by its
+// environment. On other systems only the shell's process group is killed.
 package command
 
 import (
@@ -13,8 +17,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -23,11 +25,11 @@ import (
 )
 
 const (
-	// killAfter is what a stopped command gets between SIGTERM and SIGKILL. A
+	// killAfter is how long a stopped command has between SIGTERM and SIGKILL. A
 	// cancelled build must be gone within a second.
 	killAfter = 500 * time.Millisecond
-	// pipeGrace bounds the wait for the rest of the output where a process that
-	// left the group holds the pipe open.
+	// pipeGrace bounds the wait for the rest of the output if a process that could
+	// not be killed holds the pipe open.
 	pipeGrace = 250 * time.Millisecond
 )
 
@@ -37,7 +39,7 @@ type Command struct {
 	Dir    string
 	Env    []string // all of the environment, as KEY=value
 	// Timeout bounds the run; zero means buildcast.DefaultTimeout. TimeoutOf
-	// says in an error which field of the plan sets it.
+	// is the field of the plan that sets it, for the error.
 	Timeout   time.Duration
 	TimeoutOf string
 	// Output takes lines as they come, see [Output]. It must not block.
@@ -47,22 +49,20 @@ type Command struct {
 // Failure is a command that did not end well.
 type Failure struct {
 	Reason string // what is wrong and, where there is one, the fix
-	// ExitCode is the shell's, 128+n after signal n; nil where the command was
+	// ExitCode is the shell's, 128+n after signal n; nil if the command was
 	// stopped by its timeout or could not be started.
 	ExitCode *int
 	Tail     string // the last output
+	Err      error  // why it could not be started; nil if it was
 }
 
 func (f *Failure) Error() string { return f.Reason }
 
-// Run runs the command to its end. It gives nil, a *Failure, or the cause of
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Run runs the command to its end. It returns nil, a *Failure, or the cause of
 // ctx's end: a command that was stopped has not failed, whatever its exit code.
 func (c Command) Run(ctx context.Context) error {
-	// The kernel sends the parent-death signal when the thread that started the
-	// process ends, not the whole program. This thread stays until the process is gone.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = buildcast.DefaultTimeout
@@ -71,10 +71,10 @@ func (c Command) Run(ctx context.Context) error {
 	defer cancel()
 
 	out := newOutput(c.Output)
-	stopped, err := c.run(limited, out)
+	end, stopped, err := c.run(limited, out)
 	switch {
-	case err == nil && !stopped:
-		return nil // even where ctx ended just now: what is done is not done again
+	case err == nil && end == exit{} && !stopped:
+		return nil // even if ctx ended just now: what is done is not done again
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case stopped:
@@ -82,83 +82,77 @@ func (c Command) Run(ctx context.Context) error {
 			Reason: fmt.Sprintf("the command ran longer than %v and was stopped: set a longer %s, %v at most", timeout, c.TimeoutOf, buildcast.MaxTimeout),
 			Tail:   out.tail(),
 		}
+	case err != nil:
+		return notStarted(err)
 	}
-	return failure(err, out.tail())
+	return end.failure(out.tail())
 }
 
-// run starts the command and waits until it and its group are gone. stopped
-// says that limited's end was what ended it.
-func (c Command) run(limited context.Context, out *Output) (stopped bool, err error) {
-	r, w, err := os.Pipe()
+// run starts the command and waits until all of it is gone. stopped reports
+// whether the end of limited was what ended it.
+func (c Command) run(limited context.Context, out *Output) (end exit, stopped bool, err error) {
+	r, w, err := os.Pipe() // one pipe for both streams, so that the order of the lines is kept
 	if err != nil {
-		return false, err
+		return exit{}, false, err
 	}
 	defer r.Close()
-	// Not bound to the context: it would kill the shell alone, and leave its children.
-	cmd := exec.CommandContext(context.WithoutCancel(limited), "/bin/sh", "-c", c.Script) //nolint:gosec // running the plan's commands is what it is for
-	cmd.Dir, cmd.Env = c.Dir, c.Env
-	cmd.Stdout, cmd.Stderr = w, w // one pipe, so that the order of the lines is kept
-	cmd.SysProcAttr = processAttr()
-	err = cmd.Start()
+	shell, err := c.start(limited, w)
 	w.Close()
 	if err != nil {
-		return false, err
+		return exit{}, false, err
 	}
-
 	var parts sync.WaitGroup
 	parts.Go(func() { out.readFrom(r) })
-	exited := make(chan struct{})
+	gone := make(chan struct{})
 	var stopper sync.WaitGroup
-	stopper.Go(func() { stopped = stopGroup(limited, cmd.Process.Pid, exited) })
-
-	reap := awaitExit(cmd)
-	close(exited)
+	stopper.Go(func() {
+		select {
+		case <-gone:
+		case <-limited.Done():
+			stopped = true
+			shell.stop(gone)
+		}
+	})
+	end, err = shell.wait()
+	close(gone)
 	stopper.Wait()
-	signalGroup(cmd.Process.Pid, syscall.SIGKILL) // what the shell left running
-	err = reap()
 	_ = r.SetReadDeadline(time.Now().Add(pipeGrace))
 	parts.Wait()
 	out.Close()
-	return stopped, err
+	return end, stopped, err
 }
 
-// stopGroup ends the group when ctx ends before the command has exited.
-func stopGroup(ctx context.Context, pid int, exited <-chan struct{}) bool {
-	select {
-	case <-exited:
-		return false
-	case <-ctx.Done():
-	}
-	signalGroup(pid, syscall.SIGTERM)
-	patience := time.NewTimer(killAfter)
-	defer patience.Stop()
-	select {
-	case <-exited:
-	case <-patience.C:
-		signalGroup(pid, syscall.SIGKILL)
-	}
-	return true
+// exit is how the shell ended; the zero value is success.
+type exit struct {
+	Code   int            `json:"code,omitempty"`
+	Signal syscall.Signal `json:"signal,omitempty"`
 }
 
-// signalGroup gives no error: a group without processes is what it is for.
-func signalGroup(pid int, s syscall.Signal) { _ = syscall.Kill(-pid, s) }
+func exitOf(ws syscall.WaitStatus) exit {
+	if ws.Signaled() {
+		return exit{Signal: ws.Signal()}
+	}
+	return exit{Code: ws.ExitStatus()}
+}
 
-func failure(err error, tail string) *Failure {
-	f := &Failure{Tail: tail}
-	exit, ok := errors.AsType[*exec.ExitError](err)
-	if !ok {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pe.Err // without the server's own path
-		}
-		f.Reason = fmt.Sprintf("the command cannot be started: %v", err)
-		return f
+func (e exit) failure(tail string) *Failure {
+	f := &Failure{Reason: fmt.Sprintf("the command ended with exit code %d", e.Code), ExitCode: &e.Code, Tail: tail}
+	if e.Signal != 0 {
+		code := 128 + int(e.Signal)
+		f.Reason, f.ExitCode = fmt.Sprintf("the command was ended by signal %d (%v)", int(e.Signal), e.Signal), &code
 	}
-	code := exit.ExitCode()
-	f.Reason = fmt.Sprintf("the command ended with exit code %d", code)
-	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		code = 128 + int(ws.Signal())
-		f.Reason = fmt.Sprintf("the command was ended by signal %d (%v)", int(ws.Signal()), ws.Signal())
-	}
-	f.ExitCode = &code
 	return f
+}
+
+func notStarted(err error) *Failure {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err // without the server's own path
+	}
+	return &Failure{Reason: fmt.Sprintf("the command cannot be started: %v", err), Err: err}
+}
+
+// Transient reports whether a step failed because this machine was short of
+// descriptors, processes or memory. It may have them again in a moment.
+func Transient(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM)
 }

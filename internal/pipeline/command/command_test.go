@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,32 +181,96 @@ func TestBackgroundIsKilledAtTheEnd(t *testing.T) {
 	waitGone(t, lines()...)
 }
 
-// A process that left the group holds the output's pipe: the command ends anyway,
-// and KillMarked finds it by its environment.
-func TestEscapedProcess(t *testing.T) {
-	mark := "BUILDCAST_WORKSPACE=" + t.TempDir()
-	c, lines := sh(t, `setsid sh -c 'echo $$; exec sleep 60' & while [ ! -e go ]; do sleep 0.01; done`)
-	c.Env = append(c.Env, mark, "BUILDCAST_BUILD_ID=b1")
-	c.Output = func(output func([]string)) func([]string) {
-		return func(l []string) {
-			output(l)
-			_ = os.WriteFile(filepath.Join(c.Dir, "go"), nil, 0o600)
-		}
-	}(c.Output)
-	if err := c.Run(t.Context()); err != nil {
+// daemon is a script that starts a process which leaves its group, its session,
+// its environment, its directory and its output, writes its id to the file, and
+// loses its parent.
+func daemon(file string) string {
+	return `(cd / && exec env -i "$(command -v setsid)" /bin/sh -c 'echo $$ > "` + file + `.new"; mv "` + file + `.new" "` + file + `"; exec sleep 1000' </dev/null >/dev/null 2>&1) &
+		while [ ! -e "` + file + `" ]; do sleep 0.01; done
+		`
+}
+
+func readPID(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	pid := lines()[0]
-	if !alive(pid) {
-		t.Fatal("it did not escape: the test does not test")
+	return strings.TrimSpace(string(b))
+}
+
+// Attack: a command leaves a daemon behind that nothing connects with its build,
+// and ends, or is cancelled.
+func TestDaemonEndsWithItsCommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "daemon")
+	c, _ := sh(t, daemon(file)+`exit 3`)
+	if f := asFailure(t, c.Run(t.Context())); f.ExitCode == nil || *f.ExitCode != 3 {
+		t.Errorf("%+v", f)
 	}
+	if pid := readPID(t, file); alive(pid) {
+		t.Errorf("the command has ended, and its daemon %s has not", pid)
+	}
+
+	file = filepath.Join(t.TempDir(), "daemon")
+	ctx, cancel := context.WithCancel(t.Context())
+	c, _ = sh(t, `trap '' TERM; `+daemon(file)+`echo ready; while :; do sleep 1; done`)
+	c.Output = func([]string) { cancel() }
+	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if pid := readPID(t, file); alive(pid) {
+		t.Errorf("the command was cancelled, and its daemon %s goes on", pid)
+	}
+}
+
+// Other commands' processes are none of a supervisor's.
+func TestDaemonOfAnotherCommandGoesOn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "daemon")
+	ready := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	c, _ := sh(t, daemon(file)+`echo ready; wait`)
+	c.Output = func([]string) { close(ready) }
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	<-ready
+	other, _ := sh(t, `true`)
+	if err := other.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !alive(readPID(t, file)) {
+		t.Error("the end of a command has ended another's daemon")
+	}
+	cancel()
+	<-done
+}
+
+// A killed supervisor takes the shell with it, and does not count as a success.
+func TestKilledSupervisor(t *testing.T) {
+	c, lines := sh(t, `echo $$; kill -9 $PPID; sleep 1000`)
+	f := asFailure(t, c.Run(t.Context()))
+	if f.ExitCode != nil || !strings.Contains(f.Reason, "supervisor") {
+		t.Errorf("%+v", f)
+	}
+	waitGone(t, lines()...)
+}
+
+// What a killed server and a killed supervisor left is found by its environment.
+func TestKillMarked(t *testing.T) {
+	mark := "BUILDCAST_WORKSPACE=" + t.TempDir()
+	left := exec.CommandContext(t.Context(), "sleep", "1000")
+	left.Env = []string{mark, "BUILDCAST_BUILD_ID=b1"}
+	left.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer left.Wait()
 	if n, err := KillMarked(mark, "BUILDCAST_BUILD_ID=b2"); n != 0 || err != nil {
 		t.Errorf("another build's: %d, %v", n, err)
 	}
 	if n, err := KillMarked(mark, "BUILDCAST_BUILD_ID=b1"); n != 1 || err != nil {
 		t.Errorf("killed %d, %v", n, err)
 	}
-	waitGone(t, pid)
+	waitGone(t, strconv.Itoa(left.Process.Pid))
 	if n, err := KillMarked(mark); n != 0 || err != nil {
 		t.Errorf("again: %d, %v", n, err)
 	}
@@ -227,11 +293,11 @@ func TestMarkIsAWholeEntry(t *testing.T) {
 	}
 }
 
-// The shell dies with a server that is killed: the kernel sees to it.
-func TestShellDiesWithTheServer(t *testing.T) {
+// The command dies with a server that is killed, and its daemons too.
+func TestCommandDiesWithTheServer(t *testing.T) {
 	if dir := os.Getenv("BUILDCAST_TEST_SERVER"); dir != "" {
 		c := Command{
-			Script: `echo $$ > ` + dir + `/pid.new; mv ` + dir + `/pid.new ` + dir + `/pid; while :; do sleep 0.05; done`,
+			Script: daemon(dir+"/daemon") + `echo $$ > ` + dir + `/pid.new; mv ` + dir + `/pid.new ` + dir + `/pid; trap '' TERM; while :; do sleep 0.05; done`,
 			Dir:    dir, Env: []string{"PATH=" + os.Getenv("PATH")},
 			Output: func([]string) {},
 		}
@@ -239,7 +305,7 @@ func TestShellDiesWithTheServer(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	server := startSelf(t, "^TestShellDiesWithTheServer$", "BUILDCAST_TEST_SERVER="+dir)
+	server := startSelf(t, "^TestCommandDiesWithTheServer$", "BUILDCAST_TEST_SERVER="+dir)
 	var pid string
 	deadline := time.After(30 * time.Second)
 	for pid == "" {
@@ -255,7 +321,7 @@ func TestShellDiesWithTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = server.Wait()
-	waitGone(t, pid)
+	waitGone(t, pid, readPID(t, filepath.Join(dir, "daemon")))
 }
 
 func startSelf(t *testing.T, test, env string) *os.Process {

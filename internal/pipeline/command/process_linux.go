@@ -5,30 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// processAttr makes a group of its own, and has the kernel kill the shell when
-// buildcast dies: a server that was killed cannot do it itself.
-func processAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
-
-// awaitExit returns when the command has exited, and gives what reaps it. Until
-// then its pid, which names its group, cannot become another's.
-func awaitExit(cmd *exec.Cmd) (reap func() error) {
-	for {
-		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return cmd.Wait
-		}
-	}
-}
 
 const (
 	// killPasses bounds how often new children of what was killed are looked for.

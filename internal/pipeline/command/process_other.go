@@ -3,18 +3,51 @@
 package command
 
 import (
+	"context"
+	"errors"
+	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
 
-func processAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// shell is a command that runs, in a process group of its own.
+type shell struct{ cmd *exec.Cmd }
 
-// awaitExit returns when the command has exited. There is no way here to wait
-// without reaping, so its group is signalled a moment after its pid was given up.
-func awaitExit(cmd *exec.Cmd) (reap func() error) {
-	err := cmd.Wait()
-	return func() error { return err }
+func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
+	// Not bound to the context: it would kill the shell alone, and leave its children.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", c.Script) //nolint:gosec // running the plan's commands is what it is for
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return &shell{cmd}, cmd.Start()
 }
+
+// stop ends the command: SIGTERM, and SIGKILL if it is not gone after killAfter.
+func (s *shell) stop(gone <-chan struct{}) {
+	s.signal(syscall.SIGTERM)
+	patience := time.NewTimer(killAfter)
+	defer patience.Stop()
+	select {
+	case <-gone:
+	case <-patience.C:
+		s.signal(syscall.SIGKILL)
+	}
+}
+
+// wait returns when the shell has exited. There is no way here to wait without
+// reaping it, so its group is killed a moment after its pid was given up.
+func (s *shell) wait() (exit, error) {
+	err := s.cmd.Wait()
+	s.signal(syscall.SIGKILL)
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exitOf(e.Sys().(syscall.WaitStatus)), nil
+	}
+	return exit{}, err
+}
+
+// signal returns no error: a group without processes is what it is for.
+func (s *shell) signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
 
 // KillMarked does nothing here: only Linux shows other processes' environment.
 func KillMarked(...string) (int, error) { return 0, nil }

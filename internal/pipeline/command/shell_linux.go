@@ -1,0 +1,87 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// shell is a command that runs below its supervisor.
+type shell struct {
+	supervisor *exec.Cmd
+	control    *os.File // a byte stops the command; the end of the pipe kills it
+	report     *os.File // how it ended
+}
+
+// report is what a supervisor writes when the command is gone.
+type report struct {
+	exit
+	Errno syscall.Errno `json:"errno,omitempty"` // why the shell could not be started
+}
+
+// start starts a supervisor, which starts the shell.
+func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
+	stop, control, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stop.Close()
+	result, reported, err := os.Pipe()
+	if err != nil {
+		control.Close()
+		return nil, err
+	}
+	defer reported.Close()
+	// Not bound to the context: it would kill the supervisor, and leave the command.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe")
+	cmd.Args = []string{supervisorName, c.Script}
+	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.ExtraFiles = []*os.File{controlFD - 3: stop, reportFD - 3: reported}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		control.Close()
+		result.Close()
+		return nil, err
+	}
+	return &shell{cmd, control, result}, nil
+}
+
+// stop has the supervisor end the command. It kills a supervisor that does not
+// answer; the kernel then kills the shell.
+func (s *shell) stop(gone <-chan struct{}) {
+	_, _ = s.control.Write([]byte{1}) // an error: it is gone
+	patience := time.NewTimer(killAfter + 2*goneWithin)
+	defer patience.Stop()
+	select {
+	case <-gone:
+	case <-patience.C:
+		_ = s.supervisor.Process.Kill()
+	}
+}
+
+// wait returns when the command is gone, with all that it started.
+func (s *shell) wait() (exit, error) {
+	defer s.control.Close()
+	defer s.report.Close()
+	b, err := io.ReadAll(io.LimitReader(s.report, 1<<10))
+	if waitErr := s.supervisor.Wait(); err == nil {
+		err = waitErr
+	}
+	if err != nil {
+		return exit{}, fmt.Errorf("its supervisor ended early: %w", err)
+	}
+	var r report
+	if err := json.Unmarshal(b, &r); err != nil {
+		return exit{}, fmt.Errorf("its supervisor did not report how it ended: %w", err)
+	}
+	if r.Errno != 0 {
+		return exit{}, r.Errno
+	}
+	return r.exit, nil
+}

@@ -1,0 +1,150 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// supervisorName is the argv[0] that makes this program a supervisor.
+	supervisorName = "buildcast-command"
+
+	controlFD = 3
+	reportFD  = 4
+)
+
+// A supervisor is this program, started again. It must not become anything else,
+// so it takes over here, before main, in every program that holds this package.
+func init() {
+	if os.Args[0] == supervisorName && len(os.Args) == 2 {
+		supervise(os.Args[1])
+	}
+}
+
+// supervise runs the script and ends the process. It handles signals instead of
+// ignoring them: the shell would inherit that.
+func supervise(script string) {
+	runtime.LockOSThread() // the kernel kills the shell when the thread that started it ends
+	signal.Notify(make(chan os.Signal, 1))
+	syscall.CloseOnExec(controlFD)
+	syscall.CloseOnExec(reportFD)
+	r, code := report{}, 0
+	if err := runShell(script, &r); err != nil {
+		r.Errno, _ = errors.AsType[syscall.Errno](err)
+	}
+	if err := json.NewEncoder(os.NewFile(reportFD, "report")).Encode(&r); err != nil {
+		code = 1
+	}
+	syscall.Exit(code) // not os.Exit: nothing of the server's own is to run at the end
+}
+
+func runShell(script string, r *report) error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", script}, &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{0, 1, 2},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		return err
+	}
+	g := &group{pid: pid}
+	go g.obey(os.NewFile(controlFD, "control"))
+	r.exit = exitOf(g.wait())
+	endDescendants()
+	return nil
+}
+
+// group is the shell's process group.
+type group struct {
+	pid int
+
+	mu   sync.Mutex
+	gone bool // the shell is reaped: its pid may be another's
+}
+
+// obey waits for the server. A byte asks for an orderly stop; the end of the pipe
+// says that the server is gone.
+func (g *group) obey(control *os.File) {
+	if n, _ := control.Read(make([]byte, 1)); n == 1 {
+		g.signal(syscall.SIGTERM)
+		<-time.After(killAfter)
+	}
+	g.signal(syscall.SIGKILL)
+}
+
+func (g *group) signal(s syscall.Signal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.gone {
+		_ = syscall.Kill(-g.pid, s) // an error: nobody is left in the group
+	}
+}
+
+// wait reaps whatever ends, until the shell has.
+func (g *group) wait() syscall.WaitStatus {
+	for {
+		// The shell stays a zombie, which keeps its pid, until gone can be set.
+		_ = unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		g.mu.Lock()
+		var ws syscall.WaitStatus
+		pid, _ := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		g.gone = pid == g.pid
+		g.mu.Unlock()
+		if g.gone {
+			return ws
+		}
+	}
+}
+
+// endDescendants kills whatever the command left, until nothing is left. Only
+// children are killed: nobody else reaps them, so their pids stay theirs. The
+// children of a killed process become this one's.
+func endDescendants() {
+	for deadline := time.Now().Add(goneWithin); time.Now().Before(deadline); <-time.After(time.Millisecond) {
+		for {
+			pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+			if errors.Is(err, syscall.ECHILD) {
+				return
+			}
+			if pid == 0 {
+				break
+			}
+		}
+		for _, pid := range children() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// children returns the processes whose parent is this one.
+func children() (pids []int) {
+	proc, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	self := strconv.Itoa(os.Getpid())
+	for _, d := range proc {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		stat, _ := os.ReadFile("/proc/" + d.Name() + "/stat")
+		_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == self {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
