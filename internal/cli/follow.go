@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -95,6 +97,9 @@ func (f *follower) follow(ctx context.Context, c *client.Client, id string, afte
 func draw(show display, state *progress.State, events <-chan buildcast.Event, after int64) error {
 	clock := time.NewTicker(redraw)
 	defer clock.Stop()
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
 	for {
 		select {
 		case e, ok := <-events:
@@ -108,10 +113,12 @@ func draw(show display, state *progress.State, events <-chan buildcast.Event, af
 			if err := show.event(e, state, rows); err != nil {
 				return err
 			}
+			continue
 		case <-clock.C:
-			if err := show.tick(state); err != nil {
-				return err
-			}
+		case <-resized:
+		}
+		if err := show.tick(state); err != nil {
+			return err
 		}
 	}
 }

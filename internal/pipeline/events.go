@@ -36,7 +36,9 @@ type taskCompleted struct {
 type taskFailed struct {
 	task
 	failure
-	WillRetry bool `json:"willRetry"`
+	WillRetry bool  `json:"willRetry"`
+	Attempts  int   `json:"attempts"`            // at most, the first one included
+	RetryInMS int64 `json:"retryInMs,omitempty"` // until the next attempt begins
 }
 
 // failure says what went wrong. Message, where it is the build's last event,

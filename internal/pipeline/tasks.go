@@ -104,17 +104,18 @@ func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	if errors.As(o.err, &p) {
 		panic(p) // where run.guard sees it
 	}
-	event := taskFailed{task: t.about(o.index), failure: t.failureOf(o.err)}
-	if event.Attempt > t.tasks[o.index].Retries {
+	event := taskFailed{task: t.about(o.index), failure: t.failureOf(o.err), Attempts: t.tasks[o.index].Retries + 1}
+	if event.Attempt >= event.Attempts {
 		event.failure = event.of("task " + event.TaskName)
 		return t.end(buildcast.TaskFailed, event)
 	}
-	event.WillRetry = true
+	delay := t.pipeline.retry.after(event.Attempt)
+	event.WillRetry, event.RetryInMS = true, delay.Milliseconds()
 	t.journal.say(buildcast.TaskFailed, event)
 	t.past.failed[event.TaskName] = event.Attempt
 	t.schedule.pause(o.index)
 	t.workers.Go(func() {
-		wait(ctx, t.pipeline.retry.after(event.Attempt))
+		wait(ctx, delay)
 		t.outcomes <- outcome{index: o.index, waited: true}
 	})
 	return nil

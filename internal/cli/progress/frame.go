@@ -56,11 +56,23 @@ func (s *State) runningRows(k Look, now time.Time) []Line {
 }
 
 func (s *State) workRow(k Look, w *work, now time.Time) Line {
+	if w.waiting {
+		return waitingRow(w, now)
+	}
 	left := []Span{{Accent, s.spin(k, now)}, {Plain, w.name}}
 	if w.attempt > 1 {
-		left = append(left, Span{Dim, fmt.Sprintf("  attempt %d", w.attempt)})
+		left = append(left, Span{Dim, "  " + w.attemptOf(w.attempt)})
 	}
 	return Line{Left: left, Right: []Span{{Plain, Duration(now.Sub(w.started))}}}
+}
+
+// waitingRow is the row of a task between two attempts.
+func waitingRow(w *work, now time.Time) Line {
+	text := "  " + w.attemptOf(max(w.attempt, 1)+1) + " follows"
+	if left := w.again.Sub(now); left > 0 {
+		text += " in " + Duration(left)
+	}
+	return Line{Left: []Span{{Warn, " ↻ "}, {Plain, w.name}, {Dim, text}}}
 }
 
 func (s *State) spin(k Look, now time.Time) string {

@@ -20,10 +20,11 @@ const (
 	Dim
 	Good
 	Bad
+	Warn
 	Accent
 )
 
-var escapes = map[Style]string{Bold: "\x1b[1m", Dim: "\x1b[2m", Good: "\x1b[32m", Bad: "\x1b[31m", Accent: "\x1b[36m"}
+var escapes = map[Style]string{Bold: "\x1b[1m", Dim: "\x1b[2m", Good: "\x1b[32m", Bad: "\x1b[31m", Warn: "\x1b[33m", Accent: "\x1b[36m"}
 
 // Span is text in one style.
 type Span struct {
@@ -112,7 +113,7 @@ func (k Look) text(s Span) string {
 	}, s.Text)
 }
 
-var ascii = map[rune]rune{'✓': '+', '✗': 'x', '●': '*', '○': 'o', '━': '#', '─': '-', '│': '|', '·': '-', '…': '.', '⊘': 'x'}
+var ascii = map[rune]rune{'✓': '+', '✗': 'x', '●': '*', '○': 'o', '━': '#', '─': '-', '│': '|', '·': '-', '…': '.', '⊘': 'x', '↻': '~'}
 
 // Width is how many columns a terminal gives the text.
 func Width(s string) (n int) {

@@ -35,9 +35,12 @@ func logLines(prefix string, d data) []string {
 	return out
 }
 
-// sentence says what an event means: the type's words, then what it is about.
+// sentence describes an event: the type's words, then what it is about.
 func sentence(typ string, d data) string {
 	words := strings.NewReplacer("_", " ", ".", " ").Replace(typ)
+	if typ == buildcast.TaskFailed && d.WillRetry {
+		words = "task attempt failed" // the task itself may still succeed
+	}
 	switch {
 	case typ == buildcast.PlanGenerated && d.TaskCount > 0:
 		return words + ": " + count(d.TaskCount, "task")
@@ -45,7 +48,10 @@ func sentence(typ string, d data) string {
 		words += ": " + d.TaskName
 	}
 	var more []string
-	if d.Attempt > 1 {
+	switch {
+	case d.Attempts > 1:
+		more = append(more, fmt.Sprintf("attempt %d of %d", d.Attempt, d.Attempts))
+	case d.Attempt > 1:
 		more = append(more, fmt.Sprintf("attempt %d", d.Attempt))
 	}
 	if d.DurationMS > 0 {
@@ -63,7 +69,10 @@ func sentence(typ string, d data) string {
 		words += ": " + d.Message
 	}
 	if d.WillRetry {
-		words += ", trying again"
+		words += "; the next attempt follows"
+		if d.RetryInMS > 0 {
+			words += " in " + Duration(time.Duration(min(d.RetryInMS, maxRetryIn)*float64(time.Millisecond)))
+		}
 	}
 	return words
 }

@@ -53,6 +53,33 @@ var failing = []step{
 	{61500, "task_failed", `{"taskName":"Fetch","error":"exit status 7","attempt":2,"willRetry":false}`},
 }
 
+// retrying is a task that succeeds at last, and another one whose reporter says little.
+var retrying = []step{
+	{0, "plan_generated", `{"taskCount":2}`},
+	{10, "task_started", `{"taskName":"Fetch","attempt":1}`},
+	{15, "build_log", `{"taskName":"Fetch","lines":["connecting to mirror"]}`},
+	{20, "task_failed", `{"taskName":"Fetch","error":"exit status 7","attempt":1,"attempts":3,"retryInMs":2000,"willRetry":true}`},
+	{2020, "task_started", `{"taskName":"Fetch","attempt":2}`},
+	{2100, "task_failed", `{"taskName":"Fetch","attempt":2,"attempts":3,"retryInMs":1e99,"willRetry":true}`},
+	{2200, "task_failed", `{"taskName":"Other","error":"no","willRetry":true}`},
+	{6020, "task_started", `{"taskName":"Fetch","attempt":3}`},
+	{6100, "task_completed", `{"taskName":"Fetch","attempt":3}`},
+	{6200, "task_completed", `{"taskName":"Other","attempt":2}`},
+	{6300, "build_completed", `{}`},
+}
+
+// leftOpen ends while most of its tasks are open.
+func leftOpen() []step {
+	steps := []step{{0, "plan_generated", `{"taskCount":40}`}}
+	for i := range 14 {
+		steps = append(steps, step{i * 10, "task_started", fmt.Sprintf(`{"taskName":"t%d"}`, i)})
+	}
+	for i := range 12 {
+		steps = append(steps, step{200 + i*10, "task_completed", fmt.Sprintf(`{"taskName":"t%d"}`, i)})
+	}
+	return append(steps, step{400, "build_completed", `{}`})
+}
+
 func (s step) event(id int) buildcast.Event {
 	return buildcast.Event{
 		ID: int64(id), BuildID: "27", Type: s.typ, Data: json.RawMessage(s.data),
@@ -103,6 +130,8 @@ func TestFrames(t *testing.T) {
 		"tiny":            film(reference, Look{Width: 1, Height: 1}),
 		"wide":            film(reference[:5], Look{Width: 200, Height: 24}),
 		"failing":         film(failing, Look{Width: 80, Height: 24}),
+		"retrying":        film(retrying, Look{Width: 80, Height: 24}),
+		"retrying-ascii":  film(retrying[:4], Look{Width: 80, Height: 24, ASCII: true}),
 		"cancelled":       film(append(failing[:3:3], step{9000, "build_cancelled", `{}`}), Look{Width: 80, Height: 24}),
 		"low":             still(many(12), Look{Width: 60, Height: 9}),
 		"low-with-notes":  still(many(3), Look{Width: 60, Height: 9}),
@@ -116,7 +145,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestPlainLines(t *testing.T) {
-	for name, steps := range map[string][]step{"reference": reference, "failing": failing} {
+	for name, steps := range map[string][]step{"reference": reference, "failing": failing, "retrying": retrying} {
 		t.Run(name, func(t *testing.T) {
 			var s State
 			var b strings.Builder
@@ -156,5 +185,52 @@ func golden(t *testing.T, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got; go test -update writes it anew):\n%s", path, diff)
+	}
+}
+
+// A build may be ended while tasks are open: the result counts them.
+func TestResultCountsWhatWasLeftOpen(t *testing.T) {
+	tests := map[string]struct {
+		steps []step
+		want  string
+	}{
+		"most of them":         {leftOpen(), " ✓ Completed 12 of 40 tasks in 0.4s\n ! 28 tasks left open, 2 of them started"},
+		"one, which started":   {[]step{{0, "task_started", `{"taskName":"a"}`}, {10, "build_completed", `{}`}}, " ✓ Completed 0 of 1 task in 0.0s\n ! 1 task left open, 1 of them started"},
+		"one that never began": {[]step{{0, "plan_generated", `{"taskCount":1}`}, {10, "deploy_completed", `{}`}}, " ✓ Completed 0 of 1 task in 0.0s\n ! 1 task left open"},
+		"none":                 {[]step{{0, "task_started", `{"taskName":"a"}`}, {5, "task_completed", `{"taskName":"a"}`}, {10, "build_completed", `{}`}}, " ✓ Completed 1 task in 0.0s"},
+		"no tasks at all":      {[]step{{0, "step", `{}`}, {10, "build_completed", `{}`}}, " ✓ Completed in 0.0s"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var s State
+			for i, step := range tt.steps {
+				s.Apply(step.event(i + 1))
+			}
+			var rows []string
+			for _, row := range s.Result() {
+				rows = append(rows, Look{}.Whole(row))
+			}
+			if got := strings.Join(rows, "\n"); got != tt.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// A task that waits for its next attempt is neither shown as failed nor left out.
+func TestARetryIsNotAFailure(t *testing.T) {
+	var s State
+	for i, step := range retrying[:3] {
+		s.Apply(step.event(i + 1))
+	}
+	k, failed := Look{Width: 80}, retrying[3]
+	for _, row := range s.Apply(failed.event(4)) {
+		if text := k.Render(row); strings.Contains(text, "✗") || !strings.Contains(text, "attempt 1 of 3 failed: exit status 7") {
+			t.Errorf("row %q", text)
+		}
+	}
+	frame := strings.Join(s.Frame(k, start.Add(520*time.Millisecond)), "\n")
+	if !strings.Contains(frame, "↻ Fetch  attempt 2 of 3 follows in 1.5s") {
+		t.Errorf("frame:\n%s", frame)
 	}
 }

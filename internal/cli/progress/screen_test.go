@@ -7,14 +7,17 @@ import (
 	"time"
 )
 
-// terminal is a small one: rows of cells, a cursor, and the few sequences that
-// Screen uses. Anything else fails the test.
+// terminal is a small one: lines of cells, a cursor, and the few sequences that
+// Screen uses. Anything else fails the test. It wraps what it shows when it gets
+// narrower, and joins it again when it gets wider.
 type terminal struct {
 	t       *testing.T
 	columns int
 	rows    []string
+	wraps   []bool // whether the row goes on in the next one
 	x, y    int
 	hidden  bool
+	noWrap  bool
 	writes  int
 }
 
@@ -26,6 +29,7 @@ func (v *terminal) Write(b []byte) (int, error) {
 			v.x, s = 0, s[1:]
 		case '\n':
 			v.y, s = v.y+1, s[1:]
+			v.row()
 		case 0x1b:
 			n := escapeLength(s)
 			v.escape(s[1:n])
@@ -42,18 +46,18 @@ func (v *terminal) Write(b []byte) (int, error) {
 func (v *terminal) escape(seq string) {
 	up := 0
 	switch seq {
-	case "[?25l":
-		v.hidden = true
-	case "[?25h":
-		v.hidden = false
-	case "[?2026h", "[?2026l", "[0m", "[1m", "[2m", "[31m", "[32m", "[36m":
-	case "[K":
-		row := v.row()
-		v.rows[v.y] = string(row[:min(v.x, len(row))])
-	case "[J":
+	case "[?25l", "[?25h":
+		v.hidden = seq == "[?25l"
+	case "[?7l", "[?7h":
+		v.noWrap = seq == "[?7l"
+	case "[?2026h", "[?2026l", "[0m", "[1m", "[2m", "[31m", "[32m", "[33m", "[36m":
+	case "[2K":
 		v.row()
-		v.rows[v.y] = string([]rune(v.rows[v.y])[:min(v.x, len([]rune(v.rows[v.y])))])
-		v.rows = v.rows[:v.y+1]
+		v.rows[v.y], v.wraps[v.y] = "", false
+	case "[J":
+		row := v.row()
+		v.rows[v.y], v.wraps[v.y] = string(row[:min(v.x, len(row))]), false
+		v.rows, v.wraps = v.rows[:v.y+1], v.wraps[:v.y+1]
 	default:
 		if _, err := fmt.Sscanf(seq, "[%dA", &up); err != nil || up == 0 {
 			v.t.Errorf("unexpected escape sequence %q", seq)
@@ -67,13 +71,17 @@ func (v *terminal) escape(seq string) {
 
 func (v *terminal) row() []rune {
 	for len(v.rows) <= v.y {
-		v.rows = append(v.rows, "")
+		v.rows, v.wraps = append(v.rows, ""), append(v.wraps, false)
 	}
 	return []rune(v.rows[v.y])
 }
 
 func (v *terminal) put(r rune) {
-	if v.x == v.columns { // wraps
+	if v.x == v.columns && v.noWrap {
+		v.x--
+	}
+	if v.x == v.columns {
+		v.wraps[v.y] = true
 		v.x, v.y = 0, v.y+1
 	}
 	row := v.row()
@@ -81,8 +89,26 @@ func (v *terminal) put(r rune) {
 		row = append(row, ' ')
 	}
 	row[v.x] = r
-	v.rows[v.y] = string(row)
+	v.rows[v.y] = string(row) // a wrapped line stays one until it is cleared
 	v.x++
+}
+
+// resize changes the width. The cursor stays on its line.
+func (v *terminal) resize(columns int) {
+	rows, wraps, below := v.rows, v.wraps, len(v.rows)-v.y
+	v.columns, v.rows, v.wraps = columns, nil, nil
+	for i := 0; i < len(rows); i++ {
+		line := rows[i]
+		for ; wraps[i]; i++ {
+			line += rows[i+1]
+		}
+		cells := []rune(line)
+		for ; len(cells) > columns; cells = cells[columns:] {
+			v.rows, v.wraps = append(v.rows, string(cells[:columns])), append(v.wraps, true)
+		}
+		v.rows, v.wraps = append(v.rows, string(cells)), append(v.wraps, false)
+	}
+	v.x, v.y = 0, len(v.rows)-below
 }
 
 func (v *terminal) text() string { return strings.TrimRight(strings.Join(v.rows, "\n"), "\n") }
@@ -118,17 +144,55 @@ func TestScreen(t *testing.T) {
 	}
 }
 
-// A narrower window wraps the rows of the old frame: all of them are replaced.
-func TestScreenAfterTheWindowShrinks(t *testing.T) {
-	v := &terminal{t: t, columns: 20}
+// A narrower window wraps the rows of the old frame: all of them are replaced,
+// also if frames were drawn before the new width was known.
+func TestScreenAfterAResize(t *testing.T) {
+	wide, narrow := Look{Width: 60, Height: 24}, Look{Width: 25, Height: 24}
+	for _, late := range []int{0, 1, 5} {
+		for _, looks := range [][2]Look{{wide, narrow}, {narrow, wide}} {
+			from, to := looks[0], looks[1]
+			t.Run(fmt.Sprintf("%d to %d columns, known after %d frames", from.Width, to.Width, late), func(t *testing.T) {
+				v := &terminal{t: t, columns: from.Width}
+				screen := NewScreen(v)
+				var s State
+				for i, step := range reference[:6] {
+					s.Apply(step.event(i + 1))
+				}
+				draw := func(at time.Duration, k Look, rows ...string) []string {
+					frame := s.Frame(k, start.Add(at))
+					if err := screen.Draw(rows, frame, k.Width); err != nil {
+						t.Fatal(err)
+					}
+					return frame
+				}
+				draw(time.Second, from, "a row that stays")
+				v.resize(to.Width)
+				for i := range late {
+					draw(2*time.Second+time.Duration(i)*redrawn, from)
+				}
+				draw(2900*time.Millisecond, to)
+				v.resize(to.Width / 2) // back before anything is drawn
+				v.resize(to.Width)
+				frame := draw(3*time.Second, to)
+				want := strings.Join(append([]string{"a row that stays"}, frame...), "\n")
+				if got := v.text(); got != want {
+					t.Errorf("got:\n%s\nwant:\n%s", got, want)
+				}
+			})
+		}
+	}
+}
+
+// redrawn is the time between two frames.
+const redrawn = 100 * time.Millisecond
+
+// The same frame is written again if the terminal may have lost it.
+func TestScreenIsDrawnAgainAfterAResize(t *testing.T) {
+	v := &terminal{t: t, columns: 40}
 	s := NewScreen(v)
-	_ = s.Draw(nil, []string{strings.Repeat("x", 20), "bar"}, 20)
-	v.columns = 8 // what a terminal does then: 8 + 8 + 4
-	v.rows = []string{"xxxxxxxx", "xxxxxxxx", "xxxx", "bar", ""}
-	v.y, v.x = 4, 0
-	_ = s.Draw([]string{"done"}, []string{"xxx", "bar"}, 8)
-	if got := v.text(); got != "done\nxxx\nbar" {
-		t.Errorf("got:\n%s", got)
+	_ = s.Draw(nil, []string{"bar"}, 40)
+	if _ = s.Draw(nil, []string{"bar"}, 30); v.writes != 2 {
+		t.Errorf("%d writes", v.writes)
 	}
 }
 

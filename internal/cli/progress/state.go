@@ -32,13 +32,26 @@ type State struct {
 
 // work is a task, or the build or deploy step after the tasks.
 type work struct {
-	name    string
-	step    bool // a task may have the same name
-	started time.Time
-	note    string   // the last message or output line
-	attempt int      // 0 or 1: the first
-	output  []string // the last lines
-	err     string
+	name     string
+	step     bool // a task may have the same name
+	started  time.Time
+	note     string   // the last message or output line
+	attempt  int      // 0 or 1: the first
+	attempts int      // how many there are at most; 0: not known
+	output   []string // the last lines
+	err      string
+	// waiting is set between an attempt that failed and the next one, which begins
+	// at again; the zero time means that it is not known when.
+	waiting bool
+	again   time.Time
+}
+
+// attemptOf says which attempt this is, such as "attempt 2 of 3".
+func (w *work) attemptOf(n int) string {
+	if w.attempts > 0 {
+		return fmt.Sprintf("attempt %d of %d", n, w.attempts)
+	}
+	return fmt.Sprintf("attempt %d", n)
 }
 
 // The steps after the tasks, as people see them.
@@ -53,6 +66,8 @@ type data struct {
 	TaskName   string  `json:"taskName"`
 	TaskCount  int     `json:"taskCount"`
 	Attempt    int     `json:"attempt"`
+	Attempts   int     `json:"attempts"`
+	RetryInMS  float64 `json:"retryInMs"`
 	WillRetry  bool    `json:"willRetry"`
 	Error      string  `json:"error"`
 	Output     string  `json:"output"`
@@ -100,7 +115,8 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	d, at := read(&e), e.Timestamp.Std()
 	switch e.Type {
 	case buildcast.TaskStarted:
-		s.start(name(d), false, at).attempt = d.Attempt
+		w := s.start(name(d), false, at)
+		w.attempt, w.attempts = d.Attempt, max(d.Attempts, w.attempts)
 	case buildcast.TaskCompleted:
 		return s.end(s.task(d), at, d)
 	case buildcast.TaskFailed:
@@ -132,6 +148,9 @@ func (s *State) start(name string, step bool, at time.Time) *work {
 		s.running = append(s.running, w)
 	}
 	w.started = at
+	if w.waiting {
+		w.waiting, w.note, w.output = false, "", nil
+	}
 	return w
 }
 
@@ -184,7 +203,6 @@ func (s *State) fail(w *work, at time.Time, d data) []Line {
 	if w == nil {
 		w = &work{name: name(d), started: at}
 	}
-	s.remove(w)
 	w.err = d.Error
 	if w.err == "" {
 		w.err = d.Message
@@ -192,17 +210,36 @@ func (s *State) fail(w *work, at time.Time, d data) []Line {
 	if lines := d.lines(); len(lines) > 0 {
 		w.output = lines
 	}
-	note := "  " + w.err
+	took := []Span{{Dim, Duration(at.Sub(w.started))}}
 	if d.WillRetry {
-		note += ", trying again"
-	} else if s.failed == nil {
+		s.wait(w, at, d)
+		text := "  " + w.attemptOf(max(w.attempt, 1)) + " failed"
+		if w.err != "" {
+			text += ": " + w.err
+		}
+		return []Line{{Left: []Span{{Warn, " ↻ "}, {Plain, w.name}, {Dim, text}}, Right: took}}
+	}
+	s.remove(w)
+	if s.failed == nil {
 		s.failed = w
 	}
-	return []Line{{
-		Left:  []Span{{Bad, " ✗ "}, {Plain, w.name}, {Bad, note}},
-		Right: []Span{{Dim, Duration(at.Sub(w.started))}},
-	}}
+	return []Line{{Left: []Span{{Bad, " ✗ "}, {Plain, w.name}, {Bad, "  " + w.err}}, Right: took}}
 }
+
+// wait keeps the task in the frame until its next attempt begins.
+func (s *State) wait(w *work, at time.Time, d data) {
+	if s.find(w.name, w.step) == nil {
+		s.running = append(s.running, w)
+	}
+	w.waiting, w.attempt, w.attempts = true, max(d.Attempt, w.attempt), max(d.Attempts, w.attempts)
+	w.again = time.Time{}
+	if d.RetryInMS > 0 {
+		w.again = at.Add(time.Duration(min(d.RetryInMS, maxRetryIn) * float64(time.Millisecond)))
+	}
+}
+
+// maxRetryIn bounds what an event may say about its retry, in milliseconds: a day.
+const maxRetryIn = 24 * 60 * 60 * 1000
 
 // failStep ends the step that the failure is about, or the innermost that runs.
 func (s *State) failStep(typ string, at time.Time, d data) []Line {
@@ -245,11 +282,7 @@ func (s *State) Result() []Line {
 	}
 	switch st.Phase {
 	case buildcast.Completed:
-		what := "Completed"
-		if n := st.Tasks.Completed; n > 0 {
-			what = fmt.Sprintf("Completed %s", count(n, "task"))
-		}
-		rows := []Line{{Left: []Span{{Good, " ✓ "}, {Bold, what + took}}}}
+		rows := s.completed(took)
 		if st.PreviewURL != "" {
 			rows = append(rows, Line{Left: []Span{{Plain, "   "}, {Accent, Clean(st.PreviewURL)}}})
 		}
@@ -260,6 +293,28 @@ func (s *State) Result() []Line {
 		return s.failure(took)
 	}
 	return nil
+}
+
+// completed says how many tasks were completed, and how many were not: whoever
+// reports a build may end it while tasks are open.
+func (s *State) completed(took string) []Line {
+	tasks := s.Status.Tasks
+	total := max(tasks.Total, tasks.Started, tasks.Completed)
+	open := total - tasks.Completed
+	switch {
+	case total == 0:
+		return []Line{{Left: []Span{{Good, " ✓ "}, {Bold, "Completed" + took}}}}
+	case open == 0:
+		return []Line{{Left: []Span{{Good, " ✓ "}, {Bold, "Completed " + count(total, "task") + took}}}}
+	}
+	left := count(open, "task") + " left open"
+	if n := min(max(tasks.Started-tasks.Completed, 0), open); n > 0 {
+		left += fmt.Sprintf(", %d of them started", n)
+	}
+	return []Line{
+		{Left: []Span{{Good, " ✓ "}, {Bold, fmt.Sprintf("Completed %d of %s%s", tasks.Completed, count(total, "task"), took)}}},
+		{Left: []Span{{Warn, " ! "}, {Plain, left}}},
+	}
 }
 
 func (s *State) failure(took string) []Line {
