@@ -71,7 +71,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	began := time.Now()
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
-	err := c.Run(ctx)
+	err := r.whenPossible(ctx, func() error { return c.Run(ctx) })
 	switch {
 	case err == nil:
 		done.DurationMS = time.Since(began).Milliseconds()
@@ -88,12 +88,16 @@ func (r *run) deployTo(ctx context.Context, name string) (url string, err error)
 	if !ok {
 		return "", buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use local or none", name).At("deploy")
 	}
-	dir, err := r.space.Output(r.build.Plan.Output)
-	if err != nil {
-		return "", err
-	}
-	return target.Deploy(ctx, r.build.ID, dir, func(message string) {
+	progress := func(message string) {
 		r.journal.say(buildcast.DeployStarted, deployStarted{name})
 		r.journal.say(buildcast.DeployProgress, deployProgress{command.Clean(message)})
+	}
+	err = r.whenPossible(ctx, func() error {
+		dir, err := r.space.Output(r.build.Plan.Output)
+		if err == nil {
+			url, err = target.Deploy(ctx, r.build.ID, dir, progress)
+		}
+		return err
 	})
+	return url, err
 }

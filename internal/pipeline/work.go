@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/pipeline/command"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 )
@@ -24,7 +25,10 @@ const (
 // work takes the build from where its log stands to its end. It gives errOver
 // when it has said the last event, or the cause of ctx's end.
 func (r *run) work(ctx context.Context) error {
-	if err := r.openSpace(); err != nil {
+	if err := r.whenPossible(ctx, r.openSpace); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
 	plan := r.build.Plan
@@ -37,6 +41,26 @@ func (r *run) work(ctx context.Context) error {
 		return err
 	}
 	return r.runDeploy(ctx)
+}
+
+// shortFor is how long a step waits while this machine is short of something.
+const shortFor = time.Minute
+
+// whenPossible does the step, again and again while it fails only because this
+// machine is short of descriptors, processes or memory: watchers take them too,
+// and a build must not fail for that.
+func (r *run) whenPossible(ctx context.Context, step func() error) error {
+	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
+	for begun := time.Now(); ; {
+		err := step()
+		if !command.Transient(err) || time.Since(begun) >= shortFor || ctx.Err() != nil {
+			return err
+		}
+		if retry.Failures() == 0 {
+			r.log.Warn("a step of the build waits: this machine is short of something", "for", shortFor, "error", err)
+		}
+		retry.Wait(ctx, err)
+	}
 }
 
 // openSpace opens the workspace, with nothing of an earlier run alive in it.
@@ -80,13 +104,14 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 		}
 	}()
 	began := time.Now()
-	if err := r.space.WriteFiles(ctx, about.Index, t.Files); err != nil {
+	write := func() error { return r.space.WriteFiles(ctx, about.Index, t.Files) }
+	if err := r.whenPossible(ctx, write); err != nil {
 		return done, err
 	}
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
-		if err := c.Run(ctx); err != nil {
+		if err := r.whenPossible(ctx, func() error { return c.Run(ctx) }); err != nil {
 			return done, err
 		}
 	}

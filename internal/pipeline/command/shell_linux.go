@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,9 @@ type shell struct {
 	control    *os.File // a byte stops the command; the end of the pipe kills it
 	report     *os.File // how it ended
 }
+
+// started begins the report if the shell was started.
+const started = '+'
 
 // report is what a supervisor writes when the command is gone.
 type report struct {
@@ -73,8 +77,12 @@ func (s *shell) wait() (exit, error) {
 	if waitErr := s.supervisor.Wait(); err == nil {
 		err = waitErr
 	}
-	if err != nil {
+	b, running := bytes.CutPrefix(b, []byte{started})
+	switch {
+	case err != nil && running:
 		return exit{}, fmt.Errorf("its supervisor ended early: %w", err)
+	case err != nil: // a program cannot start without threads, which count as processes
+		return exit{}, fmt.Errorf("its supervisor did not start (%w): %w", err, syscall.EAGAIN)
 	}
 	var r report
 	if err := json.Unmarshal(b, &r); err != nil {

@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -38,32 +39,34 @@ func supervise(script string) {
 	signal.Notify(make(chan os.Signal, 1))
 	syscall.CloseOnExec(controlFD)
 	syscall.CloseOnExec(reportFD)
-	r, code := report{}, 0
-	if err := runShell(script, &r); err != nil {
+	out, r, code := os.NewFile(reportFD, "report"), report{}, 0
+	var err error
+	if r.exit, err = runShell(script, out); err != nil {
 		r.Errno, _ = errors.AsType[syscall.Errno](err)
 	}
-	if err := json.NewEncoder(os.NewFile(reportFD, "report")).Encode(&r); err != nil {
+	if err := json.NewEncoder(out).Encode(&r); err != nil {
 		code = 1
 	}
 	syscall.Exit(code) // not os.Exit: nothing of the server's own is to run at the end
 }
 
-func runShell(script string, r *report) error {
+func runShell(script string, out io.Writer) (exit, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return err
+		return exit{}, err
 	}
 	pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", script}, &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
-		return err
+		return exit{}, err
 	}
+	_, _ = out.Write([]byte{started}) // an error: the server is gone, which obey notices
 	g := &group{pid: pid}
 	go g.obey(os.NewFile(controlFD, "control"))
-	r.exit = exitOf(g.wait())
+	end := exitOf(g.wait())
 	endDescendants()
-	return nil
+	return end, nil
 }
 
 // group is the shell's process group.
