@@ -1,8 +1,8 @@
 import { BuildError } from './error.js';
-import { catchUp } from './http.js';
+import { catchUp, readStatus } from './http.js';
 
 /** @import { Connection } from './connection.js' */
-/** @import { BuildEvent, Status } from './types.js' */
+/** @import { BuildEvent, Told } from './types.js' */
 
 /** One try of one transport, from its first byte to its end. After abort() nothing of it is heard. */
 export class Attempt {
@@ -47,7 +47,7 @@ export class Attempt {
   }
 
   /**
-   * Waits; for ever, where it is aborted meanwhile.
+   * Waits; for ever if it is aborted meanwhile.
    * @param {number} ms
    */
   sleep(ms) {
@@ -57,16 +57,17 @@ export class Attempt {
   /**
    * Hands on what a stream carried, and reads again what it lost.
    * @param {BuildEvent[]} events
-   * @param {Status|null} [status]
+   * @param {Told} [told]
    * @param {number} [last] the id that the stream has come to
    */
-  push(events, status, last = 0) {
+  push(events, told, last = 0) {
     if (this.signal.aborted) return;
     const { cursor } = this.host;
-    this.host.take(events, status);
-    if ((!cursor.gap && cursor.at >= last) || this.#repairing) return;
+    this.host.take(events, told);
+    const behind = cursor.gap || cursor.at < last;
+    if (this.#repairing || !(behind || (events.length && !cursor.told))) return;
     this.#repairing = true;
-    catchUp(this.host, this.signal).then(
+    (behind ? catchUp : readStatus)(this.host, this.signal).then(
       () => (this.#repairing = false),
       (thrown) => this.fail(BuildError.from(thrown, 'gap')),
     );

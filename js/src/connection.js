@@ -13,6 +13,7 @@ const transports = { websocket, sse, longpoll, poll };
 /** These are the same on every transport, and do not pass by themselves. */
 const lasting = /^(invalid_argument|permission_denied)$/;
 const aboutToken = /^(unauthenticated|token_expired)$/;
+const aboutCursor = /^cursor_(ahead|gone)$/;
 
 /**
  * One transport, and what is known about how it fares on this network.
@@ -32,7 +33,7 @@ export class Connection {
   #live;
   /** @type {Attempt|undefined} not open yet: the next one, or a probe of a better one */
   #trial;
-  /** @type {ReturnType<typeof setTimeout>|undefined} the next try where there is no live one, or else the next probe */
+  /** @type {ReturnType<typeof setTimeout>|undefined} the next try if there is no live one, else the next probe */
   #timer;
   /** @type {Rung[]} */
   #rungs;
@@ -111,7 +112,7 @@ export class Connection {
       this.#trial = undefined;
     }
     const rung = this.#rungs[attempt.rung];
-    if (this.#live && error.code !== 'cursor_ahead') {
+    if (this.#live && !aboutCursor.test(error.code)) {
       this.#block(rung);
       this.#probeLater();
     } else if (!this.#serverSaid(error)) {
@@ -128,10 +129,9 @@ export class Connection {
   #serverSaid(error) {
     const { host } = this;
     const stale = aboutToken.test(error.code);
-    const ahead = error.code === 'cursor_ahead';
+    const misplaced = aboutCursor.test(error.code);
     error.fatal = lasting.test(error.code) || (stale && !host.renewable);
-    if (!error.fatal && !stale && !ahead && !error.retryAfter) return false;
-    if (ahead) host.cursor.restart();
+    if (!error.fatal && !stale && !misplaced && !error.retryAfter) return false;
     host.failed(error);
     if (!error.fatal) this.#pause(error.retryAfter);
     return true;
@@ -150,7 +150,7 @@ export class Connection {
     } else {
       rung.shortLives++;
     }
-    if (this.#trial) return; // a better one is on its way; where it fails, the descent goes on from it
+    if (this.#trial) return; // a better one is on its way; if it fails, the descent goes on from it
     const bad = error.code === 'stalled' || rung.shortLives >= this.host.timing.flaps;
     if (!bad || attempt.rung === this.#rungs.length - 1) return this.#pause();
     this.#block(rung);

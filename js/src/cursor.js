@@ -1,27 +1,60 @@
-import { fold, isTerminal } from './fold.js';
+import { fold, isTerminal, queued } from './fold.js';
 
-/** @import { BuildEvent, Status } from './types.js' */
+/** @import { BuildEvent, Status, Told } from './types.js' */
 
 /**
- * A cursor over one build's log: the id of the last event that was given, the same on every transport. Two transports
- * may feed it at once; each event passes once and in order.
+ * A cursor over one build's log: the id of the last event that was handed on, the same on every transport. Two
+ * transports may feed it at once; each event passes once and in order.
  */
 export class Cursor {
-  /** @type {Status|null} true up to the cursor or beyond it; null: not known yet */
+  /** @type {Status|null} true up to the cursor or beyond it; null: not known yet, or there is no such build */
   status = null;
+  /** The server says that there is no such build yet. */
+  missing = false;
+  /** What is known of the status began with the server's word, not with an event that was taken for the first. */
+  told = false;
   #known = 0;
 
   /**
    * @param {string} buildId
    * @param {number} at the last event that was seen already
+   * @param {{from?: 'latest', tail?: number}|null} [start] where to begin instead; null once the server has told which
+   *   id that is
    */
-  constructor(buildId, at) {
+  constructor(buildId, at, start = null) {
     this.buildId = buildId;
     this.at = at;
+    this.start = start;
+  }
+
+  /** Where the server is to begin, in its words. */
+  get where() {
+    return this.start ?? { lastEventId: this.at };
   }
 
   /**
-   * Takes what follows the cursor without a gap, and passes over what was given already.
+   * Takes over what the server says of the log, unless newer is known.
+   * @param {Told} told
+   */
+  hear({ after, firstEventId = 1, lastEventId = this.at, status }) {
+    if (this.start) {
+      if (after !== undefined) [this.at, this.start] = [after, null];
+    } else if (!this.at) {
+      this.at = firstEventId - 1; // nothing was seen, so nothing is missed
+    }
+    if (status) {
+      if (status.lastEventId < Math.max(this.at, this.status?.lastEventId ?? 0)) return;
+      this.status = status;
+      this.missing = false;
+      this.told = true;
+    } else if (status === null && lastEventId >= this.at) {
+      this.status = null;
+      this.missing = this.told = true;
+    }
+  }
+
+  /**
+   * Takes what follows the cursor without a gap, and passes over what was handed on already.
    * @param {BuildEvent[]} events
    * @returns {BuildEvent[]} the new ones
    */
@@ -29,10 +62,10 @@ export class Cursor {
     const fresh = [];
     for (const event of events) {
       if (event.buildId !== this.buildId) continue;
-      if (event.id === this.at + 1) {
+      if (event.id === this.at + 1 && !this.start) {
         this.at = event.id;
         fresh.push(event);
-        if (this.status?.lastEventId === event.id - 1) this.status = fold(this.status, event);
+        this.#fold(event);
       } else if (event.id > this.at) {
         this.#known = Math.max(this.#known, event.id);
       }
@@ -40,27 +73,48 @@ export class Cursor {
     return fresh;
   }
 
-  /**
-   * Takes over the server's fold, unless a newer one is known.
-   * @param {Status|null|undefined} status
-   */
-  adopt(status) {
-    if (status && (this.status?.lastEventId ?? 0) <= status.lastEventId) this.status = status;
+  /** @param {BuildEvent} event */
+  #fold(event) {
+    const before = event.id - 1;
+    if (this.missing || (!before && !this.status)) {
+      // The first of its build: the status is true without the server, except for the project.
+      this.status = { ...queued(this.buildId), firstEventId: event.id, lastEventId: before };
+      this.missing = this.told = false;
+    }
+    if (this.status?.lastEventId === before) this.status = fold(this.status, event);
   }
 
-  /** An event was seen whose predecessors were not: they are to be read again. */
+  /** An event was seen whose predecessors were not: they must be read again. */
   get gap() {
     return this.#known > this.at;
   }
 
-  /** The build is finished and all that its status counts was given. */
+  /** The build is finished and every event that its status counts was handed on. */
   get over() {
-    return isTerminal(this.status) && this.at >= (this.status?.lastEventId ?? 0) && !this.gap;
+    return !this.start && isTerminal(this.status) && this.at >= (this.status?.lastEventId ?? 0) && !this.gap;
+  }
+
+  /**
+   * Goes on from the first event that is kept. The status is not known then: the log may be that of a new build.
+   * @param {number} first
+   * @returns {{from: number, to: number}|undefined} the ids that were missed
+   */
+  skip(first) {
+    const gap = { from: this.at + 1, to: first - 1 };
+    if (!(gap.to >= gap.from)) return undefined;
+    this.at = gap.to;
+    this.#forget();
+    return gap;
   }
 
   /** Begins anew: the log is not the one that the cursor came from. */
   restart() {
     this.at = this.#known = 0;
+    this.#forget();
+  }
+
+  #forget() {
     this.status = null;
+    this.missing = this.told = false;
   }
 }

@@ -4,8 +4,8 @@ export class BuildError extends Error {
   fatal = false;
 
   /**
-   * @param {string} code the server's own, such as `cursor_ahead` or `token_expired`; or the client's: `refused` (there
-   *   was no connection), `cut`, `stalled` (it is open and nothing comes), `gap` (events are missing), `bad_answer`,
+   * @param {string} code the server's own, such as `cursor_ahead` or `overloaded`; or the client's: `refused` (there was
+   *   no connection), `cut`, `stalled` (it is open and nothing comes), `gap` (events are missing), `bad_answer`,
    *   `unreachable` (no transport works at the moment), `http_502` and the like from what stands between
    * @param {string} [message]
    * @param {unknown} [cause]
@@ -16,6 +16,8 @@ export class BuildError extends Error {
     this.code = code;
     /** How long the server asks to be left alone, in milliseconds; 0: it did not say. */
     this.retryAfter = 0;
+    /** The first event that is kept, of `cursor_gone`. */
+    this.firstEventId = 0;
   }
 
   /**
@@ -29,11 +31,13 @@ export class BuildError extends Error {
 
   /**
    * An error as the server tells it: problem+json, or its like on a stream.
-   * @param {{code?: string, detail?: string, message?: string, retryAfter?: number}} problem retryAfter in seconds
+   * @param {{code?: string, detail?: string, message?: string, retryAfter?: number,
+   *   firstEventId?: number}} problem retryAfter in seconds
    */
-  static told({ code = 'refused', detail, message = detail, retryAfter }) {
+  static told({ code = 'refused', detail, message = detail, retryAfter, firstEventId = 0 }) {
     const error = new BuildError(code, message);
     error.retryAfter = retryAfter ? retryAfter * 1000 : 0;
+    error.firstEventId = firstEventId;
     return error;
   }
 }

@@ -29,11 +29,15 @@ export const isTerminal = (status) => /^(completed|failed|cancelled)$/.test(stat
 export const queued = (buildId) => ({
   buildId, project: '', status: 'queued', progress: 0, message: 'Queued',
   tasks: { total: 0, started: 0, completed: 0, failed: 0 },
-  previewUrl: '', error: '', createdAt: '', startedAt: null, updatedAt: '', finishedAt: null, lastEventId: 0,
+  previewUrl: '', error: '', createdAt: '', startedAt: null, updatedAt: '', finishedAt: null, firstEventId: 1, lastEventId: 0,
 });
 
+/** A field of another type counts as absent, as the server's fold has it: data is whatever others sent. */
+const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? value : '');
+const count = (/** @type {unknown} */ value) => (Number.isSafeInteger(value) ? Math.max(Number(value), 0) : 0);
+
 /**
- * The status after the event that follows it. Streams and polls carry events only; this is the server's fold, but for
+ * The status after the event that follows it. Streams and polls carry events only; this is the server's fold except for
  * the progress, which each event carries.
  * @param {Status} before is not changed
  * @param {BuildEvent} event
@@ -41,20 +45,21 @@ export const queued = (buildId) => ({
  */
 export function fold(before, { id, type, data, progress, timestamp }) {
   if (isTerminal(before)) return { ...before, lastEventId: id };
-  const { willRetry, attempt, taskCount, taskName, message, previewUrl, error } = data ?? {};
+  const given = /** @type {import('./types.js').OtherData} */ (data ?? {});
+  const [taskName, message, previewUrl, error] = [given.taskName, given.message, given.previewUrl, given.error].map(text);
   const tasks = { ...before.tasks };
-  const retried = type === 'task_failed' && willRetry;
+  const retried = type === 'task_failed' && given.willRetry === true;
   /** @type {Status} */
   const after = { ...before, tasks, progress, lastEventId: id, updatedAt: timestamp };
   const [phase, sentence] = /** @type {Record<string, string[]>} */ (meanings)[type] ?? [];
   if (phase && !retried) after.status = /** @type {Phase} */ (phase);
   after.startedAt ??= timestamp;
   after.createdAt ||= timestamp;
-  if (type === 'plan_generated') tasks.total = taskCount || 0;
-  if (type === 'task_started' && !(attempt > 1)) tasks.started++; // one that is tried again counts once
+  if (type === 'plan_generated') tasks.total = count(given.taskCount);
+  if (type === 'task_started' && count(given.attempt) < 2) tasks.started++; // one that is tried again counts once
   if (type === 'task_completed') tasks.completed++;
   if (type === 'task_failed' && !retried) tasks.failed++;
-  if (type === 'deploy_completed') after.previewUrl = previewUrl || '';
+  if (type === 'deploy_completed') after.previewUrl = previewUrl;
   if (isTerminal(after)) after.finishedAt = timestamp;
   const failed = after.status === 'failed';
   if (failed) after.error = error || message || `failed at ${type}`;

@@ -1,5 +1,4 @@
 import { BuildError } from './error.js';
-import { queued } from './fold.js';
 
 /** @import { Host, Page } from './types.js' */
 
@@ -15,9 +14,23 @@ export async function get(host, path, signal, headers = {}) {
   if (token) headers.authorization = `Bearer ${token}`;
   signal.throwIfAborted();
   const { fetch } = host; // browsers refuse it as another object's method
-  const answer = await fetch(host.url + path, { headers, signal, cache: 'no-store' });
+  const answer = await fetch(host.url + path, { headers, signal, cache: 'no-store' }).catch((thrown) => {
+    throw notAnswered(host.url, thrown);
+  });
   if (!answer.ok) throw await problem(answer);
   return answer;
+}
+
+/**
+ * Names the likely cause of a request that failed. A browser does not tell a page why one to another origin did.
+ * @param {string} url
+ * @param {any} thrown
+ */
+function notAnswered(url, thrown) {
+  const { origin } = globalThis.location ?? {};
+  if (thrown?.name !== 'TypeError' || !origin || new URL(url).origin === origin) return thrown;
+  return new BuildError('refused', `${url} does not answer, or does not let pages of ${origin} read its answers: ` +
+    `start buildcast with --allow-origins ${origin}`, thrown);
 }
 
 /**
@@ -60,33 +73,33 @@ const buildPath = (host) => `/api/builds/${encodeURIComponent(host.buildId)}`;
  * Polls once.
  * @param {Host} host
  * @param {AbortSignal} signal
- * @param {{wait?: number, at?: number}} [how] `wait`: how long the server may hold the answer until there is something,
- *   in milliseconds; `at`: in place of the cursor
+ * @param {{wait?: number, where?: object}} [how] `wait`: how long the server may hold the answer until there is
+ *   something, in milliseconds; `where`: to begin, in place of the cursor's
  * @returns {Promise<Page>}
  */
-export async function readPage(host, signal, { wait = 0, at = host.cursor.at } = {}) {
-  const hold = wait ? `&wait=${wait / 1000}s` : '';
-  const path = `${buildPath(host)}/events?lastEventId=${at}${hold}`;
-  return getJSON(host, path, signal, host.timing.connect + wait);
+export async function readPage(host, signal, { wait = 0, where = host.cursor.where } = {}) {
+  const query = new URLSearchParams({ ...where, ...(wait && { wait: `${wait / 1000}s` }) });
+  return getJSON(host, `${buildPath(host)}/events?${query}`, signal, host.timing.connect + wait);
 }
 
 /**
- * Makes sure that the status is known, as streams and polls carry none: the fold goes on from it.
+ * Makes sure that the status is the server's, as polls carry none: the fold goes on from it.
  * @param {Host} host
  * @param {AbortSignal} signal
  */
 export async function readStatus(host, signal) {
   const { cursor } = host;
-  if (cursor.status) return;
-  let status;
+  if (cursor.told && !cursor.missing) return;
+  let status = null;
   try {
     status = await getJSON(host, `${buildPath(host)}/status`, signal, host.timing.connect);
   } catch (thrown) {
-    // From the first event on the fold is true by itself, be it that there is no build yet.
-    if (cursor.at > 0 && /** @type {BuildError} */ (thrown).code !== 'not_found') throw thrown;
-    if (cursor.at === 0) status = queued(host.buildId);
+    if (/** @type {BuildError} */ (thrown).code !== 'not_found') {
+      if (cursor.status || (!cursor.at && !cursor.start)) return; // the events alone make a status
+      throw thrown;
+    }
   }
-  if (!signal.aborted) host.take([], status);
+  if (!signal.aborted) host.take([], { status });
 }
 
 /**
@@ -99,13 +112,13 @@ export async function readStatus(host, signal) {
  */
 export async function readOn(host, signal, wait, opened) {
   const { cursor } = host;
-  const { at } = cursor;
-  const { events, hasMore } = await readPage(host, signal, { wait });
+  const { at, start } = cursor;
+  const { events, firstEventId, lastEventId, hasMore } = await readPage(host, signal, { wait });
   if (signal.aborted) return { events, more: false };
   opened?.();
-  host.take(events);
+  host.take(events, { after: events.length ? events[0].id - 1 : lastEventId, firstEventId });
   const more = hasMore || cursor.gap;
-  if (more && cursor.at === at) throw new BuildError('gap', `event ${at + 1} is missing`);
+  if (more && cursor.at === at && !start) throw new BuildError('gap', `event ${at + 1} is missing`);
   return { events, more };
 }
 

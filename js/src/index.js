@@ -6,14 +6,20 @@ import { watchPage } from './page.js';
 import { canShare, Sharing } from './sharing.js';
 import { defaults } from './timing.js';
 
-/** @import { BuildEvent, Details, Host, Options, Status, Transport } from './types.js' */
+/** @import { Details, Events, Host, Told } from './types.js' */
 
 export { BuildError };
+/** @typedef {import('./types.js').BuildEvent} BuildEvent */
+/** @typedef {import('./types.js').EventData} EventData */
+/** @typedef {import('./types.js').Options} Options */
+/** @typedef {import('./types.js').Phase} Phase */
+/** @typedef {import('./types.js').Status} Status */
+/** @typedef {import('./types.js').Transport} Transport */
 
 /**
  * Follows one build: each event once, in order and without a gap, over whatever the network lets through. It connects
  * by itself, and goes on from the last event after every failure, until the build is finished, close() is called, or
- * the server will not give the events (an `error` whose detail is `fatal`).
+ * the server refuses the events (an `error` whose detail is `fatal`).
  *
  *     const progress = new BuildProgress('01JD…', { url: 'https://builds.example.com' });
  *     progress.addEventListener('update', ({ detail }) => draw(detail.status, detail.events));
@@ -34,7 +40,7 @@ export class BuildProgress extends EventTarget {
   /** @type {WeakMap<object, EventListener>} */
   #listeners = new WeakMap();
 
-  /** The build is finished and all its events were given. */
+  /** The build is finished and all its events were handed on. */
   ended = false;
   /** Nothing more will come. */
   closed = false;
@@ -46,9 +52,12 @@ export class BuildProgress extends EventTarget {
   constructor(buildId, options = {}) {
     super();
     const url = new URL(options.url ?? '/', globalThis.location?.href); // Node has no location: it needs a whole one
-    const { lastEventId = 0, share = true, token } = options;
+    const { lastEventId = 0, from, tail, share = true, token } = options;
+    if (Number(lastEventId > 0) + Number(from !== undefined) + Number(tail !== undefined) > 1) {
+      throw new TypeError('lastEventId, from and tail exclude each other');
+    }
     this.buildId = buildId;
-    this.#cursor = new Cursor(buildId, lastEventId);
+    this.#cursor = new Cursor(buildId, lastEventId, from ? { from } : tail ? { tail } : null);
     this.#host = {
       buildId,
       url: url.href.replace(/\/+$/, ''),
@@ -74,14 +83,19 @@ export class BuildProgress extends EventTarget {
     this.#unwatch = watchPage(this.#source, this.#host.timing);
   }
 
-  /** The last event that was given: a later BuildProgress goes on from it. */
+  /** The last event that was handed on: a later BuildProgress goes on from it. */
   get lastEventId() {
     return this.#cursor.at;
   }
 
-  /** null: not known yet */
+  /** null: not known yet, or `missing` */
   get status() {
     return this.#cursor.status;
+  }
+
+  /** The server says that there is no such build yet; it is waited for. false also while no server answers. */
+  get missing() {
+    return this.#cursor.missing;
   }
 
   /** What events come by now; null: none. */
@@ -89,7 +103,7 @@ export class BuildProgress extends EventTarget {
     return this.#host.transport;
   }
 
-  /** Stops following. No event is given after it. */
+  /** Stops following. No event is dispatched after it. */
   close() {
     if (this.closed) return;
     this.closed = true;
@@ -100,7 +114,7 @@ export class BuildProgress extends EventTarget {
   }
 
   /**
-   * The events from now on, until the end; it throws where a fatal error ends them. Leaving the loop does not close.
+   * The events from now on, until the end; it throws if a fatal error ends them. Leaving the loop does not close.
    * @returns {AsyncGenerator<BuildEvent, void, void>}
    */
   [Symbol.asyncIterator]() {
@@ -109,23 +123,9 @@ export class BuildProgress extends EventTarget {
 
   /**
    * An error thrown by a listener is reported and harms nobody else; Node would end the process.
-   * @template {keyof Details} T
-   * @overload
+   * @template {keyof Events} T
    * @param {T} type
-   * @param {((event: CustomEvent<Details[T]>) => void)|null} listener
-   * @param {boolean|AddEventListenerOptions} [options]
-   * @returns {void}
-   */
-  /**
-   * @overload
-   * @param {string} type
-   * @param {EventListenerOrEventListenerObject|null} listener
-   * @param {boolean|AddEventListenerOptions} [options]
-   * @returns {void}
-   */
-  /**
-   * @param {string} type
-   * @param {any} listener
+   * @param {((event: Events[T]) => void)|{handleEvent: (event: Events[T]) => void}|null} listener
    * @param {boolean|AddEventListenerOptions} [options]
    */
   addEventListener(type, listener, options) {
@@ -133,8 +133,9 @@ export class BuildProgress extends EventTarget {
   }
 
   /**
-   * @param {string} type
-   * @param {any} listener
+   * @template {keyof Events} T
+   * @param {T} type
+   * @param {((event: Events[T]) => void)|{handleEvent: (event: Events[T]) => void}|null} listener
    * @param {boolean|EventListenerOptions} [options]
    */
   removeEventListener(type, listener, options) {
@@ -169,20 +170,22 @@ export class BuildProgress extends EventTarget {
 
   /**
    * @param {BuildEvent[]} events
-   * @param {Status|null} [status]
+   * @param {Told} [told]
    */
-  #take(events, status) {
+  #take(events, told = {}) {
     if (this.closed) return;
     const cursor = this.#cursor;
-    cursor.adopt(status);
+    cursor.hear(told);
     const fresh = cursor.take(events);
-    const now = cursor.status;
-    const shown = JSON.stringify(now && { ...now, updatedAt: '', lastEventId: 0 });
-    const changed = now && shown !== this.#shown;
+    const { status: now, missing } = cursor;
+    const shown = JSON.stringify(now ? { ...now, updatedAt: '', lastEventId: 0 } : missing);
+    const changed = (now || missing) && shown !== this.#shown;
     this.#shown = shown;
     if (fresh.length || changed) this.#sharing?.tell({ events: fresh });
     if (fresh.length) this.#tell('update', { buildId: this.buildId, events: fresh, lastEventId: cursor.at, status: now });
-    if (changed) this.#tell('status', now);
+    if (!changed) return;
+    if (now) this.#tell('status', now);
+    else this.#tell('missing', { buildId: this.buildId });
   }
 
   #finish() {
@@ -195,6 +198,12 @@ export class BuildProgress extends EventTarget {
 
   /** @param {BuildError} error */
   #failed(error) {
+    if (error.code === 'cursor_gone') {
+      const gap = this.#cursor.skip(error.firstEventId);
+      if (gap) this.#tell('gap', gap);
+      return;
+    }
+    if (error.code === 'cursor_ahead') this.#cursor.restart();
     this.#tell('error', error);
     if (error.fatal) this.close();
   }

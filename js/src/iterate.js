@@ -6,7 +6,7 @@ const maxQueued = 10_000; // events
 
 /**
  * The events of a BuildProgress as an iterator. A reader that falls far behind costs no memory: what it has not taken
- * is read again from where it stands.
+ * is read again from where it stands. What is no longer kept by then is passed over.
  * @param {import('./index.js').BuildProgress} progress
  * @param {Host} host
  * @returns {AsyncGenerator<BuildEvent, void, void>}
@@ -16,11 +16,14 @@ export function eventsOf(progress, host) {
   let queue = [];
   let at = progress.lastEventId; // the reader's own cursor
   let behind = false;
+  /** The first events after a gap. @type {Set<number>} */
+  const landings = new Set();
   /** @type {import('./error.js').BuildError|undefined} */
   let fatal;
   let wake = () => {};
   const done = new AbortController();
   progress.addEventListener('update', ({ detail }) => {
+    at ||= detail.events[0].id - 1; // the log may begin later than at 1, or be followed from its end
     if (!behind) queue.push(...detail.events);
     if (queue.length > maxQueued) {
       queue = [];
@@ -28,6 +31,7 @@ export function eventsOf(progress, host) {
     }
     wake();
   }, done);
+  progress.addEventListener('gap', ({ detail }) => landings.add(detail.to + 1), done);
   progress.addEventListener('error', ({ detail }) => {
     if (detail.fatal) fatal = detail;
     if (detail.code !== 'cursor_ahead') return;
@@ -39,8 +43,9 @@ export function eventsOf(progress, host) {
   const take = async () => {
     if (!behind) return queue.splice(0);
     behind = false; // from here on the queue is filled again
-    const page = await readPage(host, done.signal, { at }).catch((thrown) => {
-      if (progress.closed) throw thrown;
+    const page = await readPage(host, done.signal, { where: { lastEventId: at } }).catch((thrown) => {
+      if (thrown.code === 'cursor_gone' && thrown.firstEventId > at + 1) at = thrown.firstEventId - 1;
+      else if (progress.closed) throw thrown;
     });
     behind ||= page?.hasMore ?? true;
     if (!page) await new Promise((resolve) => setTimeout(resolve, host.timing.retry));
@@ -52,7 +57,7 @@ export function eventsOf(progress, host) {
       for (;;) {
         for (const event of await take()) {
           if (progress.closed && !progress.ended) break;
-          if (event.id !== at + 1) continue;
+          if (event.id !== at + 1 && !(event.id > at && landings.delete(event.id))) continue;
           at = event.id;
           yield event;
         }

@@ -5,15 +5,15 @@ import { nothing, viewOf } from './view.js';
 /** @import { View } from './view.js' */
 
 /**
- * Follows a build while the component is mounted. It connects anew where the id, `url`, `lastEventId`, `share` or a
- * token given as a string changes; other options are taken as they are then.
+ * Follows a build while the component is mounted. It connects anew when the id, `url`, `lastEventId`, `from`, `tail`,
+ * `share` or a token that is a string changes; other options are taken as they are then.
  * @param {string|null|undefined} buildId none: nothing is followed
  * @param {Options & {maxEvents?: number}} [options] `maxEvents`: how many of the newest events are kept, 1000
  * @returns {View}
  */
 export function useBuild(buildId, options = {}) {
-  const { url, lastEventId, share, token, maxEvents } = options;
-  const known = [buildId, url, lastEventId, share, typeof token === 'string' ? token : typeof token, maxEvents];
+  const { url, lastEventId, from, tail, share, token, maxEvents } = options;
+  const known = [buildId, url, lastEventId, from, tail, share, typeof token === 'string' ? token : typeof token, maxEvents];
   const view = useMemo(() => viewOf(buildId, options), known);
   return useSyncExternalStore(view.subscribe, view.read, () => nothing);
 }

@@ -10,6 +10,7 @@ import { catchUp } from './http.js';
  * @property {BuildEvent[]} events that are new
  * @property {number} at the leader's cursor after them
  * @property {Status|null} status
+ * @property {boolean} missing
  * @property {Transport|null} transport
  * @property {boolean} over
  */
@@ -23,7 +24,7 @@ const hello = 'hello';
 /**
  * One connection for all tabs of an origin: browsers allow six to a host. Whoever holds the lock leads and has the
  * connection; the others hear it and wait for the lock, so that a leader that is closed or crashes is replaced by the
- * browser itself. A leader that holds the lock and says nothing is robbed of it.
+ * browser itself. A leader that holds the lock and is silent is robbed of it.
  */
 export class Sharing {
   /** @type {BroadcastChannel|undefined} */
@@ -74,14 +75,14 @@ export class Sharing {
   }
 
   /**
-   * Tells the followers, where this one leads.
+   * Tells the followers, if this one leads.
    * @param {Partial<Word>} word
    */
   tell(word) {
     if (!this.#release) return;
     const { cursor, transport } = this.host;
-    const { at, status } = cursor;
-    this.#channel?.postMessage({ events: [], at, status, transport, ...word });
+    const { at, status, missing } = cursor;
+    this.#channel?.postMessage({ events: [], at, status, missing, transport, ...word });
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.tell({}), this.host.timing.beat);
   }
@@ -116,9 +117,9 @@ export class Sharing {
     const { cursor } = host;
     this.#hearIn(3);
     host.carried(word.transport, true);
-    host.take(word.events, word.status);
-    // Behind the leader; or ahead of the log itself, which a poll then says.
-    if (word.at > cursor.at || (word.status && word.status.lastEventId < cursor.at)) this.#catchUp();
+    host.take(word.events, { status: word.missing ? null : word.status ?? undefined, lastEventId: word.at });
+    // It does not know yet where it begins; or is behind the leader; or ahead of the log itself, which a poll then tells.
+    if (cursor.start || word.at > cursor.at || (word.status && word.status.lastEventId < cursor.at)) this.#catchUp();
     else if (word.over) host.finish();
   }
 
@@ -132,9 +133,7 @@ export class Sharing {
     catchUp(host, signal)
       .catch((thrown) => {
         const error = BuildError.from(thrown, 'refused');
-        if (signal.aborted) return;
-        if (error.code === 'cursor_ahead') cursor.restart();
-        host.failed(error);
+        if (!signal.aborted) host.failed(error);
       })
       .then(() => {
         if (signal.aborted) return;
@@ -159,7 +158,7 @@ export class Sharing {
     this.#release = undefined;
   }
 
-  /** Without the others, where the page may not share, such as in a sandboxed frame. */
+  /** Goes on without the others: this page may not share, such as one in a sandboxed frame. */
   #alone() {
     this.stop();
     this.connection.start();

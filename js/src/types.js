@@ -1,14 +1,68 @@
 // The shapes on the wire and the options. Types only: nothing here runs.
 
 /**
- * One stored entry of a build's log. Ids are 1, 2, 3, … within a build, without gaps.
- * @typedef {object} BuildEvent
+ * What buildcast reads of an event's data. All of it is what others sent: the server checks none of these types.
+ * @typedef {object} KnownData
+ * @property {string} [message] for people
+ * @property {string} [error]
+ * @property {string} [taskName]
+ * @property {number} [attempt] from 1
+ * @property {boolean} [willRetry] the task will be tried again
+ * @property {number} [durationMs]
+ * @property {number} [taskCount]
+ * @property {string[]} [tasks] their names
+ * @property {number} [index] of the task in the plan, from 1
+ * @property {number} [filesCreated]
+ * @property {number} [exitCode]
+ * @property {string} [output] of what failed, its end
+ * @property {string} [stage] such as `install`
+ * @property {boolean} [done] the stage is over
+ * @property {number} [percent] of the deploy, 0-100
+ * @property {string} [target] of the deploy
+ * @property {string} [previewUrl]
+ * @property {string[]} [lines] of output
+ * @property {string} [line] of output
+ * @property {number} [dropped] lines of output that are missing
+ */
+
+/** @typedef {KnownData & {[name: string]: unknown}} OtherData of types that are not buildcast's own */
+
+/**
+ * The data of each type that buildcast knows.
+ * @typedef {object} EventData
+ * @property {Pick<KnownData, 'message'>} plan_started
+ * @property {Pick<KnownData, 'message'|'taskCount'|'tasks'>} plan_generated
+ * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'>} task_started
+ * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'filesCreated'|'durationMs'>} task_completed
+ * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'willRetry'|'error'|'exitCode'|'output'|'durationMs'>} task_failed
+ * @property {Pick<KnownData, 'message'|'target'>} deploy_started
+ * @property {Pick<KnownData, 'message'|'percent'>} deploy_progress
+ * @property {Pick<KnownData, 'message'|'target'|'previewUrl'|'durationMs'>} deploy_completed
+ * @property {Pick<KnownData, 'message'|'target'|'error'|'exitCode'|'output'>} deploy_failed
+ * @property {Pick<KnownData, 'message'|'stage'>} build_started
+ * @property {Pick<KnownData, 'message'|'stage'|'percent'|'done'|'durationMs'>} build_progress
+ * @property {Pick<KnownData, 'message'>} build_completed
+ * @property {Pick<KnownData, 'message'|'stage'|'error'|'exitCode'|'output'>} build_failed
+ * @property {Pick<KnownData, 'message'>} build_cancelled
+ * @property {Pick<KnownData, 'message'|'taskName'|'stage'|'lines'|'line'|'dropped'>} build_log
+ */
+
+/**
+ * @template {string} Type
+ * @template Data
+ * @typedef {object} EventOf
  * @property {number} id
  * @property {string} buildId
- * @property {string} type such as `task_completed`
- * @property {any} data
+ * @property {Type} type such as `task_completed`
+ * @property {Data} data
  * @property {number} progress of the build after this event, 0-100
  * @property {string} timestamp RFC 3339, UTC, milliseconds
+ */
+
+/**
+ * One stored entry of a build's log. Ids are 1, 2, 3, … within a build, without gaps. The type tells what the data is;
+ * a log may hold any other type too.
+ * @typedef {{[Type in keyof EventData]: EventOf<Type, EventData[Type]>}[keyof EventData] | EventOf<string, OtherData>} BuildEvent
  */
 
 /** @typedef {'queued'|'planning'|'executing'|'deploying'|'completed'|'failed'|'cancelled'} Phase */
@@ -28,7 +82,17 @@
  * @property {string|null} startedAt
  * @property {string} updatedAt
  * @property {string|null} finishedAt
+ * @property {number} firstEventId the first event that is kept: 1, unless the log was cut from the front
  * @property {number} lastEventId the event up to which this is true
+ */
+
+/**
+ * What the server says of a log beside its events.
+ * @typedef {object} Told
+ * @property {number} [after] the cursor that it begins with
+ * @property {number} [firstEventId] the first event that is kept
+ * @property {number} [lastEventId] the last event of the log
+ * @property {Status|null} [status] null: there is no such build yet
  */
 
 /** @typedef {'websocket'|'sse'|'longpoll'|'poll'} Transport the best first */
@@ -37,7 +101,8 @@
  * What a poll answers.
  * @typedef {object} Page
  * @property {BuildEvent[]} events
- * @property {number} lastEventId
+ * @property {number} firstEventId the first event that is kept
+ * @property {number} lastEventId the cursor to send next
  * @property {boolean} hasMore
  */
 
@@ -47,11 +112,13 @@
  * @typedef {object} Options
  * @property {string} [url] where buildcast is: `https://host` or `https://host/prefix`; default: the page's origin.
  *   Node needs it.
- * @property {number} [lastEventId] the last event that was seen already; default 0: all events come
+ * @property {number} [lastEventId] the last event that was seen already; default 0: all events that are kept come
+ * @property {'latest'} [from] in place of lastEventId: only what comes from now on
+ * @property {number} [tail] in place of lastEventId: the last so many events, 1-1000, and what comes
  * @property {Token} [token] sent as `Authorization: Bearer` and as Socket.IO auth; a function is asked again for each
- *   connection, so that it can give a fresh one
+ *   connection, so that it can return a fresh one
  * @property {Transport[]} [transports] those that may be used, the best first; default all
- * @property {boolean|string} [share] share one connection between the tabs of an origin; default true where the browser
+ * @property {boolean|string} [share] share one connection between the tabs of an origin; default true if the browser
  *   can. A string keeps those with another string apart.
  * @property {typeof WebSocket} [WebSocket] for Node 20, which has none: `import { WebSocket } from 'ws'`
  * @property {typeof fetch} [fetch] in place of the global one
@@ -64,10 +131,17 @@
  * @property {{buildId: string, events: BuildEvent[], lastEventId: number, status: Status|null}} update new events, in
  *   order and without a gap. The status may be ahead of them while a long log is read.
  * @property {Status} status what a person sees of the status has changed
- * @property {{transport: Transport|null, shared: boolean}} transport in use now, `shared` where another tab has it; null:
+ * @property {{buildId: string}} missing there is no such build yet: it is waited for
+ * @property {{from: number, to: number}} gap these events were missed and are no longer kept; the next one is `to + 1`
+ * @property {{transport: Transport|null, shared: boolean}} transport in use now, `shared` if another tab has it; null:
  *   none
- * @property {{status: Status|null, lastEventId: number}} end the build is finished and all its events were given
+ * @property {{status: Status|null, lastEventId: number}} end the build is finished and all its events were handed on
  * @property {import('./error.js').BuildError} error `fatal` says that nothing more will come
+ */
+
+/**
+ * The events that BuildProgress dispatches.
+ * @typedef {{[Type in keyof Details]: CustomEvent<Details[Type]>} & {close: Event}} Events
  */
 
 /**
@@ -81,9 +155,10 @@
  * @property {typeof WebSocket|undefined} WebSocket
  * @property {() => Promise<string|undefined>} token
  * @property {boolean} renewable the token is a function: a refused one may be replaced
- * @property {(events: BuildEvent[], status?: Status|null) => void} take hands on what is new
+ * @property {(events: BuildEvent[], told?: Told) => void} take hands on what is new
  * @property {() => void} finish the log has been read to its end, and will not grow
- * @property {(error: import('./error.js').BuildError) => void} failed tells; ends everything where it is fatal
+ * @property {(error: import('./error.js').BuildError) => void} failed deals with a cursor that has no
+ *   place in the log, tells any other error, and ends everything if it is fatal
  * @property {Transport|null} transport what events come by now
  * @property {boolean} shared another tab has the connection
  * @property {(transport: Transport|null, shared?: boolean) => void} carried sets both

@@ -6,15 +6,19 @@ import { BuildProgress } from './index.js';
 /**
  * What a page shows of a build. A new object for each change, as React wants it.
  * @typedef {object} View
- * @property {Status|null} status
+ * @property {Status|null} status null: not known yet, or `missing`
+ * @property {boolean} missing there is no such build yet: it is waited for
  * @property {BuildEvent[]} events the newest, at most `maxEvents`
+ * @property {{from: number, to: number}|null} gap events that were missed and are no longer kept, the last such
  * @property {Transport|null} transport
  * @property {BuildError|null} error the last one; gone when events come again
  * @property {boolean} ended
  */
 
 /** @type {View} */
-export const nothing = { status: null, events: [], transport: null, error: null, ended: false };
+export const nothing = {
+  status: null, missing: false, events: [], gap: null, transport: null, error: null, ended: false,
+};
 
 /**
  * A build as a store for useSyncExternalStore: connected while somebody subscribes.
@@ -35,9 +39,11 @@ export function viewOf(buildId, { maxEvents = 1000, ...options }) {
         changed();
       };
       progress.addEventListener('update', ({ detail }) => {
-        show({ events: [...view.events, ...detail.events].slice(-maxEvents), status: detail.status, error: null });
+        show({ events: [...view.events, ...detail.events].slice(-maxEvents), status: detail.status, missing: false, error: null });
       });
-      progress.addEventListener('status', ({ detail }) => show({ status: detail }));
+      progress.addEventListener('status', ({ detail }) => show({ status: detail, missing: false }));
+      progress.addEventListener('missing', () => show({ status: null, missing: true }));
+      progress.addEventListener('gap', ({ detail }) => show({ gap: detail }));
       progress.addEventListener('transport', ({ detail: { transport } }) => {
         show(transport ? { transport, error: null } : { transport });
       });

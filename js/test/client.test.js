@@ -128,12 +128,16 @@ test('a build that is not there yet is waited for', async (t) => {
   for (const name of all) {
     const { server, progress, seen } = await setup(t, {
       options: { transports: [name] },
-      prepare: (server) => (server.answers.status = () => [404, { code: 'not_found' }]),
+      prepare: (server) => server.remove(),
     });
+    await once(progress, 'missing');
     await reached(progress, name);
+    assert.deepEqual([progress.missing, progress.status], [true, null]);
     server.append('plan_started');
     await given(progress, 1);
-    assert.deepEqual([seen.ids, progress.status.status], [[1], 'planning']);
+    assert.deepEqual([seen.ids, progress.status.status, progress.missing], [[1], 'planning', false]);
+    assert.deepEqual(seen.statuses.map(({ status }) => status), ['planning'], 'no phase is invented');
+    assert.equal(seen.missing.length, 1);
     progress.close();
   }
 });

@@ -23,13 +23,15 @@ export function follow(server, { timing = {}, ...options } = {}) {
   const progress = new BuildProgress(buildId, {
     url: server.url, WebSocket, timing: { ...quick, ...timing }, ...options,
   });
-  const seen = { ids: [], transports: [], statuses: [], errors: [], ends: [], updates: [] };
+  const seen = { ids: [], transports: [], statuses: [], errors: [], ends: [], updates: [], gaps: [], missing: [] };
   progress.addEventListener('update', ({ detail }) => {
     seen.updates.push(detail);
     for (const event of detail.events) seen.ids.push(event.id);
   });
   progress.addEventListener('transport', ({ detail }) => seen.transports.push(detail.transport));
   progress.addEventListener('status', ({ detail }) => seen.statuses.push(detail));
+  progress.addEventListener('gap', ({ detail }) => seen.gaps.push(detail));
+  progress.addEventListener('missing', ({ detail }) => seen.missing.push(detail));
   progress.addEventListener('error', ({ detail }) => seen.errors.push(detail));
   progress.addEventListener('end', ({ detail }) => seen.ends.push(detail));
   return { progress, seen };

@@ -37,7 +37,7 @@ async function run(seed) {
   const server = await new FakeServer().listen();
   misbehave(server, chance);
   const { progress, seen } = follow(server, {
-    timing: { connect: 60, firstByte: 30, wait: 60, probe: 40, probeMax: 200, stable: 30 },
+    timing: { connect: 120, firstByte: 40, wait: 60, probe: 40, probeMax: 200, stable: 30 },
   });
   const ended = once(progress, 'end');
   while (server.log.length < events - 1) {

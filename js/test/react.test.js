@@ -25,7 +25,9 @@ test('useBuild: mounts, follows, lets go', async (t) => {
     }));
   let root;
   await act(async () => (root = create(createElement(StrictMode, null, createElement(Build, { id: buildId })))));
-  assert.deepEqual(views[0], { status: null, events: [], transport: null, error: null, ended: false });
+  assert.deepEqual(views[0], {
+    status: null, missing: false, events: [], gap: null, transport: null, error: null, ended: false,
+  });
   await until(({ events }) => events.length === 1);
   await until(({ transport }) => transport === 'websocket');
   assert.equal(views.at(-1).status.status, 'planning');

@@ -23,7 +23,14 @@ export const quick = {
 
 export class FakeServer {
   log = [];
+  /** The status of the newest build that had the id; it is there from the start, like one that was announced. */
   status = queued(buildId);
+  /** The first event that is kept. */
+  first = 1;
+  /** There is no such build: it was never made, or is deleted. */
+  absent = false;
+  /** What is appended wakes nobody. */
+  quiet = false;
   /** @type {Record<string, Fault | (() => Fault)>} */
   faults = {};
   /** Changes what a stream or poll carries: doubles, gaps, another order. */
@@ -69,14 +76,34 @@ export class FakeServer {
     return this.#open.size;
   }
 
+  /** Cuts the log from the front. */
+  cutLog(first) {
+    this.first = first;
+    this.status = { ...this.status, firstEventId: first };
+  }
+
+  /** Deletes the build: what is appended later is of a new one, and begins with the next id. */
+  remove() {
+    this.absent = true;
+    this.first = this.log.length + 1;
+  }
+
+  get told() {
+    return { firstEventId: this.first, status: this.absent ? null : this.status };
+  }
+
   append(type = 'build_log', data = {}) {
+    if (this.absent) {
+      this.absent = false;
+      this.status = { ...queued(buildId), firstEventId: this.first, lastEventId: this.log.length };
+    }
     const event = {
       id: this.log.length + 1, buildId, type, data, progress: this.status.progress,
       timestamp: new Date(1e12 + this.log.length).toISOString(),
     };
     this.log.push(event);
     this.status = fold(this.status, event);
-    for (const wake of [...this.#waiting]) wake();
+    if (!this.quiet) for (const wake of [...this.#waiting]) wake();
     return event;
   }
 
@@ -104,12 +131,12 @@ export class FakeServer {
 
   #answer(request, response) {
     const url = new URL(request.url, 'http://server');
-    const after = Number(url.searchParams.get('lastEventId'));
+    const asked = url.searchParams;
     const wait = url.searchParams.get('wait');
     const [, path] = /\/(status|events)(?:$|\/[^/]+$)/.exec(url.pathname) ?? [];
     const stream = url.pathname.startsWith('/events/');
     const transport = path === 'status' ? 'status' : stream ? 'sse' : wait ? 'longpoll' : 'poll';
-    this.requests.push({ transport, after, url: request.url });
+    this.requests.push({ transport, after: Number(asked.get('lastEventId')), url: request.url });
     this.tokens.push(request.headers.authorization);
     const fault = this.#fault(transport);
     if (fault === 'hang') return;
@@ -121,12 +148,32 @@ export class FakeServer {
       return;
     }
     if (fault?.cut) setTimeout(() => request.socket.destroy(), fault.cut);
-    if (transport === 'status') return this.#json(response, this.status);
-    if (after > this.log.length) {
-      return this.#json(response, { code: 'cursor_ahead', detail: 'ahead', lastEventId: this.log.length }, 409);
+    if (transport === 'status') {
+      return this.absent ? this.#json(response, { code: 'not_found' }, 404) : this.#json(response, this.status);
     }
+    const { after, error } = this.#place({
+      lastEventId: Number(asked.get('lastEventId')), from: asked.get('from'), tail: Number(asked.get('tail')),
+    });
+    if (error) return this.#json(response, { ...error, detail: error.message }, error.code === 'cursor_gone' ? 410 : 409);
     if (stream) this.#stream(response, after, fault);
     else this.#page(response, after, wait ? parseFloat(wait) * 1000 : 0);
+  }
+
+  /** Where a cursor stands, by the server's rules. */
+  #place({ lastEventId = 0, from, tail }) {
+    const last = this.log.length;
+    const bounds = { firstEventId: this.first, lastEventId: last };
+    if (from) return { after: last };
+    if (tail) return { after: Math.max(last - tail, this.first - 1) };
+    if (!lastEventId) return { after: this.first - 1 };
+    if (lastEventId > last) return { error: { code: 'cursor_ahead', message: 'ahead', ...bounds } };
+    if (lastEventId < this.first - 1) return { error: { code: 'cursor_gone', message: 'gone', ...bounds } };
+    return { after: lastEventId };
+  }
+
+  /** A stream that stands before the first event that is kept is told so, and ends. */
+  #lost(after) {
+    return after < this.first - 1 && this.#place({ lastEventId: after || -1 }).error;
   }
 
   #json(response, body, code = 200) {
@@ -139,9 +186,9 @@ export class FakeServer {
       clearTimeout(timer);
       const events = this.log.slice(after, after + 100);
       const last = events.at(-1)?.id ?? after;
-      this.#json(response, { events: this.alter(events), lastEventId: last, hasMore: last < this.log.length });
+      this.#json(response, { events: this.alter(events), firstEventId: this.first, lastEventId: last, hasMore: last < this.log.length });
     };
-    const ready = () => this.log.length > after || isTerminal(this.status);
+    const ready = () => this.log.length > after || (!this.absent && isTerminal(this.status));
     const timer = setTimeout(answer, ready() ? 0 : wait);
     if (!ready() && wait) this.#follow(response, () => ready() && answer());
   }
@@ -150,21 +197,27 @@ export class FakeServer {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.flushHeaders();
     if (fault === 'silent') return;
-    response.write('retry: 10\n\n');
+    const block = (name, data) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+    response.write(`retry: 10\n\n${block('begin', { buildId, after, lastEventId: this.log.length, ...this.told })}`);
     const beat = setInterval(() => response.write(': heartbeat\n\n'), pace.heartbeat);
     response.on('close', () => clearInterval(beat));
     let stop = () => {};
     stop = this.#follow(response, () => {
       if (this.stalled) return clearInterval(beat);
+      const problem = this.#lost(after);
+      if (problem) {
+        stop();
+        return response.end(block('problem', problem));
+      }
       const events = this.alter(this.log.slice(after));
       after = this.log.length;
       const text = events.map((event) => `id: ${event.id}\ndata: ${JSON.stringify(event)}\n\n`).join('');
       // Cut anywhere, as TCP does.
       const half = Math.floor(text.length / 2);
       if (text) response.write(text.slice(0, half)) && response.write(text.slice(half));
-      if (isTerminal(this.status)) {
+      if (!this.absent && isTerminal(this.status)) {
         stop();
-        response.end('event: end\ndata: {}\n\n');
+        response.end(block('end', {}));
       }
     });
   }
@@ -200,19 +253,26 @@ export class FakeServer {
     });
   }
 
-  async #subscribe(ws, send, { lastEventId: after }) {
-    this.requests.at(-1).after = after;
-    const ahead = after > this.log.length && { code: 'cursor_ahead', message: 'ahead' };
-    const error = this.subscribeError ?? ahead;
-    if (error) return send(`430${JSON.stringify([{ error }])}`);
-    const answer = JSON.stringify([{ lastEventId: this.log.length, status: this.status }]);
+  async #subscribe(ws, send, asked) {
+    this.requests.at(-1).after = asked.lastEventId;
+    const place = this.#place(asked);
+    const error = this.subscribeError ?? place.error;
+    if (error) return send(`430${JSON.stringify([{ buildId, error }])}`);
+    let { after } = place;
+    const answer = JSON.stringify([{ after, lastEventId: this.log.length, ...this.told }]);
     await this.onSubscribe();
     send(`430${answer}`);
-    this.#follow(ws, () => {
+    let stop = () => {};
+    stop = this.#follow(ws, () => {
+      const lost = this.#lost(after);
+      if (lost) {
+        stop();
+        return send(`42${JSON.stringify(['subscribe_error', { buildId, error: lost }])}`);
+      }
       if (after === this.log.length) return;
       const events = this.alter(this.log.slice(after));
       after = this.log.length;
-      const update = { buildId, events, lastEventId: after, status: this.status };
+      const update = { buildId, events, lastEventId: after, ...this.told };
       send(`42${JSON.stringify(['update', update])}`);
     });
   }

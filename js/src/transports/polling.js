@@ -29,14 +29,15 @@ async function follow(attempt, wait) {
   let hold = Math.min(first, wait);
   let pause = poll;
   let early = 0;
-  await readStatus(host, signal);
   for (;;) {
+    await readStatus(host, signal);
     const began = Date.now();
-    const { events, more } = await readOn(host, signal, hold, () => attempt.opened());
+    const asked = host.cursor.start ? 0 : hold; // where it begins must be known before it waits
+    const { events, more } = await readOn(host, signal, asked, () => attempt.opened());
     if (signal.aborted) return;
     if (more) continue;
     if (host.cursor.over) return host.finish();
-    const held = hold > 0 && Date.now() - began >= hold / 2;
+    const held = asked > 0 && Date.now() - began >= asked / 2;
     if (events.length || held) {
       early = 0;
       pause = wait ? frame : poll;

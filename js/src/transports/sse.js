@@ -1,5 +1,5 @@
 import { BuildError } from '../error.js';
-import { catchUp, get, readStatus } from '../http.js';
+import { catchUp, get } from '../http.js';
 import { eventStream } from './eventstream.js';
 
 /** @import { Attempt } from '../attempt.js' */
@@ -12,10 +12,9 @@ import { eventStream } from './eventstream.js';
 export async function sse(attempt) {
   const { host, signal } = attempt;
   const { cursor, timing } = host;
-  await readStatus(host, signal);
   if (cursor.over) return host.finish();
   attempt.expect(timing.connect);
-  const path = `/events/${encodeURIComponent(host.buildId)}?lastEventId=${cursor.at}`;
+  const path = `/events/${encodeURIComponent(host.buildId)}?${new URLSearchParams(/** @type {any} */ (cursor.where))}`;
   const answer = await get(host, path, signal, { accept: 'text/event-stream' });
   if (answer.status === 204) return end(attempt);
   if (!answer.body || !/^text\/event-stream/.test(answer.headers.get('content-type') ?? '')) {
@@ -40,15 +39,22 @@ export async function sse(attempt) {
  * @returns {boolean} the server says that this is the end
  */
 function receive(attempt, blocks) {
-  const events = [];
-  let ended = false;
-  for (const { event, data, retry } of blocks) {
+  /** @type {import('../types.js').BuildEvent[]} */
+  let events = [];
+  for (const { event, data = '', retry } of blocks) {
     if (retry) attempt.connection.backoff.base = Number(retry) || attempt.host.timing.retry;
-    if (event === 'end') ended = true;
-    if (data && !event) events.push(JSON.parse(data));
+    if (!event && data) {
+      events.push(JSON.parse(data));
+      continue;
+    }
+    attempt.push(events);
+    events = [];
+    if (event === 'begin') attempt.push([], JSON.parse(data));
+    if (event === 'problem') throw BuildError.told(JSON.parse(data));
+    if (event === 'end') return true;
   }
   attempt.push(events);
-  return ended;
+  return false;
 }
 
 /**

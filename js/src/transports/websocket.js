@@ -31,7 +31,7 @@ export async function websocket(attempt) {
 }
 
 /**
- * One session. What it gives takes one Engine.IO packet.
+ * One session: returns what takes one Engine.IO packet.
  * @param {Attempt} attempt
  * @param {string|undefined} token
  * @param {(packet: string) => void} send
@@ -41,7 +41,7 @@ function session(attempt, token, send) {
   const { buildId, cursor } = attempt.host;
   let silence = 0;
   return (packet) => {
-    if (attempt.openedAt) attempt.expect(silence); // until then all of it is to take no longer than connect
+    if (attempt.openedAt) attempt.expect(silence); // until then all of it may take no longer than connect
     const [, type, ack, json] = /^(4?.)(\d*)(.*)/s.exec(packet) ?? [];
     const body = json && JSON.parse(json);
     if (type === '0') {
@@ -50,18 +50,18 @@ function session(attempt, token, send) {
     } else if (type === '2') {
       send('3');
     } else if (type === '40') {
-      send(`420${JSON.stringify(['subscribe', { buildId, lastEventId: cursor.at }])}`);
+      send(`420${JSON.stringify(['subscribe', { buildId, ...cursor.where }])}`);
     } else if (type === '42') {
       const [name, detail] = body;
       if (detail?.buildId !== buildId) return;
-      if (name === 'update') attempt.push(detail.events, detail.status, detail.lastEventId);
+      if (name === 'update') attempt.push(detail.events, detail, detail.lastEventId);
       if (name === 'subscribe_error') throw BuildError.told(detail.error ?? detail);
     } else if (type === '43' && ack === '0') {
-      const [{ error, status }] = body;
-      if (error) throw BuildError.told(error);
+      const [answer] = body;
+      if (answer.error) throw BuildError.told(answer.error);
       attempt.opened();
       attempt.expect(silence);
-      attempt.push([], status);
+      attempt.push([], answer);
     } else if (type === '44') {
       throw BuildError.told({ ...body, ...body.data });
     } else if (type === '1' || type === '41') {
