@@ -2,6 +2,7 @@
 
 /** What an event makes of its build: the phase, and the sentence for people. */
 const meanings = {
+  __proto__: null, // a type may be called constructor
   plan_started: ['planning', 'Planning'],
   plan_generated: ['executing', 'Plan ready'],
   task_started: ['executing', 'Task started'],

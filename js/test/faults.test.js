@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertOnceInOrder, given, once, reached, setup } from './harness.js';
+import { assertOnceInOrder, given, once, reached, setup as setupSlowly } from './harness.js';
 import { FakeServer } from './server.js';
 
-/** Follows 30 events under a fault, and says what carried the last ones. */
+/** A client that soon gives up what hangs. */
+const setup = (t, { options = {}, ...more } = {}) =>
+  setupSlowly(t, { ...more, options: { ...options, timing: { connect: 250, ...options.timing } } });
+
+/** Follows 30 events under a fault, and returns what carried the last ones. */
 async function finish({ server, progress, seen }) {
   const ended = once(progress, 'end');
   for (let i = 0; i < 29; i++) {

@@ -58,16 +58,31 @@ test('cursor: passes each event once, in order; tells a gap', () => {
 
 test('cursor: the newest status wins, from wherever it comes', () => {
   const cursor = new Cursor(buildId, 0);
-  cursor.adopt(queued(buildId));
+  cursor.hear({ status: queued(buildId) });
   cursor.take([event(1, 'plan_started', {}, 10)]);
   assert.deepEqual([cursor.status.status, cursor.status.lastEventId], ['planning', 1]);
   const server = { ...cursor.status, status: 'completed', lastEventId: 3 };
-  cursor.adopt(server);
-  cursor.adopt(queued(buildId));
+  cursor.hear({ status: server });
+  cursor.hear({ status: queued(buildId) });
   cursor.take([event(2)]);
   assert.deepEqual([cursor.status, cursor.over], [server, false]);
   cursor.take([event(3)]);
   assert.equal(cursor.over, true);
+});
+
+test('fold: data of any shape does not throw, and fields of another type count as absent', () => {
+  const hostile = [
+    null, 7, 'text', [1], { message: { toString: 1 } }, { message: ['a'], taskName: { toString: null } }, { taskCount: 'many' },
+    { taskCount: -1 }, { taskCount: 2.5 }, { attempt: 'x', willRetry: 'yes' }, { previewUrl: 5, error: {} },
+    JSON.parse('{"__proto__": {"message": 1}, "constructor": 1, "toString": 1}'),
+  ];
+  for (const data of hostile) {
+    for (const type of ['plan_generated', 'task_started', 'task_failed', 'deploy_completed', 'build_failed', 'constructor', 'valueOf']) {
+      const { message, error, previewUrl, tasks } = fold(queued(buildId), event(1, type, data));
+      assert.deepEqual([message, error, previewUrl].map((each) => typeof each), ['string', 'string', 'string'], `${type} ${JSON.stringify(data)}`);
+      assert.ok(Object.values(tasks).every((n) => Number.isSafeInteger(n) && n >= 0), JSON.stringify(tasks));
+    }
+  }
 });
 
 /** The reference build of the design: what the fold is to make of each event. */
