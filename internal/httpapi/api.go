@@ -144,6 +144,7 @@ type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 // is open, unless it is described as needing a key; writing never is (ServeHTTP).
 func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	a.huma.OpenAPI().AddOperation(op)
+	serve = onlyKnown(op, serve)
 	if op.Security != nil && op.Method == http.MethodGet {
 		serve = a.private(serve)
 	}

@@ -149,6 +149,9 @@ func (a *api) streamRoutes(tags []string) {
 		Parameters: []*huma.Param{{
 			Name: "build", In: "query", Required: true, Description: "A build's id; repeat it for each, 20 at most.",
 			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
+		}, {
+			Name: cursorParam.name, In: "query", Description: "The id of the stream's last event, which names all cursors, such as a:7,b:3.",
+			Schema: &huma.Schema{Type: huma.TypeString},
 		}},
 		Responses: a.answers(events, over, readProblems, problems(buildcast.CursorAhead)),
 	}, a.streamMany)

@@ -85,3 +85,35 @@ func TestDocsLoadNothingFromElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// Lists are never null in answers: the document says so of all but a plan's tasks.
+func TestOnlySomeFieldsMayBeNull(t *testing.T) {
+	var doc struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct{ Type any }
+			}
+		}
+	}
+	if err := json.Unmarshal(newHarness(t).get("/openapi.json").want(200).Body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	var nullable []string
+	lists := 0
+	for name, schema := range doc.Components.Schemas {
+		for field, s := range schema.Properties {
+			types, several := s.Type.([]any)
+			if several && slices.Contains(types, any("null")) {
+				nullable = append(nullable, name+"."+field)
+			}
+			if s.Type == "array" {
+				lists++
+			}
+		}
+	}
+	slices.Sort(nullable)
+	want := []string{"DeliveryWindow.p50Ms", "DeliveryWindow.p99Ms", "DeliveryWindow.success", "Plan.tasks", "Status.finishedAt", "Status.startedAt"}
+	if !slices.Equal(nullable, want) || lists < 5 {
+		t.Errorf("%q may be null, want %q; %d lists may not", nullable, want, lists)
+	}
+}

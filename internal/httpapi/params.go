@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,6 +119,37 @@ func describeParams(params ...param) []*huma.Param {
 	return all
 }
 
+// onlyKnown refuses query parameters that the operation's description lacks: a
+// misspelt filter that is passed over in silence answers another question.
+func onlyKnown(op *huma.Operation, serve handlerFunc) handlerFunc {
+	var known []string
+	for _, p := range op.Parameters {
+		if p.In == "query" {
+			known = append(known, p.Name)
+		}
+		if p.Name == cursorParam.name {
+			known = append(known, cursorAlias.name)
+		}
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		q, err := query(r)
+		if err != nil {
+			return err
+		}
+		unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(q)), func(name string) bool { return slices.Contains(known, name) })
+		switch {
+		case len(unknown) == 0:
+			return serve(w, r)
+		case len(known) == 0:
+			return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, and this takes no query parameters: leave it out", quote(unknown[0])).At(clip(unknown[0]))
+		}
+		return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, which is not known here: use %s", quote(unknown[0]), strings.Join(known, ", ")).At(clip(unknown[0]))
+	}
+}
+
+// clip bounds a name that a client made up.
+func clip(name string) string { return strings.ToValidUTF8(name[:min(len(name), maxQuoted)], "") }
+
 // query reads the URL's query. One that cannot be read is an error: a cursor
 // that is passed over in silence would replay a whole log.
 func query(r *http.Request) (url.Values, error) {
@@ -165,11 +198,12 @@ func validateText(s string, limit int, field string) error {
 	return nil
 }
 
+const maxQuoted = 40 // bytes
+
 // quote shows a piece of input in a message, cut and escaped.
 func quote(s string) string {
-	const most = 40
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
+	if len(s) > maxQuoted {
+		return strconv.QuoteToASCII(s[:maxQuoted]) + "…"
 	}
 	return strconv.QuoteToASCII(s)
 }

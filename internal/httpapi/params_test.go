@@ -1,0 +1,57 @@
+package httpapi
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/buildcast/buildcast"
+)
+
+// A misspelt parameter is an error that names it, for every operation.
+func TestUnknownQueryParameters(t *testing.T) {
+	h := newHarness(t)
+	h.append("b1", "a", "b")
+	for path, known := range map[string]string{
+		"/api/builds":                     "status",
+		"/api/builds/b1":                  "no query parameters",
+		"/api/builds/b1/status":           "no query parameters",
+		"/api/builds/b1/events":           "lastEventId",
+		"/events/b1":                      "lastEventId",
+		"/events?build=b1":                "build",
+		"/healthz":                        "no query parameters",
+		"/readyz":                         "no query parameters",
+		"/api/builds/b1/events?limit=1&x": "wait",
+	} {
+		sep := "?"
+		if strings.Contains(path, "?") {
+			sep = "&"
+		}
+		p := h.get(path+sep+"afterEventId=1").want(400).problem(buildcast.InvalidArgument, "afterEventId")
+		if !strings.Contains(p.Detail, "afterEventId") || !strings.Contains(p.Detail, known) {
+			t.Errorf("%s: %s", path, p.Detail)
+		}
+	}
+	h.post("/api/builds/b1/cancel?force=1", "").want(400).problem(buildcast.InvalidArgument, "force")
+	h.do("DELETE", "/api/builds/b1?force=1", "").want(400).problem(buildcast.InvalidArgument, "force")
+	h.post(eventsPath+"?key=secret", `{"type":"x"}`).want(400).problem(buildcast.InvalidArgument, "key")
+	long := strings.Repeat("x", 5000)
+	if a := h.get("/api/builds?" + long + "=1").want(400); len(a.Body) > 1000 {
+		t.Errorf("the answer has %d bytes", len(a.Body))
+	}
+	h.get("/api/builds?%ff=1").want(400)
+	h.get(eventsPath + "?last_event_id=1").want(200)
+}
+
+// Texts that people write are printable: controls are refused, and only they.
+func TestPrintableText(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"": true, " ~": true, "\u00a0": true, "héllo ✓": true, "\U0001f600": true,
+		"\x00": false, "\t": false, "\x1f": false, "\x7f": false, "\u0080": false, "\u009f": false, "\xff": false,
+		strings.Repeat("x", 100): true, strings.Repeat("x", 101): false,
+	} {
+		err := validateText(text, 100, "project")
+		if (err == nil) != ok || err != nil && fieldOf(err) != "project" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
