@@ -2,9 +2,9 @@
 // compressed once, and each reader's stream is put together from the pieces.
 //
 // A piece refers to nothing before it and ends on a byte with an empty block, so
-// pieces may follow each other in any order, and a reader can inflate each one
-// whole as soon as it has come. Only the check sum at a stream's end is the
-// stream's own.
+// pieces may follow each other in any order, and a reader can inflate each piece
+// as soon as it has come. Only the checksum at a stream's end belongs to the one
+// stream.
 package deflate
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// stored is the size below which compressing gains nothing: one event alone has
-// little to repeat.
+// stored is the size in bytes below which a piece is not compressed: a single
+// event has little to repeat.
 const stored = 200
 
-// An empty stored block: readers give out what they hold when they meet one.
+// flush is an empty stored block: at one, a reader returns what it holds.
 const flush = "\x00\x00\x00\xff\xff"
 
 // Compressors are large (hundreds of KB), so they are shared.
@@ -32,7 +32,7 @@ var compressors = sync.Pool{New: func() any {
 	return w
 }}
 
-// Piece is the compressed form of plain, which becomes a part of a Member.
+// Piece returns the compressed form of plain, which becomes a part of a Member.
 func Piece(plain []byte) []byte {
 	if len(plain) < stored {
 		out := make([]byte, 0, 5+len(plain)+len(flush))
@@ -50,14 +50,14 @@ func Piece(plain []byte) []byte {
 	return out.Bytes()
 }
 
-// Member is one gzip stream in the making: its Header, then pieces in any
-// number, each of them also given to Add as plain bytes, then its Trailer. The
-// zero value is a new one. It belongs to one goroutine.
+// Member is one gzip stream that is being written: first Header, then any number
+// of pieces, whose plain bytes are also passed to Add, then Trailer. The zero
+// value is a new stream. A Member is not safe for concurrent use.
 type Member struct {
 	sum, size uint32
 }
 
-// Header is what a stream begins with: no name, no time, an unknown system.
+// Header is the beginning of a stream: no name, no time, an unknown system.
 const Header = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 // Add counts a piece's plain bytes.
@@ -66,7 +66,7 @@ func (m *Member) Add(plain []byte) {
 	m.size += uint32(len(plain)) // the format counts modulo 2^32
 }
 
-// Trailer ends the stream: an empty last block, the check sum and the size.
+// Trailer returns the end of the stream: an empty last block, the checksum and the size.
 func (m *Member) Trailer() []byte {
 	out := append(make([]byte, 0, 13), "\x01\x00\x00\xff\xff"...)
 	out = binary.LittleEndian.AppendUint32(out, m.sum)

@@ -221,7 +221,7 @@ func parseOpen(t *testing.T, packet string) opened {
 	return o
 }
 
-// poll opens a polling session and gives its query.
+// poll opens a polling session and returns its query.
 func (s *testServer) poll() string {
 	s.t.Helper()
 	a := s.do("GET", "?EIO=4&transport=polling", "")

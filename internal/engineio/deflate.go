@@ -14,8 +14,8 @@ import (
 var errInflatedTooLarge = errors.New("engineio: a compressed message is longer than the limit once inflated")
 
 // A message compressed without context ends in an empty block whose last four
-// bytes are not sent (RFC 7692, 7.2.1). The reader gets them back, and a final
-// block after them so that it ends.
+// bytes are not sent (RFC 7692, 7.2.1). Before inflating they are put back, with a
+// final block after them that ends the stream.
 const (
 	deflateTail = "\x00\x00\xff\xff"
 	inflateTail = deflateTail + "\x01\x00\x00\xff\xff"
@@ -45,8 +45,8 @@ func deflate(data []byte) []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail))
 }
 
-// inflate reads one message compressed without context. It gives
-// errInflatedTooLarge beyond limit bytes, before it has made many more.
+// inflate reads one message compressed without context. Beyond limit bytes it
+// stops and returns errInflatedTooLarge.
 func inflate(data []byte, limit int) ([]byte, error) {
 	r := decompressors.Get().(io.ReadCloser)
 	defer decompressors.Put(r)
@@ -65,7 +65,7 @@ func inflate(data []byte, limit int) ([]byte, error) {
 }
 
 // negotiateDeflate agrees to permessage-deflate without context in either
-// direction, and declines offers that ask for more (a smaller window).
+// direction, and declines offers that ask for more, such as a smaller window.
 func negotiateDeflate(agreed *bool) func(httphead.Option) (httphead.Option, error) {
 	extension := wsflate.Extension{Parameters: wsflate.Parameters{
 		ServerNoContextTakeover: true,
@@ -74,7 +74,7 @@ func negotiateDeflate(agreed *bool) func(httphead.Option) (httphead.Option, erro
 	return func(offer httphead.Option) (httphead.Option, error) {
 		answer, err := extension.Negotiate(offer)
 		if err != nil {
-			return httphead.Option{}, nil // an offer we cannot read is one we decline
+			return httphead.Option{}, nil // an offer that cannot be read is declined
 		}
 		_, *agreed = extension.Accepted()
 		return answer, nil

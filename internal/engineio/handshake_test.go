@@ -225,6 +225,10 @@ func TestHandshakeIsBounded(t *testing.T) {
 	s := newTestServer(t, Config{Query: []string{"token"}})
 	long := strings.Repeat("x", 30_000)
 	s.want(s.do("GET", "?EIO=4&transport=polling&token="+long, ""), 431, `{"code":3,"message":"Handshake too large"}`)
+	if a := s.do("GET", "?EIO=4&transport=polling&token="+long[:maxHandshake], ""); a.status != 200 {
+		t.Errorf("a handshake at the bound was answered %d", a.status)
+	}
+	s.want(s.do("GET", "?EIO=4&transport=polling&token="+long[:maxHandshake+1], ""), 431, `{"code":3,"message":"Handshake too large"}`)
 	if s.do("GET", "?EIO=4&transport=polling&junk="+long, ""); len(s.last().session.Handshake().query) != 0 {
 		t.Error("the query was kept")
 	}

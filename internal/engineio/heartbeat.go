@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// heartbeat holds when each session is to be pinged, and by when it must have
+// heartbeat knows when each session is to be pinged, and by when it must have
 // answered. All sessions wait equally long, so two queues in order of time are
-// enough, and one goroutine with one timer serves all of them.
+// enough, and one goroutine with one timer serves all sessions.
 type heartbeat struct {
 	interval, timeout time.Duration
 	start             time.Time     // times are durations since it
@@ -32,7 +32,7 @@ func newHeartbeat(interval, timeout time.Duration) *heartbeat {
 	return &heartbeat{interval: interval, timeout: timeout, start: time.Now(), added: make(chan struct{}, 1)}
 }
 
-// renew says that the client was heard just now: at the handshake, and with each pong.
+// renew is called when the client was heard: at the handshake, and at each pong.
 func (h *heartbeat) renew(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -53,8 +53,7 @@ func (h *heartbeat) remove(s *Session) {
 	h.drop(s)
 }
 
-// expired reports whether the session's time is up, though run may not have
-// come to it yet.
+// expired reports whether the session's time is up. run may not have got to it yet.
 func (h *heartbeat) expired(s *Session) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -67,8 +66,8 @@ func (h *heartbeat) expired(s *Session) bool {
 
 // run pings sessions and closes those that do not answer, until ctx ends.
 func (h *heartbeat) run(ctx context.Context) {
-	// Beats that fall due within a grain are done together: a thousandth of the
-	// interval late does no harm and bounds how often this wakes up.
+	// Beats that fall due within a grain are done together. A grain is a thousandth
+	// of the interval: that late does no harm, and it bounds how often this wakes up.
 	grain := h.interval / 1000
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -92,9 +91,9 @@ func (h *heartbeat) run(ctx context.Context) {
 	}
 }
 
-// due takes what is due off the queues. A session to be pinged moves on to
-// awaiting its answer, counted from when the ping was due. wait is how long
-// until the next is due, negative where there is none.
+// due takes what is due off the queues. A session to be pinged moves on to the
+// queue of awaited answers; its time counts from when the ping was due. wait is
+// how long until the next beat is due, negative if there is none.
 func (h *heartbeat) due() (ping, late []*Session, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -86,7 +86,7 @@ func (p *pipes) webSocket(s *testServer) *client {
 	return c
 }
 
-// upgrading gives a polling session and a WebSocket that has been probed.
+// upgrading returns a polling session and a WebSocket that has been probed.
 func (p *pipes) upgrading(s *testServer) (query string, c *client) {
 	s.t.Helper()
 	query = s.poll()
@@ -158,7 +158,7 @@ func TestClientThatNeverPollsIsClosed(t *testing.T) {
 	})
 }
 
-// A client that comes when its time is up is refused even where Run is late.
+// A client that comes when its time is up is refused even if Run is late.
 func TestExpiredSessionIsRefusedBeforeRunComesToIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed Reason

@@ -40,8 +40,8 @@ type packet struct {
 	data   []byte
 }
 
-// decodeText reads a packet's text form: a text frame of a WebSocket, or one
-// part of a polling payload without a b in front. The data is a part of b.
+// decodeText reads a packet's text form: a text frame of a WebSocket, or a part of
+// a polling payload that does not begin with b. The data is a part of b.
 func decodeText(b []byte) (packet, error) {
 	switch {
 	case len(b) == 0:
@@ -66,7 +66,7 @@ func decodePart(b []byte) (packet, error) {
 	return packet{kind: typeMessage, binary: true, data: data}, nil
 }
 
-// payload gives the packets of a POST's body in order. The first error is the last.
+// payload returns the packets of a POST's body in order. It ends at the first error.
 func payload(body []byte) iter.Seq2[packet, error] {
 	return func(yield func(packet, error) bool) {
 		for more := true; more; {

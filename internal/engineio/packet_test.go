@@ -3,7 +3,9 @@ package engineio
 import (
 	"bytes"
 	"errors"
+	"math"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -158,4 +160,34 @@ func FuzzDecodeText(f *testing.F) {
 			t.Fatalf("%q does not encode to itself", b)
 		}
 	})
+}
+
+// Compressors are large: each message takes one that another has left.
+func TestCompressorsAreShared(t *testing.T) {
+	plain := bytes.Repeat([]byte("abc"), 1000)
+	packed := deflate(plain)
+	if n := bytesOf(func() { deflate(plain) }); n > 500_000 { // a compressor alone has 800,000
+		t.Errorf("compressing takes %d bytes each time", n)
+	}
+	if n := bytesOf(func() { _, _ = inflate(packed, len(plain)) }); n > 45_000 { // a decompressor alone has 42,000
+		t.Errorf("inflating takes %d bytes each time", n)
+	}
+}
+
+// bytesOf returns how much memory a call of f takes. It is the least of several
+// measurements: the collector empties pools, and the race detector forgets a
+// part of what is put into them.
+func bytesOf(f func()) uint64 {
+	const calls = 40
+	least := uint64(math.MaxUint64)
+	for range 10 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range calls {
+			f()
+		}
+		runtime.ReadMemStats(&after)
+		least = min(least, (after.TotalAlloc-before.TotalAlloc)/calls)
+	}
+	return least
 }

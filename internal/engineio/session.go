@@ -16,8 +16,8 @@ import (
 // has the frames for the client. Its methods are never called with a lock of this
 // package held, so they may call the session's.
 type Conn interface {
-	// Message takes one message; data is the Conn's to keep. Calls for one
-	// session follow each other. The client is not read from meanwhile.
+	// Message takes one message; the Conn may keep data. Calls for one session
+	// follow each other. Meanwhile nothing is read from the client.
 	Message(data []byte, binary bool)
 	// Next returns the next frame, or nil if there is none now; when there may be
 	// one, the Conn calls Wake. Next must not block: it runs on the goroutine of
@@ -43,12 +43,11 @@ const (
 	Overloaded     Reason = "server overloaded" // there were too many sessions, or they held too much
 )
 
-// pollBytes is how much one GET is answered with before the client must ask again.
+// pollBytes is the size of an answer to a GET at which no more is added to it.
 const pollBytes = 256 << 10
 
-// turn is how many frames one caller of Wake sends to one session before a
-// goroutine takes over, so that a client that catches up at full speed does not
-// hold up whoever woke it.
+// turn is how many frames a caller of Wake sends to one session before a goroutine
+// takes over: a client that catches up at full speed does not hold up the caller.
 const turn = 16
 
 // Session is one client's session. Its methods may be called from any goroutine.
@@ -74,7 +73,7 @@ type Session struct {
 	ws      *webSocket    // the transport, once it is not polling
 	probe   *webSocket    // a WebSocket that may become the transport
 	held    *Frame        // was taken from the Conn when the transport went away
-	report  Reason        // to be reported to the Conn when mu is let go
+	report  Reason        // to be reported to the Conn when mu is unlocked
 	member  *limit.Member // nil until the session has entered the crowd
 
 	ctx    context.Context // made when first asked for
@@ -139,7 +138,7 @@ func (s *Session) End() {
 	s.pump()
 }
 
-// unlock lets go of mu, then reports a close: the Conn may call the session.
+// unlock unlocks mu, then reports a close: the Conn may call the session.
 func (s *Session) unlock() {
 	reason := s.report
 	s.report = ""
@@ -149,7 +148,8 @@ func (s *Session) unlock() {
 	}
 }
 
-// close closes session and transports; last is what a pending GET is told. mu is held.
+// close closes the session and its transports; last is the answer to a pending
+// GET. mu is held.
 func (s *Session) close(reason Reason, last *Frame) {
 	if s.closed {
 		return
@@ -226,7 +226,7 @@ func (s *Session) pump() {
 	s.pumping = false
 }
 
-// take returns the next frame. It lets go of mu while it asks the Conn.
+// take returns the next frame. It unlocks mu while it asks the Conn.
 func (s *Session) take() *Frame {
 	for {
 		if s.pingDue {
@@ -247,7 +247,7 @@ func (s *Session) take() *Frame {
 	}
 }
 
-// send gives the frame to the transport. mu is held, the transport writable.
+// send hands the frame to the transport, which is writable. mu is held.
 func (s *Session) send(f *Frame) {
 	if s.ws != nil {
 		s.ws.send(f)
@@ -314,8 +314,8 @@ func (s *Session) deliver(p packet) {
 // probe is the data of the first ping and pong of an upgrade.
 const probe = "probe"
 
-// noopWait is how long a GET stays pending while a WebSocket is being probed:
-// the client goes on only when its last GET is answered.
+// noopWait is how long a GET stays pending while a WebSocket is being probed: the
+// client does not go on before its last GET is answered.
 const noopWait = 100 * time.Millisecond
 
 // startProbe takes a WebSocket that a polling client opened for its session. It

@@ -15,7 +15,7 @@ import (
 	"github.com/buildcast/buildcast/internal/limit"
 )
 
-// counting gives numbered frames of one size until it has given limit of them.
+// counting returns numbered frames of one size until it has returned limit of them.
 type counting struct {
 	session *Session
 	size    int
@@ -37,7 +37,7 @@ func (c *counting) Next() *Frame {
 	return NewBinaryFrame(data)
 }
 
-// newCounting gives a server of counting sources and, per dial, the source.
+// newCounting returns a server of counting sources and, per dial, the source.
 func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() (*client, *counting)) {
 	opened := make(chan *counting, 1)
 	server := NewServer(Config{}, func(s *Session) Conn {

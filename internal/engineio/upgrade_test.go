@@ -8,7 +8,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// upgrading gives a polling session and a WebSocket that has been probed.
+// upgrading returns a polling session and a WebSocket that has been probed.
 func (s *testServer) upgrading() (query string, c *client) {
 	s.t.Helper()
 	query = s.poll()

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Run serves until ctx ends and then drains; it returns nil after a drain that
-// went well. A part that ends by itself makes it drain too, and is the error.
+// Run serves until ctx ends and then drains; it returns nil if the drain went
+// well. If a part ends by itself, Run drains too and returns that part's error.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	parts, failed := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -26,7 +26,8 @@ func (s *Server) Run(ctx context.Context) error {
 	sending.run("the webhooks", s.webhooks.Run)
 	work := s.newStage(parts, "the builds")
 	work.run("the pipeline", s.pipeline.Run)
-	// Before the first answer: who is told that this server has the directory is told where it is.
+	// Before the first answer: a program that finds the directory in use reads
+	// here where this server is.
 	infoErr := s.dir.writeInfo(s.info())
 	intake := s.newStage(parts, "requests")
 	intake.run("the API", s.api.run(s.config.DrainTimeout))
@@ -96,7 +97,7 @@ func (st *stage) run(name string, run func(context.Context) error) {
 func (st *stage) end() error {
 	st.cancel()
 	ended := make(chan struct{})
-	go func() { // ends with the parts; where they hang, the process is about to exit
+	go func() { // ends with the parts; if they hang, the process is about to exit
 		st.parts.Wait()
 		close(ended)
 	}()
@@ -116,7 +117,7 @@ type httpServer struct {
 	listener net.Listener
 }
 
-// run serves until ctx ends, then gives requests under way the time to end.
+// run serves until ctx ends, then waits for requests under way, patience at most.
 func (h *httpServer) run(patience time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error {
 		served := make(chan error, 1)

@@ -150,7 +150,7 @@ func (c *client) want(messages ...string) {
 	}
 }
 
-// wantConnected expects the answer to CONNECT and gives the socket's id.
+// wantConnected expects the answer to CONNECT and returns the socket's id.
 func (c *client) wantConnected(prefix string) string {
 	c.t.Helper()
 	got := c.read()

@@ -14,7 +14,7 @@ type conn struct {
 	server  *Server
 	session *engineio.Session
 
-	// awaiting is the packet whose attachments are to come. Only Message uses it.
+	// awaiting is the packet whose attachments have not all come. Only Message uses it.
 	awaiting *incoming
 
 	mu           sync.Mutex
@@ -27,7 +27,7 @@ type conn struct {
 	ready        streamQueue
 }
 
-// incoming is a packet with the attachments that have come.
+// incoming is a packet with those of its attachments that have come.
 type incoming struct {
 	packet      packet
 	attachments [][]byte
@@ -106,7 +106,7 @@ func (c *conn) releaseParts() {
 	c.session.Release(n)
 }
 
-// receive does what a whole packet asks for.
+// receive acts on a whole packet.
 func (c *conn) receive(in *incoming) {
 	p := &in.packet
 	socket := c.socket(p.namespace)
@@ -119,7 +119,7 @@ func (c *conn) receive(in *incoming) {
 		socket.leave(ClientDisconnect)
 	case p.kind == typeEvent:
 		socket.handle(in)
-	case p.kind == typeAck: // nothing asks clients for acknowledgements
+	case p.kind == typeAck: // clients are not asked for acknowledgements
 	}
 }
 
@@ -214,7 +214,7 @@ func (c *conn) late() bool {
 	return c.connectTimer != nil
 }
 
-// push queues the frames, which stay together, and sends what the client takes.
+// push queues the frames, with no others between them, and sends what the client takes.
 func (c *conn) push(frames ...*Frame) error {
 	bytes := 0
 	for _, f := range frames {

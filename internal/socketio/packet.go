@@ -24,7 +24,7 @@ const (
 // maxAttachments is how many binary attachments one packet may have by the protocol.
 const maxAttachments = 10
 
-// What makes a packet invalid; each closes the connection.
+// The ways in which a packet can be invalid. Each closes the connection.
 var (
 	errType        = errors.New("socketio: a packet's type is not one of 0 to 6")
 	errAttachments = errors.New("socketio: a packet's number of attachments is missing, or more than this server takes")
@@ -39,7 +39,7 @@ var (
 // packet is one packet as received.
 type packet struct {
 	kind        packetType
-	attachments int // how many follow
+	attachments int // the number of attachments that follow
 	namespace   string
 	ackID       uint64
 	hasAckID    bool

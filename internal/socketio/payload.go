@@ -21,7 +21,7 @@ func NewFrame(namespace, event string, args ...json.RawMessage) *Frame {
 	return engineio.NewFrame(appendEvent(b, event, args))
 }
 
-// Payload is what an event or an acknowledgement carries. In Args an object
+// Payload is the arguments of an event or of an acknowledgement. In Args an object
 // {"_placeholder":true,"num":i} stands for Attachments[i].
 type Payload struct {
 	Args        []json.RawMessage
@@ -56,13 +56,13 @@ func NewPayload(args ...any) (Payload, error) {
 	return p, nil
 }
 
-// event encodes an event: the packet, then its attachments.
+// event returns the frames of an event: the packet, then its attachments.
 func (p *Payload) event(namespace, event string) []*Frame {
 	b := appendHead(nil, typeEvent, len(p.Attachments), namespace)
 	return p.frames(appendEvent(b, event, p.Args))
 }
 
-// ack encodes an acknowledgement.
+// ack returns the frames of an acknowledgement.
 func (p *Payload) ack(namespace string, id uint64) []*Frame {
 	b := appendHead(nil, typeAck, len(p.Attachments), namespace)
 	return p.frames(appendArgs(strconv.AppendUint(b, id, 10), p.Args))

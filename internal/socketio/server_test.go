@@ -294,7 +294,7 @@ func (f *feed) Next() *Frame {
 	return frame
 }
 
-// joined gives a client and its socket.
+// joined returns a client and its socket.
 func (s *testServer) joined(sockets <-chan *Socket) (*client, *Socket) {
 	s.t.Helper()
 	c := s.join()

@@ -15,7 +15,7 @@ function connect(options, namespace = "") {
   return socket;
 }
 
-// once gives the arguments of the next event; it fails where none comes.
+// once resolves to the arguments of the next event; it fails if none comes.
 function once(emitter, event) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no ${event} within 10 s`)), 10_000);
@@ -122,6 +122,12 @@ for (const [name, options, transport] of ways) {
     });
   });
 }
+
+test("subprotocols: a WebSocket that agrees to none would be closed", async () => {
+  const socket = connect({ transports: ["websocket"], protocols: ["v1", "v2"] });
+  await once(socket, "connect");
+  assert.equal(socket.io.engine.transport.ws.protocol, "v1");
+});
 
 test("custom namespace", async () => {
   const socket = connect({ auth: { a: 1 } }, "/custom");
