@@ -3,11 +3,18 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/buildcast/buildcast/internal/cli"
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/secretenv"
 )
 
 func main() {
+	if err := secretenv.Hide(os.Args, cli.RunsCommands, config.SecretVariables); err != nil {
+		fmt.Fprintln(os.Stderr, "buildcast:", err)
+		os.Exit(1)
+	}
 	os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

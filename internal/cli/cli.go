@@ -40,6 +40,9 @@ type commands struct {
 	Version  versionCmd       `cmd:"" help:"Print the version."`
 }
 
+// RunsCommands are the verbs that may serve builds, and so run commands of plans.
+var RunsCommands = []string{"serve", "build"}
+
 // Run runs one command line and gives the process's exit code.
 func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {
 	s := &verb.Session{Context: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}

@@ -75,6 +75,13 @@ type Config struct {
 	LogFormat string `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log: text or json."`
 }
 
+// SecretVariables are the variables of the environment that hold secrets, or may.
+var SecretVariables = []string{
+	"BUILDCAST_API_KEY", "BUILDCAST_API_KEYS", "BUILDCAST_DATABASE",
+	"BUILDCAST_WEBHOOK_KEY", "BUILDCAST_WEBHOOK_SECRET", "BUILDCAST_WEBHOOK_URL",
+	"PGPASSWORD", // read by the Postgres driver
+}
+
 // Check reads the secrets that are kept in files (@FILE) and validates the rest.
 // Errors are *buildcast.Error; they name the flag and never hold a secret.
 func (c *Config) Check() error {
