@@ -31,8 +31,7 @@ func serveAPI(t testing.TB) *Client {
 	log := eventlog.New(store, store, logger)
 	log.Subscribe(hub.Changed)
 	handler := httpapi.New(httpapi.Config{
-		Log: log, Builds: store, Statuses: store.Statuses, Ping: store.Ping, Logger: logger,
-		Watch: hub.Watch,
+		Log: log, Builds: store, Events: store, Hub: hub, Ping: store.Ping, Logger: logger,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup

@@ -29,7 +29,6 @@ import (
 // Log is the builds' logs; see eventlog.Log.
 type Log interface {
 	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
-	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
 	Create(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
 	Delete(ctx context.Context, buildID string) error
 }
@@ -38,6 +37,20 @@ type Log interface {
 type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 	ListBuilds(ctx context.Context, f store.Filter) (store.Page, error)
+}
+
+// Events reads the builds' logs; see store.Events.
+type Events interface {
+	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
+	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
+	Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error)
+}
+
+// Hub makes cursors, and bounds the answers that are under way; see live.Hub.
+type Hub interface {
+	WatchFrom(buildID string, start buildcast.Start, wake func()) *live.Cursor
+	Reserve(bytes int) error
+	Release(bytes int)
 }
 
 // Guard decides whether a request may be served; see auth.Guard.
@@ -51,10 +64,8 @@ type Guard interface {
 type Config struct {
 	Log    Log
 	Builds Builds
-	// Statuses is that of store.Events.
-	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
-	// Watch gives a cursor that has seen the build's events up to after; see live.Hub.
-	Watch func(buildID string, after int64, wake func()) *live.Cursor
+	Events Events
+	Hub    Hub
 	// Ping reports whether the store can write now.
 	Ping func(ctx context.Context) error
 
@@ -148,9 +159,9 @@ func (a *api) handle(op *huma.Operation, serve handlerFunc) {
 	if op.Security != nil && op.Method == http.MethodGet {
 		serve = a.private(serve)
 	}
-	plain := a.handler(serve)
+	plain := a.handler(serve) // polls and streams compress what they send themselves, in pieces
 	zipped := plain
-	if op.Method == http.MethodGet && !strings.HasPrefix(op.Path, "/events") {
+	if op.Method == http.MethodGet && !strings.HasPrefix(op.Path, "/events") && op.Path != eventsRoute {
 		zipped = a.gzip(plain)
 	}
 	a.huma.Adapter().Handle(op, func(ctx huma.Context) {

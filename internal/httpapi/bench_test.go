@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -22,8 +23,16 @@ func (l *instantLog) Append(_ context.Context, _ string, _ int64, events ...buil
 	return store.Appended{Events: l.page[:len(events)], Status: buildcast.Status{LastEventID: 7}}, nil
 }
 
-func (l *instantLog) Read(context.Context, string, int64, int) ([]buildcast.Event, error) {
-	return l.page[:20], nil
+func (l *instantLog) ReadEvents(_ context.Context, _ string, after int64, limit, _ int) ([]buildcast.Event, error) {
+	return l.page[after : after+int64(min(20, limit))], nil
+}
+
+func (l *instantLog) Bounds(context.Context, []string) (map[string]store.Bounds, error) {
+	return map[string]store.Bounds{"b1": {First: 1, Last: 27}}, nil
+}
+
+func (l *instantLog) Statuses(context.Context, []string) (map[string]buildcast.Status, error) {
+	return map[string]buildcast.Status{"b1": {LastEventID: 27}}, nil
 }
 
 func benchHandler() http.Handler {
@@ -32,10 +41,7 @@ func benchHandler() http.Handler {
 		l.page[i] = buildcast.Event{ID: int64(i) + 1, BuildID: "01JD3Q5Y2W8B7C6D5E4F3G2H1J", Type: buildcast.TaskStarted, Data: []byte(benchData), Timestamp: buildcast.Now()}
 	}
 	return New(Config{
-		Log: l, Logger: quiet(),
-		Statuses: func(context.Context, []string) (map[string]buildcast.Status, error) {
-			return map[string]buildcast.Status{"b1": {LastEventID: 20}}, nil
-		},
+		Log: l, Events: l, Hub: live.NewHub(l), Logger: quiet(),
 	})
 }
 

@@ -142,7 +142,7 @@ func (a *api) findStatus(r *http.Request) (buildcast.Status, error) {
 	if err != nil {
 		return buildcast.Status{}, err
 	}
-	found, err := a.Statuses(r.Context(), []string{id})
+	found, err := a.Events.Statuses(r.Context(), []string{id})
 	if err != nil {
 		return buildcast.Status{}, err
 	}

@@ -20,8 +20,11 @@ type memory struct {
 	mu     sync.Mutex
 	builds map[string]*kept
 	seq    int
+	// dead is the last id of builds that were deleted.
+	dead map[string]int64
 	// failAppend and failRead, where set, are what the next calls give.
 	failAppend, failRead error
+	boundsStay           bool // failRead is not given by Bounds
 	// appending, where set, is called before each transaction.
 	appending func([]store.Append)
 }
@@ -39,7 +42,9 @@ var (
 	_ store.Builds = (*memory)(nil)
 )
 
-func newMemory() *memory { return &memory{builds: make(map[string]*kept)} }
+func newMemory() *memory {
+	return &memory{builds: make(map[string]*kept), dead: make(map[string]int64)}
+}
 
 func (m *memory) add(b store.NewBuild) *kept {
 	m.seq++
@@ -48,6 +53,7 @@ func (m *memory) add(b store.NewBuild) *kept {
 		ID: b.ID, Project: b.Project, Prompt: b.Prompt, Plan: b.Plan, Deploy: b.Deploy,
 		Status: buildcast.NewStatus(b.ID, b.Project, now), CreatedAt: now,
 	}}
+	k.build.Status.FirstEventID, k.build.Status.LastEventID = m.dead[b.ID]+1, m.dead[b.ID]
 	m.builds[b.ID] = k
 	return k
 }
@@ -77,9 +83,9 @@ func (m *memory) AppendEvents(_ context.Context, appends []store.Append) ([]stor
 
 func (k *kept) append(n buildcast.NewEvent) buildcast.Event {
 	if id, ok := k.keys[n.Key]; ok && n.Key != "" {
-		return k.events[id-1]
+		return k.events[id-k.events[0].ID]
 	}
-	e := buildcast.Event{ID: int64(len(k.events)) + 1, BuildID: k.build.ID, Type: n.Type, Data: n.Data, Timestamp: n.Timestamp}
+	e := buildcast.Event{ID: k.build.Status.LastEventID + 1, BuildID: k.build.ID, Type: n.Type, Data: n.Data, Timestamp: n.Timestamp}
 	if e.Timestamp.IsZero() {
 		e.Timestamp = buildcast.Now()
 	}
@@ -98,12 +104,15 @@ func (m *memory) ReadEvents(_ context.Context, id string, after int64, limit, ma
 		return nil, m.failRead
 	}
 	k := m.builds[id]
-	if k == nil || after >= int64(len(k.events)) {
+	if k == nil {
 		return nil, nil
 	}
 	var out []buildcast.Event
 	size := 0
-	for _, e := range k.events[after:] {
+	for _, e := range k.events {
+		if e.ID <= after || e.ID < k.build.Status.FirstEventID {
+			continue
+		}
 		if len(out) == limit || size > maxBytes {
 			break
 		}
@@ -128,10 +137,15 @@ func (m *memory) Statuses(_ context.Context, ids []string) (map[string]buildcast
 func (m *memory) Bounds(_ context.Context, ids []string) (map[string]store.Bounds, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.failRead != nil && !m.boundsStay {
+		return nil, m.failRead
+	}
 	bounds := make(map[string]store.Bounds)
 	for _, id := range ids {
 		if k := m.builds[id]; k != nil {
-			bounds[id] = store.Bounds{First: 1, Last: int64(len(k.events))}
+			bounds[id] = store.Bounds{First: k.build.Status.FirstEventID, Last: k.build.Status.LastEventID}
+		} else if last, ok := m.dead[id]; ok {
+			bounds[id] = store.Bounds{First: last + 1, Last: last}
 		}
 	}
 	return bounds, nil
@@ -202,12 +216,15 @@ func (m *memory) DeleteBuild(_ context.Context, id string) (int64, error) {
 		return 0, buildcast.Errorf(buildcast.NotFinished, "build %s is %s: cancel it first", id, k.build.Status.Phase)
 	}
 	delete(m.builds, id)
-	return int64(len(k.events)) + 1, nil
+	m.dead[id] = k.build.Status.LastEventID
+	return m.dead[id] + 1, nil
 }
 
-// TruncateLog and Purge are for the log; no request cuts a build's log.
-func (m *memory) TruncateLog(context.Context, string, int64) (int64, error) {
-	return 0, buildcast.Errorf(buildcast.Internal, "not here")
+func (m *memory) TruncateLog(_ context.Context, id string, first int64) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.builds[id].build.Status.FirstEventID = first
+	return first, nil
 }
 
 func (m *memory) Purge(context.Context, int) (bool, error) { return false, nil }

@@ -80,8 +80,7 @@ func FuzzNDJSON(f *testing.F) {
 		f.Add(s)
 	}
 	log := &recordingLog{}
-	none := func(context.Context, []string) (map[string]buildcast.Status, error) { return nil, nil }
-	h := New(Config{Log: log, Statuses: none, Logger: quiet()})
+	h := New(Config{Log: log, Events: newMemory(), Logger: quiet()})
 	f.Fuzz(func(t *testing.T, body string) {
 		log.events = nil
 		if len(body) > maxLine {
@@ -136,7 +135,7 @@ func FuzzPollParameters(f *testing.F) {
 			}
 			return
 		}
-		if p.after < 0 || p.limit < 1 || p.limit > 1000 || p.wait < 0 || p.wait > time.Minute {
+		if p.start.After < 0 || p.limit < 1 || p.limit > 1000 || p.wait < 0 || p.wait > time.Minute {
 			t.Fatalf("%q is read as %+v", q, p)
 		}
 	})
@@ -148,7 +147,7 @@ func FuzzBuildID(f *testing.F) {
 		f.Add(s)
 	}
 	m := newMemory()
-	h := New(Config{Builds: m, Statuses: m.Statuses, Logger: quiet()})
+	h := New(Config{Builds: m, Events: m, Logger: quiet()})
 	f.Fuzz(func(t *testing.T, id string) {
 		r := httptest.NewRequest("GET", "/api/builds/x/status", nil)
 		r.URL.Path, r.URL.RawPath = "/api/builds/"+id+"/status", ""

@@ -26,6 +26,7 @@ type harness struct {
 	t       testing.TB
 	store   *memory
 	handler http.Handler
+	log     *eventlog.Log
 	server  *httptest.Server // nil until url is asked for
 }
 
@@ -48,6 +49,7 @@ func newHarnessOver(t testing.TB, s interface {
 	hub := live.NewHub(s)
 	log := eventlog.New(s, s, quiet())
 	log.Subscribe(hub.Changed)
+	h.log = log
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = log.Run(ctx) })
@@ -60,8 +62,7 @@ func newHarnessOver(t testing.TB, s interface {
 		running.Wait()
 	})
 	c := Config{
-		Log: log, Builds: s, Statuses: s.Statuses,
-		Watch:  hub.Watch,
+		Log: log, Builds: s, Events: s, Hub: hub,
 		Ping:   func(context.Context) error { return nil },
 		Logger: quiet(), Version: "1.2.3",
 	}

@@ -60,16 +60,16 @@ func TestHead(t *testing.T) {
 }
 
 // explodingLog panics, as only a defect does.
-type explodingLog struct{ Log }
+type explodingLog struct{ Events }
 
-func (explodingLog) Read(context.Context, string, int64, int) ([]buildcast.Event, error) {
+func (explodingLog) Bounds(context.Context, []string) (map[string]store.Bounds, error) {
 	panic("secret defect")
 }
 
 func TestPanic(t *testing.T) {
 	var logged bytes.Buffer
 	h := newHarness(t, func(c *Config) {
-		c.Log = explodingLog{c.Log}
+		c.Events = explodingLog{c.Events}
 		c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 	})
 	a := h.get(eventsPath).want(http.StatusInternalServerError)

@@ -69,7 +69,7 @@ func (a *api) appendStream(w http.ResponseWriter, r *http.Request, id string) er
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // it was the body's, not the connection's
 	if answer.Count == 0 {
-		found, err := a.Statuses(r.Context(), []string{id})
+		found, err := a.Events.Statuses(r.Context(), []string{id})
 		if err != nil {
 			return err
 		}

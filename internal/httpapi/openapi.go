@@ -92,8 +92,10 @@ func (a *api) buildRoutes() {
 	}, a.deleteBuild)
 }
 
+const eventsRoute = "/api/builds/{id}/events"
+
 func (a *api) eventRoutes() {
-	const path = "/api/builds/{id}/events"
+	const path = eventsRoute
 	tags := []string{"events"}
 	event := content[buildcast.NewEvent](a, jsonBody)
 	most := maxEvents
@@ -118,10 +120,11 @@ func (a *api) eventRoutes() {
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: path, OperationID: "pollEvents", Tags: tags,
 		Summary: "Get the events after a cursor, and wait for them if asked to",
-		Description: "A build that is not known yet has no events; that is no error. A cursor beyond the log's end is one (cursor_ahead). " +
-			"Full pages are cacheable; the others carry an ETag.",
-		Parameters: append(inPath(), describeParams(cursorParam, limitParam, waitParam)...),
-		Responses:  a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty."), unchanged, readProblems, problems(buildcast.CursorAhead)),
+		Description: "A build that does not exist yet, or no longer, has no events: that is not an error. A cursor beyond the log's end is an error (cursor_ahead), and so is one whose next event is no longer kept (cursor_gone): go on from firstEventId - 1. " +
+			"A page ends at limit or about 4 MiB. Full pages are cacheable; the others have an ETag. While too much is being sent to other clients the answer is overloaded: try again after Retry-After.",
+		Parameters: append(inPath(), describeParams(append(cursorParams, limitParam, waitParam)...)...),
+		Responses: a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty."), unchanged, readProblems,
+			problems(buildcast.CursorAhead, buildcast.CursorGone, buildcast.Overloaded)),
 	}, a.pollEvents)
 	a.streamRoutes(tags)
 }
@@ -129,31 +132,32 @@ func (a *api) eventRoutes() {
 func (a *api) streamRoutes(tags []string) {
 	events := func(a *api, to map[string]*huma.Response) {
 		to["200"] = &huma.Response{
-			Description: "An id and data line for each event; event: end after the last one of a finished build; a comment each 15 s.",
-			Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Description: "event: begin for each build, whose data are buildId, after (its cursor), firstEventId, lastEventId and status (null: there is no such build yet); " +
+				"an id and data line for each event; event: end after the last one of a finished build, with its status; event: problem, with a problem as its data, before a stream that ends because events after its cursor are no longer kept; a comment every 15 s.",
+			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}
 	}
 	over := empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor.")
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/events/{id}", OperationID: "streamEvents", Tags: tags,
 		Summary: "Follow a build as server-sent events",
-		Description: "First the events after the cursor, then those that come. The Last-Event-ID header wins over lastEventId. " +
-			"The poll's address gives the same to Accept: text/event-stream.",
-		Parameters: append(inPath(), describeParams(cursorParam)...),
-		Responses:  a.answers(events, over, readProblems, problems(buildcast.CursorAhead)),
+		Description: "First the events after the cursor, then those that come. The Last-Event-ID header wins over all parameters. " +
+			"The poll's address answers Accept: text/event-stream in the same way. HEAD answers with the headers at once.",
+		Parameters: append(inPath(), describeParams(cursorParams...)...),
+		Responses:  a.answers(events, over, readProblems, problems(buildcast.CursorAhead, buildcast.CursorGone)),
 	}, a.streamEvents)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/events", OperationID: "streamMany", Tags: tags,
 		Summary:     "Follow several builds on one stream",
-		Description: "Ids name all cursors, such as a:7,b:3, and are sent back as they are, as Last-Event-ID or lastEventId.",
-		Parameters: []*huma.Param{{
+		Description: "Ids name all cursors, such as a:7,b:3, and are sent back as they are, as Last-Event-ID or lastEventId. from and tail are for each of the builds.",
+		Parameters: append([]*huma.Param{{
 			Name: "build", In: "query", Required: true, Description: "A build's id; repeat it for each, 20 at most.",
 			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
 		}, {
-			Name: cursorParam.name, In: "query", Description: "The id of the stream's last event, which names all cursors, such as a:7,b:3.",
+			Name: cursorParam.name, In: "query", Description: "The last id that was seen, such as a:7,b:3; builds that it does not name begin with the first event that is kept.",
 			Schema: &huma.Schema{Type: huma.TypeString},
-		}},
-		Responses: a.answers(events, over, readProblems, problems(buildcast.CursorAhead)),
+		}}, describeParams(fromParam, tailParam)...),
+		Responses: a.answers(events, over, readProblems, problems(buildcast.CursorAhead, buildcast.CursorGone)),
 	}, a.streamMany)
 }
 

@@ -43,7 +43,10 @@ func (p intParam) read(q url.Values) (int64, error) {
 
 func (p intParam) describe() *huma.Param {
 	low, high := float64(p.min), float64(p.max)
-	s := &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &low, Default: p.def}
+	s := &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &low}
+	if p.def >= p.min { // else its absence means something of its own
+		s.Default = p.def
+	}
 	if p.max < math.MaxInt64 { // which the format says already, and no float64 does
 		s.Maximum = &high
 	}

@@ -18,7 +18,7 @@ func TestPoll(t *testing.T) {
 	h := newHarness(t)
 	h.post(eventsPath, `[{"type":"a","timestamp":"2026-11-23T07:14:31.123Z","data":{"x":"<&>"}},{"type":"b"},{"type":"c"}]`).want(201)
 	body := string(h.get(eventsPath + "?limit=1").want(200).Body)
-	if want := `{"events":[{"id":1,"buildId":"b1","type":"a","data":{"x":"<&>"},"progress":0,"timestamp":"2026-11-23T07:14:31.123Z"}],"lastEventId":1,"hasMore":true}`; body != want {
+	if want := `{"events":[{"id":1,"buildId":"b1","type":"a","data":{"x":"<&>"},"progress":0,"timestamp":"2026-11-23T07:14:31.123Z"}],"firstEventId":1,"lastEventId":1,"hasMore":true}`; body != want {
 		t.Errorf("got  %s\nwant %s", body, want)
 	}
 	for _, tt := range []struct {
@@ -31,6 +31,10 @@ func TestPoll(t *testing.T) {
 		{"?lastEventId=2", "[3] 3 false"},
 		{"?last_event_id=2", "[3] 3 false"},
 		{"?lastEventId=1&last_event_id=2", "[2 3] 3 false"},
+		{"?from=latest", "[] 3 false"},
+		{"?tail=2", "[2 3] 3 false"},
+		{"?tail=1000", "[1 2 3] 3 false"},
+		{"?tail=3&limit=1", "[1] 1 true"},
 		{"?lastEventId=3", "[] 3 false"},
 		{"?lastEventId=&limit=&wait=", "[1 2 3] 3 false"},
 		{"?wait=0", "[1 2 3] 3 false"},
@@ -52,7 +56,7 @@ func summary(p page) string {
 
 func TestPollUnknownBuild(t *testing.T) {
 	h := newHarness(t)
-	if got := string(h.get("/api/builds/none/events").want(200).Body); got != `{"events":[],"lastEventId":0,"hasMore":false}` {
+	if got := string(h.get("/api/builds/none/events").want(200).Body); got != `{"events":[],"firstEventId":1,"lastEventId":0,"hasMore":false}` {
 		t.Errorf("got %s", got)
 	}
 }
@@ -83,6 +87,8 @@ func TestPollRefuses(t *testing.T) {
 		"limit=0": "limit", "limit=1001": "limit", "limit=-5": "limit", "limit=ten": "limit",
 		"wait=61s": "wait", "wait=61": "wait", "wait=-1s": "wait", "wait=soon": "wait", "wait=9999999999999h": "wait", "wait=NaN": "wait", "wait=Inf": "wait",
 		"lastEventId=%zz": "", "a;b": "",
+		"from=first": "from", "tail=0": "tail", "tail=1001": "tail", "tail=-1": "tail",
+		"lastEventId=1&from=latest": "from", "last_event_id=1&tail=2": "tail", "from=latest&tail=2": "tail",
 	} {
 		h.get(eventsPath+"?"+query).want(http.StatusBadRequest).problem(buildcast.InvalidArgument, field)
 	}
@@ -97,8 +103,11 @@ func TestPollRefuses(t *testing.T) {
 
 func TestPollCaching(t *testing.T) {
 	h := newHarness(t)
-	h.append("b1", "a", "b")
-	full := h.get(eventsPath + "?limit=1").want(200)
+	h.append("b1", "a", "b", "c")
+	full := h.get(eventsPath + "?lastEventId=1&limit=1").want(200)
+	if got := h.get(eventsPath + "?limit=1").want(200).Header.Get("Cache-Control"); got != "private, no-cache" {
+		t.Errorf("a page without a cursor, which a cut of the log changes, has Cache-Control %q", got)
+	}
 	if got := full.Header.Get("Cache-Control"); got != "private, max-age=3600, immutable" {
 		t.Errorf("a full page has Cache-Control %q", got)
 	}
@@ -118,7 +127,7 @@ func TestPollCaching(t *testing.T) {
 	if got := changed.Header.Get("Cache-Control"); got != "private, no-cache" {
 		t.Errorf("a finished build's last page has Cache-Control %q", got)
 	}
-	if same := h.get(eventsPath + "?limit=1").want(200); same.Header.Get("ETag") != full.Header.Get("ETag") || string(same.Body) != string(full.Body) {
+	if same := h.get(eventsPath + "?lastEventId=1&limit=1").want(200); same.Header.Get("ETag") != full.Header.Get("ETag") || string(same.Body) != string(full.Body) {
 		t.Errorf("a full page has changed from %s to %s", full.Body, same.Body)
 	}
 	if a := h.get(eventsPath+"?wait=1s", "If-None-Match", "*").want(200); a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("ETag") != "" {
@@ -239,6 +248,7 @@ func TestLongPollStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		h.append("b1", "a")
+		h.store.boundsStay = true
 		answer := h.longPoll(t.Context(), eventsPath+"?lastEventId=1&wait=25s")
 		synctest.Wait()
 		// Another process appends: what it stored must be read, and cannot be.

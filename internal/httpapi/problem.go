@@ -39,6 +39,7 @@ var codes = []struct {
 	{buildcast.Conflict, http.StatusConflict, "What is there differs"},
 	{buildcast.NotFinished, http.StatusConflict, "The build is not finished"},
 	{buildcast.CursorAhead, http.StatusConflict, "The cursor is beyond the log's end"},
+	{buildcast.CursorGone, http.StatusGone, "Events after the cursor are no longer kept"},
 	{buildcast.Fenced, http.StatusConflict, "The build has moved on to another owner"},
 	{buildcast.TooLarge, http.StatusRequestEntityTooLarge, "A limit was passed"},
 	{unsupportedMediaType, http.StatusUnsupportedMediaType, "The body's type is not understood"},
@@ -67,7 +68,9 @@ type problem struct {
 type Reached struct {
 	Line        int    `json:"line,omitempty" doc:"Of an NDJSON body: the first line that is not stored, from 1"`
 	Count       *int64 `json:"count,omitempty" doc:"Of an NDJSON body: how many events are stored"`
-	LastEventID *int64 `json:"lastEventId,omitempty" doc:"The last id given, or of cursor_ahead the log's last id"`
+	LastEventID *int64 `json:"lastEventId,omitempty" doc:"The last id given; of cursor_ahead and cursor_gone the log's last id"`
+	// FirstEventID is of cursor_gone and cursor_ahead.
+	FirstEventID *int64 `json:"firstEventId,omitempty" doc:"Of cursor_gone and cursor_ahead: the first event that is kept. Go on from the one before"`
 }
 
 // partial is an error that says how far the request came.
@@ -103,6 +106,16 @@ func problemOf(err error) problem {
 	if at, ok := errors.AsType[*partial](err); ok {
 		p.Reached = at.Reached
 	}
+	if at, ok := errors.AsType[*buildcast.CursorError](err); ok {
+		p.FirstEventID, p.LastEventID = &at.FirstEventID, &at.LastEventID
+	}
+	return p
+}
+
+// problem is problemOf with the address of the code's explanation.
+func (a *api) problem(err error) problem {
+	p := problemOf(err)
+	p.Type = a.Prefix + p.Type
 	return p
 }
 
@@ -111,8 +124,7 @@ func problemOf(err error) problem {
 // It is answered all the same: without an answer net/http would send a 200.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	request.Failed(r.Context(), err)
-	p := problemOf(err)
-	p.Type = a.Prefix + p.Type
+	p := a.problem(err)
 	if r.ContentLength != 0 {
 		// net/http reads what is left of the body before it answers: not for long.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))

@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -29,11 +32,11 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	after, err := streamCursor(r)
+	start, err := streamStart(r)
 	if err != nil {
 		return err
 	}
-	return a.stream(w, r, []string{id}, []int64{after}, false)
+	return a.stream(w, r, []string{id}, []buildcast.Start{start}, false)
 }
 
 // streamMany is GET /events?build=a&build=b: several builds on one stream. Each
@@ -47,7 +50,6 @@ func (a *api) streamMany(w http.ResponseWriter, r *http.Request) error {
 	if len(ids) == 0 || len(ids) > maxStreams {
 		return buildcast.Errorf(buildcast.InvalidArgument, "%d builds are asked for: name 1 to %d as build=ID", len(ids), maxStreams).At("build")
 	}
-	cursors := make([]int64, len(ids))
 	index := make(map[string]int, len(ids))
 	for i, id := range ids {
 		if err := buildcast.ValidateBuildID(id); err != nil {
@@ -61,54 +63,55 @@ func (a *api) streamMany(w http.ResponseWriter, r *http.Request) error {
 		}
 		index[id] = i
 	}
-	if given := givenCursor(r); given != "" {
-		for part := range strings.SplitSeq(given, ",") {
-			id, n, _ := strings.Cut(part, ":")
-			cursor, err := strconv.ParseInt(n, 10, 64)
-			i, known := index[id]
-			if err != nil || cursor < 0 || !known {
-				return buildcast.Errorf(buildcast.InvalidArgument, "lastEventId of several builds is a list such as a:7,b:3 with the builds that are asked for").At(cursorParam.name)
-			}
-			cursors[i] = cursor
-		}
+	starts, err := manyStarts(r, q, index)
+	if err != nil {
+		return err
 	}
-	return a.stream(w, r, ids, cursors, true)
+	return a.stream(w, r, ids, starts, true)
+}
+
+// manyStarts reads where the cursors of several builds begin; index has each
+// build's place in the answer.
+func manyStarts(r *http.Request, q url.Values, index map[string]int) ([]buildcast.Start, error) {
+	starts := make([]buildcast.Start, len(index))
+	given := r.Header.Get(lastEventIDHeader)
+	if given == "" {
+		if err := oneCursor(q); err != nil {
+			return nil, err
+		}
+		for i := range starts {
+			var err error
+			if starts[i], err = readEnd(q, starts[i]); err != nil {
+				return nil, err
+			}
+		}
+		given = cmp.Or(q.Get(cursorParam.name), q.Get(cursorAlias.name))
+	}
+	if given == "" {
+		return starts, nil
+	}
+	for part := range strings.SplitSeq(given, ",") {
+		id, n, _ := strings.Cut(part, ":")
+		cursor, err := strconv.ParseInt(n, 10, 64)
+		i, known := index[id]
+		if err != nil || cursor < 0 || !known {
+			return nil, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId of several builds is a list such as a:7,b:3 with the builds that are asked for").At(cursorParam.name)
+		}
+		starts[i].After = cursor
+	}
+	return starts, nil
 }
 
 // wantsStream reports whether the client asks for server-sent events.
 func wantsStream(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/event-stream")
-}
-
-// givenCursor is the cursor that the request carries. The header wins: an
-// EventSource that reconnects sends the newest id there, and its first URL again.
-func givenCursor(r *http.Request) string {
-	if h := r.Header.Get("Last-Event-ID"); h != "" {
-		return h
-	}
-	q := r.URL.Query()
-	if q.Has(cursorParam.name) {
-		return q.Get(cursorParam.name)
-	}
-	return q.Get(cursorAlias.name)
-}
-
-func streamCursor(r *http.Request) (int64, error) {
-	given := givenCursor(r)
-	if given == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(given, 10, 64)
-	if err != nil || n < 0 {
-		return 0, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId %.40q is not a cursor: use 0 or the id of the last event you have seen", given).At(cursorParam.name)
-	}
-	return n, nil
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
 
 // streamed build: its cursor, and whether its end was sent.
 type streamedBuild struct {
 	id     string
 	cursor *live.Cursor
+	begun  live.Beginning
 	ended  bool
 }
 
@@ -119,36 +122,33 @@ type sse struct {
 	woken   chan struct{} // capacity 1
 	builds  []*streamedBuild
 	several bool
-	gzip    *deflate.Member // nil: the client does not take gzip
+	gzip    *deflate.Member     // nil: the client does not take gzip
+	problem func(error) problem // what the client is told of an error
 }
 
 // stream answers with events until all builds are over, the client leaves or the
 // server stops; then clients go on from their cursor.
-func (a *api) stream(w http.ResponseWriter, r *http.Request, ids []string, after []int64, several bool) error {
-	s := &sse{w: w, conn: http.NewResponseController(w), woken: make(chan struct{}, 1), several: several}
+func (a *api) stream(w http.ResponseWriter, r *http.Request, ids []string, starts []buildcast.Start, several bool) error {
+	s := &sse{w: w, conn: http.NewResponseController(w), woken: make(chan struct{}, 1), several: several, problem: a.problem}
 	if acceptsGzip(r) {
 		s.gzip = new(deflate.Member)
 	}
-	wake := func() {
-		select {
-		case s.woken <- struct{}{}:
-		default: // it has a wake-up waiting already
-		}
+	if r.Method == http.MethodHead { // it has no events, so it would never end
+		s.head()
+		w.WriteHeader(http.StatusOK)
+		return nil
 	}
 	over := 0
 	for i, id := range ids {
-		b := &streamedBuild{id: id, cursor: a.Watch(id, after[i], wake)}
+		b := &streamedBuild{id: id, cursor: a.Hub.WatchFrom(id, starts[i], s.wake)}
 		defer b.cursor.Close()
 		s.builds = append(s.builds, b)
-		status, err := b.cursor.Status(r.Context())
-		if buildcast.CodeOf(err) == buildcast.CursorAhead {
-			last := status.LastEventID
-			return &partial{Reached{LastEventID: &last}, err}
-		}
-		if err != nil {
+		var err error
+		if b.begun, err = b.cursor.Begin(r.Context()); err != nil {
 			return err
 		}
-		if b.ended = status.Phase.Terminal() && after[i] >= status.LastEventID; b.ended {
+		status := b.begun.Status
+		if b.ended = status != nil && status.Phase.Terminal() && b.begun.After >= status.LastEventID; b.ended {
 			over++
 		}
 	}
@@ -159,10 +159,17 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request, ids []string, after
 	return s.run(r.Context(), a.Stopping)
 }
 
-// run writes the stream. Only gzip is offered: a compressed form that all readers
+func (s *sse) wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default: // it has a wake-up waiting already
+	}
+}
+
+// head sets the headers. Only gzip is offered: a compressed form that all readers
 // of a batch share must stand alone, which for zstd means a frame of its own, and
 // browsers need not read on after the first frame of an answer.
-func (s *sse) run(ctx, stopping context.Context) error {
+func (s *sse) head() {
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
@@ -170,15 +177,49 @@ func (s *sse) run(ctx, stopping context.Context) error {
 	h.Add("Vary", "Accept-Encoding")
 	if s.gzip != nil {
 		h.Set("Content-Encoding", "gzip")
+	}
+}
+
+// beginning is what a stream begins with. It comes at once, so that a client can
+// tell a quiet stream from one that a proxy holds back; with a pause before the
+// next attempt of its own for each client, so that they do not all come back in the
+// same moment; and with each build's cursor and status.
+func (s *sse) beginning() []byte {
+	out := fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.IntN(2000)) //nolint:gosec // it spreads clients, no more
+	var cursors []string
+	for _, b := range s.builds {
+		cursors = append(cursors, fmt.Sprintf("%s:%d", b.id, b.begun.After))
+	}
+	for _, b := range s.builds {
+		id := strconv.FormatInt(b.begun.After, 10)
+		if s.several {
+			id = strings.Join(cursors, ",")
+		}
+		data, _ := json.Marshal(beginEvent{b.id, b.begun.After, b.begun.FirstEventID, b.begun.LastEventID, b.begun.Status}) // strings and numbers: it cannot fail
+		out = fmt.Appendf(out, "event: begin\nid: %s\ndata: %s\n\n", id, data)
+	}
+	return out
+}
+
+// beginEvent is the data of event: begin.
+type beginEvent struct {
+	BuildID      string            `json:"buildId"`
+	After        int64             `json:"after"`        // the events after it follow
+	FirstEventID int64             `json:"firstEventId"` // of the log
+	LastEventID  int64             `json:"lastEventId"`  // likewise
+	Status       *buildcast.Status `json:"status"`       // null: there is no such build yet
+}
+
+// run writes the stream.
+func (s *sse) run(ctx, stopping context.Context) error {
+	s.head()
+	if s.gzip != nil {
 		if _, err := io.WriteString(s.w, deflate.Header); err != nil {
 			return nil // the client has left
 		}
 		defer s.endGzip()
 	}
-	// Something at once, so that a client can tell a quiet stream from one that a
-	// proxy holds back; and a pause of its own for each, so that they do not all
-	// come back in the same moment.
-	if !s.send(fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.IntN(2000))) { //nolint:gosec // it spreads clients, no more
+	if !s.send(s.beginning()) {
 		return nil
 	}
 	quiet := time.NewTicker(heartbeat)
@@ -216,6 +257,10 @@ func (s *sse) takeAll(ctx context.Context) (goOn bool, err error) {
 				continue
 			}
 			batch, err := b.cursor.Take(ctx)
+			if e, ok := errors.AsType[*buildcast.CursorError](err); ok {
+				s.send(s.problemFrame(e)) // the log was cut: the client must begin elsewhere
+				return false, nil
+			}
 			if err != nil {
 				return ctx.Err() == nil, err
 			}
@@ -267,6 +312,12 @@ func (s *sse) sendComposite(batch *live.Batch) bool {
 		}
 	}
 	return true
+}
+
+// problemFrame says why the stream ends before its builds do.
+func (s *sse) problemFrame(err error) []byte {
+	data, _ := json.Marshal(s.problem(err)) // strings and numbers: it cannot fail
+	return fmt.Appendf(nil, "event: problem\ndata: %s\n\n", data)
 }
 
 // endFrame says that nothing more comes of a build, with its last status.

@@ -77,7 +77,7 @@ func (s *sseStream) ids(n int) (ids []string) {
 		if block == "" {
 			s.t.Fatalf("the stream ended after %v", ids)
 		}
-		if strings.HasPrefix(block, "retry:") {
+		if strings.HasPrefix(block, "retry:") || strings.HasPrefix(block, "event: begin\n") {
 			continue
 		}
 		id, data, ok := strings.Cut(strings.TrimPrefix(block, "id: "), "\ndata: ")
@@ -228,6 +228,9 @@ func TestSSEEndsWhenTheServerStops(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Stopping = stopping })
 	s := h.openSSE(t, "/events/b1") // no such build yet: it waits
 	s.block()
+	if begin := s.block(); !strings.HasPrefix(begin, "event: begin\n") {
+		t.Errorf("it begins with %q", begin)
+	}
 	stop()
 	if more := s.block(); more != "" {
 		t.Errorf("got %q", more)

@@ -11,11 +11,13 @@ import (
 type Cursor struct {
 	feed   *feed
 	wake   func()
-	woken  chan struct{} // of Next; nil where the watcher has a wake of its own
-	eager  bool          // it gets events as they come, not in frames
-	after  int64         // guarded by the feed's lock
-	framed time.Time     // when the frame interval of its last batch began; likewise
-	holds  *Batch        // the last batch, until the next is asked for; likewise
+	woken  chan struct{}   // of Next; nil where the watcher has a wake of its own
+	eager  bool            // it gets events as they come, not in frames
+	start  buildcast.Start // guarded by the feed's lock, as all that follows
+	begun  bool            // after is the place in the log where it stands
+	after  int64
+	framed time.Time // when the frame interval of its last batch began
+	holds  *Batch    // the last batch, until the next is asked for
 }
 
 // signal makes the wake of Next.
@@ -44,24 +46,27 @@ func (c *Cursor) After() int64 {
 	return c.after
 }
 
-// Status gives the build's status as far as the hub knows it, asking the store
-// once where it does not. A cursor beyond the log's end gives CursorAhead.
-func (c *Cursor) Status(ctx context.Context) (buildcast.Status, error) {
-	after := c.After()
-	status, err := c.feed.statusAt(ctx, after)
-	if err != nil {
-		return status, err
+// Begin returns where the cursor begins, and asks the store if the hub does not
+// know. The error is a *buildcast.CursorError if there is no such place.
+func (c *Cursor) Begin(ctx context.Context) (Beginning, error) {
+	f := c.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.begin(ctx, c); err != nil {
+		return Beginning{}, err
 	}
-	if after > status.LastEventID {
-		return status, buildcast.Errorf(buildcast.CursorAhead,
-			"lastEventId is %d, but the build's log ends at %d: start again from there", after, status.LastEventID).At("lastEventId")
+	b := Beginning{After: c.after, FirstEventID: f.first, LastEventID: f.end()}
+	if f.exists {
+		status := f.status
+		b.Status = &status
 	}
-	return status, nil
+	return b, nil
 }
 
-// Take gives the batch after the cursor and moves past it, or nil where there
-// is none now: wake is called when there may be one. It gives the store's error
-// where reading fails; the cursor then stays.
+// Take returns the batch after the cursor and moves past it, or nil if there is
+// none now: wake is called when there may be one. The batch is the reader's until
+// it asks for the next. After an error the cursor stays: it is the store's, or a
+// *buildcast.CursorError if the log no longer keeps what comes after the cursor.
 func (c *Cursor) Take(ctx context.Context) (*Batch, error) { return c.feed.take(ctx, c) }
 
 // Ready is Take from memory: it never waits. Where the store must be asked,

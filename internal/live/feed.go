@@ -3,7 +3,6 @@ package live
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"math"
 	"sync"
 	"time"
@@ -17,7 +16,7 @@ type feed struct {
 	hub     *Hub
 	buildID string
 
-	loading sync.Mutex // held while the status is asked of the store; taken before mu
+	loading sync.Mutex // held while load asks the store; taken before mu
 
 	mu      sync.Mutex
 	cursors map[*Cursor]struct{}
@@ -30,10 +29,13 @@ type feed struct {
 	tail      []buildcast.Event
 	tailBytes int
 
-	last   int64            // the highest id known to be stored
-	given  int64            // the highest id that a cursor was given
-	status buildcast.Status // the newest known; LastEventID says up to where
-	loaded bool             // last and status have been asked of the store at least once
+	first   int64            // the first event that is kept, as far as is known
+	last    int64            // the highest id that is stored, or is said to be
+	given   int64            // the highest id that a cursor was given
+	status  buildcast.Status // the newest known; LastEventID says up to where; none if exists is false
+	exists  bool             // there is such a build
+	loaded  bool             // all this has been asked of the store, and nobody has said that it has changed
+	answers int              // how often the store was asked
 
 	recent []*Batch // the newest last
 	reads  map[int64]*read
@@ -70,9 +72,7 @@ func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
 		f.grow(eventSize(e))
 	}
 	f.trim()
-	if status.LastEventID >= f.status.LastEventID {
-		f.status = status
-	}
+	f.know(status)
 	f.last = max(f.last, status.LastEventID)
 	f.wakeEager()
 	f.wakeSoon(frameInterval - time.Since(f.woken)) // whatever a hint said before
@@ -141,6 +141,9 @@ func (f *feed) wakeAll() {
 // be asked, stored is true.
 func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
 	c.letGo() // whoever asks for the next batch is done with the last one
+	if !c.begun || c.after < f.first-1 {
+		return nil, true // take finds out where it begins, or that it is lost
+	}
 	if f.loaded && c.after >= f.last {
 		return nil, false
 	}
@@ -189,30 +192,41 @@ func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
 	}
 }
 
+// cutsDuringARead is how often the log may be cut while a cursor reads it.
+const cutsDuringARead = 3
+
 // take is ready, and asks the store for what memory does not hold: once for all
 // cursors that stand at the same id.
 func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	b, stored := f.ready(c)
-	if b != nil || !stored {
-		return b, nil
+	for range cutsDuringARead {
+		if err := f.begin(ctx, c); err != nil {
+			return nil, err
+		}
+		b, stored := f.ready(c)
+		if b != nil || !stored {
+			return b, nil
+		}
+		size := f.hub.memory.room(c.eager)
+		if size == 0 {
+			f.waitForRoom(c)
+			return nil, nil
+		}
+		b, err := f.fromStore(ctx, c.after, size)
+		if b != nil && b.First() == c.after+1 && c.after >= f.first-1 {
+			f.give(c, b, time.Now())
+			f.hub.memory.release(2 * size) // what was reserved is held
+			return b, nil
+		}
+		f.hub.memory.release(2 * size)
+		if err != nil || b == nil && c.after >= f.first-1 {
+			return nil, err
+		}
+		// The log was cut meanwhile: the cursor is lost, or at the first event.
+		c.begun, f.loaded = false, false
 	}
-	size := f.hub.memory.room(c.eager)
-	if size == 0 {
-		f.waitForRoom(c)
-		return nil, nil
-	}
-	b, err := f.fromStore(ctx, c.after, size)
-	defer f.hub.memory.release(2 * size) // after give: what was reserved is held
-	if b == nil || err != nil {
-		return nil, err
-	}
-	if b.First() != c.after+1 {
-		return nil, fmt.Errorf("build %s: the store gave event %d after %d", b.BuildID, b.First(), c.after) // never hand on a gap
-	}
-	f.give(c, b, time.Now())
-	return b, nil
+	return nil, buildcast.Errorf(buildcast.Internal, "build %s: the store has no event %d, but later ones", f.buildID, c.after+1)
 }
 
 // fromStore reads the batch after an id, or waits for the read of another cursor
@@ -332,30 +346,16 @@ func (f *feed) read(ctx context.Context, after int64, maxBytes int) ([]buildcast
 	return events, status, err
 }
 
-// statusAt gives the build's status, asking the store once where the known one
-// is older than the id. An unknown build has that of one without events.
+// statusAt returns the build's status, and asks the store if the known one is
+// older than the id.
 func (f *feed) statusAt(ctx context.Context, id int64) (buildcast.Status, error) {
-	f.loading.Lock() // one at a time: the others then find it known
-	defer f.loading.Unlock()
-	f.mu.Lock()
-	status, loaded := f.status, f.loaded
-	f.mu.Unlock()
-	if loaded && status.LastEventID >= id {
-		return status, nil
-	}
-	found, err := f.hub.source.Statuses(ctx, []string{f.buildID})
-	if err != nil {
-		return status, err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.loaded = true
-	if s, ok := found[f.buildID]; !ok && f.status.BuildID == "" {
-		f.status = buildcast.NewStatus(f.buildID, "", buildcast.Now()) // as if it was made by being watched
-	} else if ok && s.LastEventID >= f.status.LastEventID {
-		f.status = s
+	if !f.loaded || f.status.LastEventID < id {
+		if err := f.load(ctx, id); err != nil {
+			return f.status, err
+		}
 	}
-	f.reach(f.status.LastEventID)
 	return f.status, nil
 }
 

@@ -87,11 +87,17 @@ func NewHub(source Source) *Hub {
 	}
 }
 
-// Watch registers a cursor that has seen the build's events up to after. wake is
-// called by Run when Take may have more to give: it may take from the cursor, but
-// must not wait for its reader. nil gives a cursor for Next. Close it.
+// Watch registers a cursor that has seen the build's events up to after; see
+// WatchFrom.
 func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
-	c := &Cursor{after: after, wake: wake}
+	return h.WatchFrom(buildID, buildcast.Start{After: after}, wake)
+}
+
+// WatchFrom registers a cursor. Run calls wake when Take may have more: wake may
+// take from the cursor, but must not wait for its reader. A cursor with nil is for
+// Next. Close it.
+func (h *Hub) WatchFrom(buildID string, start buildcast.Start, wake func()) *Cursor {
+	c := &Cursor{start: start, after: start.After, wake: wake}
 	if wake == nil {
 		c.signal()
 	}
@@ -100,10 +106,10 @@ func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
 }
 
 // WatchEagerly is Watch for those who send events one by one, to whom a frame
-// means nothing: Next gives what is stored as soon as it is stored, in batches of
+// means nothing: Next returns what is stored as soon as it is stored, in batches of
 // at most 256 KB.
 func (h *Hub) WatchEagerly(buildID string, after int64) *Cursor {
-	c := &Cursor{after: after, eager: true}
+	c := &Cursor{start: buildcast.Start{After: after}, after: after, eager: true}
 	c.signal()
 	h.enter(buildID, c)
 	return c
@@ -114,7 +120,7 @@ func (h *Hub) enter(buildID string, c *Cursor) {
 	defer h.mu.Unlock()
 	f := h.feeds[buildID]
 	if f == nil {
-		f = &feed{hub: h, buildID: buildID, cursors: make(map[*Cursor]struct{}), reads: make(map[int64]*read)}
+		f = &feed{hub: h, buildID: buildID, first: 1, cursors: make(map[*Cursor]struct{}), reads: make(map[int64]*read)}
 		h.feeds[buildID] = f
 	}
 	f.mu.Lock()
@@ -167,6 +173,10 @@ func (h *Hub) Changed(c eventlog.Change) {
 		f.committed(c.Events, c.Status)
 	case eventlog.Hinted:
 		h.Wake(c.BuildID, c.LastEventID)
+	case eventlog.Truncated:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cut(c.FirstEventID, c.Deleted)
 	}
 }
 
@@ -223,7 +233,9 @@ func (h *Hub) poll(ctx context.Context) {
 		return // the store is away; the next tick asks again
 	}
 	for id, b := range bounds {
-		h.Wake(id, b.Last)
+		if f := h.feed(id); f != nil {
+			f.bounded(b)
+		}
 	}
 }
 

@@ -27,10 +27,13 @@ type memoryLog struct {
 	mu     sync.Mutex
 	events map[string][]buildcast.Event
 	status map[string]buildcast.Status
-	down   bool
-	reads  int
-	gate   chan struct{} // where set, a read waits for it
-	after  func()        // where set, called between a read and its answer
+	// deleted is the last id of builds that were deleted.
+	deleted map[string]int64
+	down    bool
+	noRead  bool // reads of events fail
+	reads   int
+	gate    chan struct{} // where set, a read waits for it
+	after   func()        // where set, called between a read and its answer
 }
 
 // add stores an event without telling the hub, as another process would.
@@ -43,6 +46,7 @@ func (m *memoryLog) add(id, typ string) (buildcast.Event, buildcast.Status) {
 	s, ok := m.status[id]
 	if !ok {
 		s = buildcast.NewStatus(id, "", buildcast.Now())
+		s.FirstEventID, s.LastEventID = m.deleted[id]+1, m.deleted[id]
 	}
 	e := buildcast.Event{ID: s.LastEventID + 1, BuildID: id, Type: typ, Data: json.RawMessage("{}"), Timestamp: buildcast.Now()}
 	s.Apply(&e)
@@ -61,9 +65,13 @@ func (m *memoryLog) ReadEvents(_ context.Context, id string, after int64, limit,
 	}
 	m.mu.Lock()
 	m.reads++
-	events := m.events[id][min(after, int64(len(m.events[id]))):]
-	events = events[:min(limit, len(events))]
-	down, then := m.down, m.after
+	var events []buildcast.Event
+	for _, e := range m.events[id] {
+		if e.ID > after && e.ID >= m.status[id].FirstEventID && len(events) < limit {
+			events = append(events, e)
+		}
+	}
+	down, then := m.down || m.noRead, m.after
 	m.mu.Unlock()
 	if then != nil {
 		then()
@@ -76,15 +84,19 @@ func (m *memoryLog) ReadEvents(_ context.Context, id string, after int64, limit,
 
 func (m *memoryLog) Statuses(_ context.Context, ids []string) (map[string]buildcast.Status, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.down {
-		return nil, errAway
-	}
+	down, then := m.down, m.after
 	out := map[string]buildcast.Status{}
 	for _, id := range ids {
 		if s, ok := m.status[id]; ok {
 			out[id] = s
 		}
+	}
+	m.mu.Unlock()
+	if then != nil {
+		then()
+	}
+	if down {
+		return nil, errAway
 	}
 	return out, nil
 }
@@ -92,6 +104,11 @@ func (m *memoryLog) Statuses(_ context.Context, ids []string) (map[string]buildc
 func (m *memoryLog) Bounds(ctx context.Context, ids []string) (map[string]store.Bounds, error) {
 	statuses, err := m.Statuses(ctx, ids)
 	bounds := map[string]store.Bounds{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, last := range m.deleted {
+		bounds[id] = store.Bounds{First: last + 1, Last: last}
+	}
 	for id, s := range statuses {
 		bounds[id] = store.Bounds{First: s.FirstEventID, Last: s.LastEventID}
 	}
@@ -241,14 +258,14 @@ func TestACursorBeyondTheEndIsTold(t *testing.T) {
 	log.add("a", "x")
 	for _, id := range []string{"a", "unknown"} {
 		c := h.Watch(id, 7, nil)
-		if _, err := c.Status(t.Context()); buildcast.CodeOf(err) != buildcast.CursorAhead {
+		if _, err := c.Begin(t.Context()); buildcast.CodeOf(err) != buildcast.CursorAhead {
 			t.Errorf("%s: error %v", id, err)
 		}
 		c.Close()
 	}
 	c := h.Watch("a", 1, nil)
 	defer c.Close()
-	if s, err := c.Status(t.Context()); err != nil || s.LastEventID != 1 {
+	if s, err := c.Begin(t.Context()); err != nil || s.LastEventID != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -313,7 +330,7 @@ func TestReadersThatKeepUpShareBatches(t *testing.T) {
 		for i := range cursors {
 			cursors[i] = h.Watch("a", 0, nil)
 			defer cursors[i].Close()
-			if _, err := cursors[i].Status(t.Context()); err != nil {
+			if _, err := cursors[i].Begin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -499,6 +516,9 @@ func TestEachReaderSeesEachEventOnce(t *testing.T) {
 				all.Go(func() {
 					c := h.Watch("a", int64(after), nil)
 					defer c.Close()
+					for _, err := c.Begin(ctx); err != nil; _, err = c.Begin(ctx) {
+						time.Sleep(time.Millisecond) // the log has not come so far
+					}
 					for want := int64(after) + 1; want <= int64(len(appends)); {
 						b, err := c.Next(ctx)
 						if err != nil {

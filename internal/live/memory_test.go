@@ -156,7 +156,7 @@ func TestThoseWhoKeepUpDoNotWaitForRoom(t *testing.T) {
 		h := running(t, log, time.Hour)
 		c := h.Watch("a", 0, nil)
 		defer c.Close()
-		if _, err := c.Status(t.Context()); err != nil {
+		if _, err := c.Begin(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Reserve(heldBytes); err != nil {
@@ -229,7 +229,7 @@ func TestASharedReadSharesItsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{gate: make(chan struct{})}
 		log.add("a", "x")
-		log.down = true
+		log.noRead = true
 		h := running(t, log, time.Hour)
 		var all sync.WaitGroup
 		for range 5 {

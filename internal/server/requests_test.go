@@ -87,7 +87,7 @@ func requestsOf(t *testing.T, follow func(*network)) int64 {
 	log.Subscribe(hub.Changed)
 	sio := socketapi.New(hub, socketio.Config{})
 	api := httpapi.New(httpapi.Config{
-		Log: log, Builds: db, Statuses: db.Statuses, Watch: hub.Watch, Ping: db.Ping, Logger: quiet,
+		Log: log, Builds: db, Events: db, Hub: hub, Ping: db.Ping, Logger: quiet,
 	})
 	n := &network{t: t, conns: make(chan net.Conn), closed: make(chan struct{})}
 	web := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -192,7 +192,7 @@ func (n *network) poll(more string, pause time.Duration) {
 }
 
 func (n *network) stream() {
-	if got := strings.Count(n.ask("/events/b27", ""), "id: "); got != referenceEvents {
+	if got := strings.Count(n.ask("/events/b27", ""), "data: {\"id\":"); got != referenceEvents {
 		n.t.Errorf("%d events", got)
 	}
 }

@@ -128,8 +128,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		s.log.Subscribe(changed)
 	}
 	handler := httpapi.New(httpapi.Config{
-		Log: s.log, Builds: s.store, Statuses: s.store.Statuses, Ping: s.store.Ping,
-		Watch:    s.hub.Watch,
+		Log: s.log, Builds: s.store, Events: s.store, Hub: s.hub, Ping: s.store.Ping,
 		Ready:    func() error { return s.stopping.Err() },
 		Warning:  s.warning,
 		Stopping: s.stopping,

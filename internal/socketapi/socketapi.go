@@ -1,7 +1,8 @@
 // Package socketapi shows builds over Socket.IO: subscribe, update, unsubscribe.
 //
-//	socket.emit("subscribe", {buildId, lastEventId}, ({lastEventId, status, error}) => …)
-//	socket.on("update", ({buildId, events, lastEventId, status}) => …)
+//	socket.emit("subscribe", {buildId, lastEventId}, ({after, firstEventId, lastEventId, status, error}) => …)
+//	socket.on("update", ({buildId, events, firstEventId, lastEventId, status}) => …)
+//	socket.on("subscribe_error", ({buildId, error}) => …)
 //
 // A subscription is a cursor. Its socket asks for the next frame when the client
 // can take one, so there is no queue here; cursors at the same id share the frame.
@@ -10,6 +11,7 @@ package socketapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -32,7 +34,7 @@ const (
 
 // Hub gives cursors; see live.Hub.
 type Hub interface {
-	Watch(buildID string, after int64, wake func()) *live.Cursor
+	WatchFrom(buildID string, start buildcast.Start, wake func()) *live.Cursor
 }
 
 // Server serves /socket.io/. Run must be running.
@@ -119,19 +121,56 @@ func (c *client) replace(buildID string, sub *subscription) error {
 	return nil
 }
 
-// request is the argument of subscribe and unsubscribe.
+// drop forgets the subscription, if it is still the one of its build.
+func (c *client) drop(buildID string, sub *subscription) {
+	c.mu.Lock()
+	if c.subscriptions[buildID] == sub {
+		delete(c.subscriptions, buildID)
+	}
+	c.mu.Unlock()
+	sub.close()
+}
+
+// request is the argument of subscribe and unsubscribe. At most one of the fields
+// that say where a subscription begins is set.
 type request struct {
 	BuildID     string `json:"buildId"`
 	LastEventID *int64 `json:"lastEventId"`
+	From        string `json:"from"` // "latest": only what is appended from now on
+	Tail        *int64 `json:"tail"` // the last so many events
+}
+
+// start is where the subscription begins; otherwise is the client's own cursor.
+func (r *request) start(otherwise *int64) (buildcast.Start, error) {
+	given := 0
+	for _, set := range []bool{r.LastEventID != nil, r.From != "", r.Tail != nil} {
+		if set {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "a subscription has one of lastEventId, from and tail")
+	case r.LastEventID != nil && *r.LastEventID < 0:
+		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId is %d: use 0 or the id of the last event you have seen", *r.LastEventID).At("lastEventId")
+	case r.From != "" && r.From != "latest":
+		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "from is %.20q: use latest, or leave it out", r.From).At("from")
+	case r.Tail != nil && (*r.Tail < 1 || *r.Tail > buildcast.MaxTail):
+		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "tail is %d: use a number from 1 to %d", *r.Tail, buildcast.MaxTail).At("tail")
+	case r.LastEventID != nil:
+		return buildcast.Start{After: *r.LastEventID}, nil
+	case r.Tail != nil:
+		return buildcast.Start{Tail: *r.Tail}, nil
+	case r.From == "" && otherwise != nil:
+		return buildcast.Start{After: *otherwise}, nil
+	}
+	return buildcast.Start{Latest: r.From != ""}, nil
 }
 
 func readRequest(e *socketio.Event) (request, error) {
 	var r request
 	if err := e.Bind(0, &r); err != nil {
-		return r, buildcast.Errorf(buildcast.InvalidArgument, "send an object with a buildId and, where you have seen events, the lastEventId, a number")
-	}
-	if r.LastEventID != nil && *r.LastEventID < 0 {
-		return r, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId is %d: use 0 or the id of the last event you have seen", *r.LastEventID).At("lastEventId")
+		return r, buildcast.Errorf(buildcast.InvalidArgument, "the argument is not an object of the right shape: send a buildId, a string, and if you have seen events the lastEventId, a number")
 	}
 	if r.BuildID == buildcast.OperationsBuild { // a socket shows no key
 		return r, buildcast.Errorf(buildcast.PermissionDenied, "%s is not followed over sockets: read it with an API key at /events/%[1]s", r.BuildID)
@@ -148,17 +187,15 @@ func (s *Server) subscribe(socket *socketio.Socket, e *socketio.Event) {
 		return
 	}
 	c := clientOf(socket)
-	after := int64(0)
-	switch {
-	case r.LastEventID != nil:
-		after = *r.LastEventID
-	case c.lastEventID != nil:
-		after = *c.lastEventID
+	start, err := r.start(c.lastEventID)
+	if err != nil {
+		refuse(socket, e, r.BuildID, err)
+		return
 	}
-	sub := s.newSubscription(socket, r.BuildID, after)
+	sub := s.newSubscription(socket, r.BuildID, start)
 	ctx, cancel := context.WithTimeout(socket.Context(), statusTimeout)
 	defer cancel()
-	status, err := sub.cursor.Status(ctx)
+	begun, err := sub.cursor.Begin(ctx)
 	if err == nil {
 		err = c.replace(r.BuildID, sub)
 	}
@@ -167,14 +204,16 @@ func (s *Server) subscribe(socket *socketio.Socket, e *socketio.Event) {
 		refuse(socket, e, r.BuildID, err)
 		return
 	}
-	_ = e.Ack(subscribed{status.LastEventID, status}) // a socket that cannot take it is closed
+	_ = e.Ack(subscribed{begun.After, begun.FirstEventID, begun.LastEventID, begun.Status}) // a socket that cannot take it is closed
 	sub.start()
 }
 
 // subscribed acknowledges a subscribe.
 type subscribed struct {
-	LastEventID int64            `json:"lastEventId"` // of the build's log
-	Status      buildcast.Status `json:"status"`
+	After        int64             `json:"after"`        // the events after it follow
+	FirstEventID int64             `json:"firstEventId"` // of the build's log
+	LastEventID  int64             `json:"lastEventId"`  // likewise
+	Status       *buildcast.Status `json:"status"`       // null: there is no such build yet
 }
 
 func (s *Server) unsubscribe(socket *socketio.Socket, e *socketio.Event) {
@@ -194,23 +233,39 @@ func (s *Server) unsubscribe(socket *socketio.Socket, e *socketio.Event) {
 	_ = e.Ack(struct{}{})
 }
 
-// refusal tells a client why; to one that wants no acknowledgement as subscribe_error.
+// refusal tells a client why it is not subscribed, or no longer.
 type refusal struct {
-	BuildID string `json:"buildId,omitempty"`
-	Error   struct {
-		Code    buildcast.Code `json:"code"`
-		Message string         `json:"message"`
-		Field   string         `json:"field,omitempty"`
-	} `json:"error"`
+	BuildID string  `json:"buildId,omitempty"`
+	Error   problem `json:"error"`
 }
 
-func refuse(socket *socketio.Socket, e *socketio.Event, buildID string, err error) {
-	var r refusal
-	r.BuildID = buildID
+type problem struct {
+	Code    buildcast.Code `json:"code"`
+	Message string         `json:"message"`
+	Field   string         `json:"field,omitempty"`
+	// Of cursor_gone and cursor_ahead: where the log begins and ends.
+	FirstEventID *int64 `json:"firstEventId,omitempty"`
+	LastEventID  *int64 `json:"lastEventId,omitempty"`
+}
+
+func refusalOf(buildID string, err error) refusal {
+	r := refusal{BuildID: buildID}
 	r.Error.Code, r.Error.Message, r.Error.Field = buildcast.Describe(err)
+	if at, ok := errors.AsType[*buildcast.CursorError](err); ok {
+		r.Error.FirstEventID, r.Error.LastEventID = &at.FirstEventID, &at.LastEventID
+	}
+	return r
+}
+
+// subscribeError is the event that tells a refusal to a client that wants no
+// acknowledgement, and to one whose subscription has ended.
+const subscribeError = "subscribe_error"
+
+func refuse(socket *socketio.Socket, e *socketio.Event, buildID string, err error) {
+	r := refusalOf(buildID, err)
 	if e.WantsAck() {
 		_ = e.Ack(r)
 		return
 	}
-	_ = socket.Emit("subscribe_error", r)
+	_ = socket.Emit(subscribeError, r)
 }

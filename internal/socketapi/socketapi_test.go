@@ -125,10 +125,11 @@ func (p *peer) receive(prefix string) string {
 }
 
 type updateArg struct {
-	BuildID     string            `json:"buildId"`
-	Events      []buildcast.Event `json:"events"`
-	LastEventID int64             `json:"lastEventId"`
-	Status      buildcast.Status  `json:"status"`
+	BuildID      string            `json:"buildId"`
+	Events       []buildcast.Event `json:"events"`
+	FirstEventID int64             `json:"firstEventId"`
+	LastEventID  int64             `json:"lastEventId"`
+	Status       buildcast.Status  `json:"status"`
 }
 
 func (p *peer) update() updateArg {
@@ -165,7 +166,7 @@ func TestMissedEventsFirstThenLive(t *testing.T) {
 	r.append("b1", "a", "b", "c")
 	p := r.connect("", "")
 	p.send(`420["subscribe",{"buildId":"b1","lastEventId":1}]`)
-	if ack := p.receive(`430[{"lastEventId":3,"status":{"buildId":"b1"`); !strings.Contains(ack, `"status":"queued"`) {
+	if ack := p.receive(`430[{"after":1,"firstEventId":1,"lastEventId":3,"status":{"buildId":"b1"`); !strings.Contains(ack, `"status":"queued"`) {
 		t.Errorf("ack %s", ack)
 	}
 	p.follow(1, 3)
@@ -220,7 +221,7 @@ func TestSeveralBuildsOnOneSocket(t *testing.T) {
 	r := newRig(t)
 	p := r.connect("", "")
 	p.send(`421["subscribe",{"buildId":"b1"}]`) // before the build's first event
-	p.receive(`431[{"lastEventId":0`)
+	p.receive(`431[{"after":0,"firstEventId":1,"lastEventId":0,"status":null}]`)
 	p.send(`422["subscribe",{"buildId":"b2"}]`)
 	p.receive(`432[`)
 	r.append("b1", "a")
@@ -276,14 +277,14 @@ func TestASocketWatchesABoundedNumberOfBuilds(t *testing.T) {
 	p := r.connect("", "")
 	for i := range maxBuilds {
 		p.send(fmt.Sprintf(`421["subscribe",{"buildId":"b%d"}]`, i))
-		p.receive(`431[{"lastEventId":0`)
+		p.receive(`431[{"after":0,"firstEventId":1,"lastEventId":0,"status":null}]`)
 	}
 	p.send(`421["subscribe",{"buildId":"more"}]`)
 	if ack := p.receive(`431[`); !strings.Contains(ack, `"code":"too_large"`) {
 		t.Errorf("ack %s", ack)
 	}
 	p.send(`421["subscribe",{"buildId":"b1"}]`) // again: it takes no more room
-	p.receive(`431[{"lastEventId":0`)
+	p.receive(`431[{"after":0,"firstEventId":1,"lastEventId":0,"status":null}]`)
 }
 
 // Sockets at the same cursor get the same frame: it was encoded once.

@@ -2,10 +2,12 @@ package socketapi
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/socketio"
 )
@@ -13,22 +15,24 @@ import (
 // subscription is one socket's cursor on one build. It is the source of the
 // socket's frames.
 type subscription struct {
-	server *Server
-	socket *socketio.Socket
-	cursor *live.Cursor
-	stream *socketio.Stream
+	server  *Server
+	socket  *socketio.Socket
+	buildID string
+	cursor  *live.Cursor
+	stream  *socketio.Stream
 
 	mu      sync.Mutex
 	started bool
 	closed  bool
 	reading bool        // the store is asked for the next batch
-	read    *live.Batch // what it gave
+	woken   bool        // there may be more than what is being read
+	read    *live.Batch // what was read
 }
 
-func (s *Server) newSubscription(socket *socketio.Socket, buildID string, after int64) *subscription {
-	sub := &subscription{server: s, socket: socket}
+func (s *Server) newSubscription(socket *socketio.Socket, buildID string, start buildcast.Start) *subscription {
+	sub := &subscription{server: s, socket: socket, buildID: buildID}
 	sub.stream = socket.Stream(sub)
-	sub.cursor = s.hub.Watch(buildID, after, sub.stream.Wake)
+	sub.cursor = s.hub.WatchFrom(buildID, start, sub.stream.Wake)
 	return sub
 }
 
@@ -45,9 +49,11 @@ func (sub *subscription) start() {
 func (sub *subscription) Next() *socketio.Frame {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
+	sub.woken = true
 	if !sub.started || sub.closed || sub.reading {
 		return nil
 	}
+	sub.woken = false
 	b, stored := sub.read, false
 	if sub.read = nil; b == nil {
 		b, stored = sub.cursor.Ready()
@@ -66,12 +72,20 @@ func (sub *subscription) readStore() {
 	b, err := sub.cursor.Take(sub.socket.Context())
 	sub.mu.Lock()
 	sub.reading, sub.read = false, b
+	woken := sub.woken
 	sub.mu.Unlock()
+	if _, lost := errors.AsType[*buildcast.CursorError](err); lost {
+		clientOf(sub.socket).drop(sub.buildID, sub)
+		_ = sub.socket.Emit(subscribeError, refusalOf(sub.buildID, err)) // the log was cut: the client must begin elsewhere
+		return
+	}
 	if err != nil {
 		time.AfterFunc(retryEvery, sub.stream.Wake) // the store is away; the socket waits
 		return
 	}
-	sub.stream.Wake()
+	if b != nil || woken { // else there is none now, or no room: the hub wakes the stream
+		sub.stream.Wake()
+	}
 }
 
 func (sub *subscription) close() {
@@ -90,6 +104,8 @@ func update(b *live.Batch) live.Sized {
 	arg = append(arg, b.BuildID...)
 	arg = append(arg, `","events":`...)
 	arg = b.AppendJSON(arg)
+	arg = append(arg, `,"firstEventId":`...)
+	arg = strconv.AppendInt(arg, b.Status.FirstEventID, 10)
 	arg = append(arg, `,"lastEventId":`...)
 	arg = strconv.AppendInt(arg, b.Last(), 10)
 	arg = append(arg, `,"status":`...)
