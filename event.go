@@ -16,6 +16,7 @@ const (
 	MaxEventData = 64 << 10 // bytes of an event's data as JSON
 	MaxEventKey  = 200      // bytes of an idempotency key
 	maxDataDepth = 100      // nested arrays and objects in an event's data
+	maxDigits    = 1000     // of a number in an event's data, before its exponent
 
 	// EventOverhead is about what an event takes beside its data, in memory and on
 	// the wire, in bytes: whoever bounds events in bytes counts it for each.
@@ -153,10 +154,11 @@ func (e *NewEvent) Validate() error {
 	return nil
 }
 
-// validateData checks that data is JSON that every store keeps as it is.
-// Postgres refuses \u0000, lone surrogates, numbers beyond its numeric type and
-// very deep nesting in jsonb; refusing them here gives both stores one rule and
-// keeps one bad event from failing the transaction it shares with others.
+// validateData checks that data is JSON that every store keeps as it is, and that
+// casts to jsonb in Postgres: jsonb has no \u0000, no lone surrogates, no very deep
+// nesting, and no numbers beyond the numeric type (131,072 digits before the point,
+// 16,383 after it). To refuse them here gives both stores one rule, and one bad
+// event does not fail the transaction that it shares with others.
 func validateData(data []byte) error {
 	if !json.Valid(data) {
 		return fmt.Errorf("is not valid JSON")
@@ -179,21 +181,43 @@ func validateData(data []byte) error {
 			}
 		case '}', ']':
 			depth--
-		case 'e', 'E':
-			// Outside strings an e is the exponent of a number, or in true and false.
-			digits := 0
-			for j := i + 1; j < len(data) && (data[j] == '-' || data[j] == '+' || data[j] >= '0' && data[j] <= '9'); j++ {
-				digits++
+		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			n, err := scanNumber(data[i:])
+			if err != nil {
+				return err
 			}
-			if digits > 4 {
-				return fmt.Errorf("has a number whose exponent is too large: keep it between -999 and 9999")
-			}
+			i += n - 1
 		}
 	}
 	return nil
 }
 
-// scanString gives the length of the JSON string that s begins with. s is valid JSON.
+// scanNumber returns the length of the JSON number that s begins with. s is valid JSON.
+func scanNumber(s []byte) (int, error) {
+	digits, n := 0, 0
+	for ; n < len(s) && s[n] != 'e' && s[n] != 'E' && isNumberByte(s[n]); n++ {
+		if s[n] >= '0' {
+			digits++
+		}
+	}
+	if digits > maxDigits {
+		return 0, fmt.Errorf("has a number of %d digits: the limit is %d, send longer ones as strings", digits, maxDigits)
+	}
+	exponent := n
+	for n < len(s) && isNumberByte(s[n]) {
+		n++
+	}
+	if n-exponent > len("e9999") {
+		return 0, fmt.Errorf("has a number whose exponent is too large: keep it between -999 and 9999")
+	}
+	return n, nil
+}
+
+func isNumberByte(c byte) bool {
+	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
+}
+
+// scanString returns the length of the JSON string that s begins with. s is valid JSON.
 func scanString(s []byte) (int, error) {
 	high := false // the last character was an unpaired high surrogate
 	for i := 1; i < len(s); i++ {

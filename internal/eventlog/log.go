@@ -247,8 +247,8 @@ func (l *Log) commitOnce(ctx context.Context, group []*request) (refused []*requ
 		if err != nil {
 			a.err = err
 		}
-		if a.err == nil {
-			l.Publish(Change{Kind: Appended, BuildID: r.append.BuildID, Events: a.Events, Status: a.Status})
+		if a.err == nil && (len(a.Added) > 0 || len(a.Events) == 0) { // unless all was stored before
+			l.Publish(Change{Kind: Appended, BuildID: r.append.BuildID, Events: a.Added, Status: a.Status})
 		}
 		if a.err != nil && !isOwn(a.err) {
 			refused = append(refused, r)

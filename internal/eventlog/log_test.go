@@ -67,6 +67,7 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 			g.last[a.BuildID]++
 			out[i].Events = append(out[i].Events, buildcast.Event{ID: g.last[a.BuildID], BuildID: a.BuildID, Type: e.Type})
 		}
+		out[i].Added = out[i].Events
 		out[i].Status.LastEventID = g.last[a.BuildID]
 	}
 	return out, nil
@@ -178,20 +179,26 @@ func TestOverloadIsAnsweredAtOnce(t *testing.T) {
 	})
 }
 
+// heavy is n of the largest events.
+func heavy(n int) []buildcast.NewEvent {
+	data := []byte(`"` + strings.Repeat("x", buildcast.MaxEventData-2) + `"`)
+	events := make([]buildcast.NewEvent, n)
+	for i := range events {
+		events[i] = buildcast.NewEvent{Type: "x", Data: data}
+	}
+	return events
+}
+
 func TestWaitingBytesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
 		l := start(t, s, nil)
-		data := make([]byte, buildcast.MaxEventData)
-		for i := range data {
-			data[i] = '1'
-		}
 		var callers sync.WaitGroup
 		overloaded := 0
 		var mu sync.Mutex
 		for range waitBytes/buildcast.MaxEventData + 200 {
 			callers.Go(func() {
-				_, err := l.Append(t.Context(), "a", 0, buildcast.NewEvent{Type: "x", Data: data})
+				_, err := l.Append(t.Context(), "a", 0, heavy(1)...)
 				mu.Lock()
 				defer mu.Unlock()
 				if buildcast.CodeOf(err) == buildcast.Overloaded {
@@ -208,6 +215,79 @@ func TestWaitingBytesAreBounded(t *testing.T) {
 		close(s.gate)
 		callers.Wait()
 	})
+}
+
+// What was committed no longer counts as waiting: three times 40 MB may wait, one
+// after the other.
+func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &gatedStore{gate: make(chan struct{})}
+		l := start(t, s, nil)
+		for round := range 3 {
+			var callers sync.WaitGroup
+			for range 10 {
+				callers.Go(func() {
+					if _, err := l.Append(t.Context(), "a", 0, heavy(64)...); err != nil {
+						t.Errorf("round %d: %v", round, err)
+					}
+				})
+				synctest.Wait()
+			}
+			go func() {
+				for range 10 {
+					s.gate <- struct{}{} // each is a transaction of its own: they are as large as one may be
+				}
+			}()
+			callers.Wait()
+		}
+		if l.bytes != 0 {
+			t.Errorf("%d bytes are counted when nothing waits", l.bytes)
+		}
+	})
+}
+
+// A transaction takes what waits up to its bounds, in events and in bytes, and at
+// least one append.
+func TestATransactionIsBounded(t *testing.T) {
+	light := make([]buildcast.NewEvent, 1500)
+	for i := range light {
+		light[i] = ev("x")
+	}
+	for name, c := range map[string]struct {
+		events []buildcast.NewEvent
+		want   []int // appends in each transaction
+	}{
+		"events":              {light, []int{1, 2, 2, 1}},
+		"bytes":               {heavy(25), []int{1, 2, 2, 1}},
+		"one beyond both":     {slices.Concat(heavy(80), light, light, light), []int{1, 1, 1, 1, 1, 1}},
+		"exactly the bound":   {light[:1000], []int{1, 4, 1}},
+		"far below the bound": {light[:1], []int{1, 5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &gatedStore{gate: make(chan struct{})}
+				l := start(t, s, nil)
+				var callers sync.WaitGroup
+				for range 6 {
+					callers.Go(func() {
+						if _, err := l.Append(t.Context(), "a", 0, c.events...); err != nil {
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+				}
+				close(s.gate)
+				callers.Wait()
+				var got []int
+				for _, call := range s.calls {
+					got = append(got, len(call))
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("transactions of %v appends, want %v", got, c.want)
+				}
+			})
+		})
+	}
 }
 
 // refuse refuses each transaction with an append to one of the builds.

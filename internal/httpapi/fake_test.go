@@ -74,7 +74,11 @@ func (m *memory) AppendEvents(_ context.Context, appends []store.Append) ([]stor
 			k = m.add(store.NewBuild{ID: a.BuildID})
 		}
 		for _, e := range a.Events {
+			last := len(k.events)
 			out[i].Events = append(out[i].Events, k.append(e))
+			if len(k.events) > last {
+				out[i].Added = append(out[i].Added, k.events[last])
+			}
 		}
 		out[i].Status = k.build.Status
 	}

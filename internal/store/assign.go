@@ -1,6 +1,8 @@
 package store
 
 import (
+	"slices"
+
 	"github.com/buildcast/buildcast"
 )
 
@@ -48,11 +50,15 @@ func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast
 			out.Status = row.Status
 			continue
 		}
-		out.Events = make([]buildcast.Event, len(ap.Events))
-		for j, in := range ap.Events {
+		out.Events = make([]buildcast.Event, 0, len(ap.Events))
+		repeats := 0
+		for _, in := range ap.Events {
 			key := EventKey{ap.BuildID, in.Key}
 			if stored, ok := keyed[key]; ok && in.Key != "" {
-				out.Events[j] = stored
+				if repeats++; repeats == 1 {
+					out.Added = slices.Clone(out.Events)
+				}
+				out.Events = append(out.Events, stored)
 				continue
 			}
 			e := buildcast.Event{ID: row.Status.LastEventID + 1, BuildID: ap.BuildID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
@@ -61,11 +67,18 @@ func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast
 			}
 			row.Status.Apply(&e)
 			row.changed = true
-			out.Events[j] = e
+			out.Events = append(out.Events, e)
+			if repeats > 0 {
+				out.Added = append(out.Added, e)
+			}
 			a.Insert = append(a.Insert, Inserted{e, in.Key})
 			if in.Key != "" {
+				e.Data = nil // see Appended.Events
 				keyed[key] = e
 			}
+		}
+		if repeats == 0 {
+			out.Added = out.Events
 		}
 		out.Status = row.Status
 	}

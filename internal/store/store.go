@@ -30,13 +30,16 @@ type Append struct {
 
 // Appended is the answer to one Append.
 type Appended struct {
-	// Events are the stored events in the order asked for. Where a key was
-	// there already, it is the event that was stored under it.
+	// Events are the stored events in the order asked for. The event of a key that
+	// was stored before is the one under that key, without its data: a few bytes
+	// that ask for keys again must not bring up whatever is stored under them.
 	Events []buildcast.Event
+	// Added are those of Events that this append has stored, with their data.
+	Added []buildcast.Event
 	// Status is the build's after the append.
 	Status buildcast.Status
-	// Err is that of this append alone, such as Fenced: it is not known to be
-	// stored, and others of the call are.
+	// Err is that of this append, such as Fenced: it is not known to be stored, and
+	// others of the call are.
 	Err error
 }
 

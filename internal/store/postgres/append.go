@@ -21,7 +21,7 @@ const (
 		ON CONFLICT (id) DO NOTHING`
 
 	keyedSQL = `
-		SELECT e.build_id, e.key, e.id, e.event_type, e.event_data, e.progress, e.created_at
+		SELECT e.build_id, e.key, e.id, e.event_type, e.progress, e.created_at
 		FROM unnest($1::text[], $2::text[]) AS k (build_id, key)
 		JOIN project_build_events e ON e.build_id = k.build_id AND e.key = k.key`
 
@@ -37,7 +37,7 @@ const (
 
 	insertSQL = `
 		INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
-		SELECT e.build_id, e.id, e.event_type, e.event_data::jsonb, e.key, e.progress, e.created_at
+		SELECT e.build_id, e.id, e.event_type, e.event_data::json, e.key, e.progress, e.created_at
 		FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[])
 			AS e (build_id, id, event_type, event_data, key, progress, created_at)`
 
@@ -281,12 +281,11 @@ func collectKeyed(found pgx.Rows, keyed map[store.EventKey]buildcast.Event) erro
 	for found.Next() {
 		var key string
 		var e buildcast.Event
-		var data []byte
 		var at time.Time
-		if err := found.Scan(&e.BuildID, &key, &e.ID, &e.Type, &data, &e.Progress, &at); err != nil {
+		if err := found.Scan(&e.BuildID, &key, &e.ID, &e.Type, &e.Progress, &at); err != nil {
 			return err
 		}
-		e.Data, e.Timestamp = data, buildcast.TimeOf(at)
+		e.Timestamp = buildcast.TimeOf(at)
 		keyed[store.EventKey{BuildID: e.BuildID, Key: key}] = e
 	}
 	return found.Err()

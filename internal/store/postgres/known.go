@@ -33,7 +33,7 @@ const (
 	knownInsert = ` RETURNING builds.id, builds.project, n.expected + 1 AS first),
 	e AS (
 		INSERT INTO project_build_events (build_id, id, event_type, event_data, key, progress, created_at)
-		SELECT b.id, e.id, e.event_type, e.event_data::jsonb, e.key, e.progress, e.created_at
+		SELECT b.id, e.id, e.event_type, e.event_data::json, e.key, e.progress, e.created_at
 		FROM unnest($9::text[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::smallint[], $15::timestamptz[])
 			AS e (build_id, id, event_type, event_data, key, progress, created_at)
 		JOIN b ON b.id = e.build_id)`

@@ -29,6 +29,8 @@ func TestUpgrade(t *testing.T) {
 		`INSERT INTO builds (id, status, last_event_id, created_at, updated_at, finished_at) VALUES
 			('failed', '{"buildId":"failed","status":"failed","lastEventId":1,` + times + `}', 1, now(), now(), now()),
 			('queued', '{"buildId":"queued","status":"queued",` + times + `}', 0, now(), now(), NULL)`,
+		`INSERT INTO project_build_events (build_id, id, event_type, event_data, progress, created_at) VALUES
+			('failed', 1, 'build_failed', '{"z": 1, "a": 1e3}', 0, now())`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
@@ -37,9 +39,12 @@ func TestUpgrade(t *testing.T) {
 	s := open(t, url)
 	for _, phase := range []buildcast.Phase{buildcast.Failed, buildcast.Queued} {
 		page, err := s.ListBuilds(t.Context(), store.Filter{Phase: phase, Limit: 10})
-		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) {
+		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) || page.Statuses[0].FirstEventID != 1 {
 			t.Errorf("%s: %+v, %v", phase, page.Statuses, err)
 		}
+	}
+	if events, err := s.ReadEvents(t.Context(), "failed", 0, 10, 1<<20); err != nil || len(events) != 1 || string(events[0].Data) != `{"a": 1000, "z": 1}` {
+		t.Errorf("an event that was jsonb: %+v, %v", events, err)
 	}
 	wantID(t, appendTo(t, s, store.Append{BuildID: "queued", Events: finish()})[0], 1)
 	if page, err := s.ListBuilds(t.Context(), store.Filter{Phase: buildcast.Completed, Limit: 10}); err != nil || len(page.Statuses) != 1 {

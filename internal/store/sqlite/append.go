@@ -31,7 +31,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}{
 		{&s.stmts.lock, `SELECT status, lease_generation, deleted_at IS NOT NULL FROM builds WHERE id = ?`},
 		{&s.stmts.create, `INSERT INTO builds (id, status, created_at, updated_at) VALUES (?, ?, ?, ?)`},
-		{&s.stmts.keyed, `SELECT id, event_type, event_data, progress, created_at FROM project_build_events WHERE build_id = ? AND key = ?`},
+		{&s.stmts.keyed, `SELECT id, event_type, progress, created_at FROM project_build_events WHERE build_id = ? AND key = ?`},
 		{&s.stmts.insert, insert + row},
 		{&s.stmts.insertSome, insert + strings.Repeat(row+",", someRows-1) + row},
 		{&s.stmts.insertMany, insert + strings.Repeat(row+",", insertRows-1) + row},
@@ -102,7 +102,9 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 				continue
 			}
 			stored := buildcast.Event{BuildID: ap.BuildID}
-			err := scanEvent(keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key), &stored)
+			var at int64
+			err := keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key).Scan(&stored.ID, &stored.Type, &stored.Progress, &at)
+			stored.Timestamp = msTime(at)
 			if errors.Is(err, sql.ErrNoRows) {
 				continue
 			}

@@ -38,7 +38,7 @@ func TestUpgrade(t *testing.T) {
 	s := open(t, path)
 	for _, phase := range []buildcast.Phase{buildcast.Failed, buildcast.Queued} {
 		page, err := s.ListBuilds(t.Context(), store.Filter{Phase: phase, Limit: 10})
-		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) {
+		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) || page.Statuses[0].FirstEventID != 1 {
 			t.Errorf("%s: %+v, %v", phase, page.Statuses, err)
 		}
 	}

@@ -155,7 +155,7 @@ func testConcurrentKeys(t *testing.T, s store.Store) {
 			if err != nil {
 				return err
 			}
-			e := answers[0].Events[0]
+			e := bare(answers[0].Events)[0]
 			mu.Lock()
 			first, ok := told[key]
 			told[key] = e
@@ -169,7 +169,7 @@ func testConcurrentKeys(t *testing.T, s store.Store) {
 	stored := log(t, s, "b")
 	wantIDs(t, stored, 1, keys)
 	for key, e := range told {
-		if d := diff(stored[e.ID-1], e); d != "" {
+		if d := diff(bare(stored)[e.ID-1], e); d != "" {
 			t.Errorf("key %s (-stored +told):\n%s", key, d)
 		}
 	}

@@ -83,8 +83,16 @@ func (m *model) appendEvents(appends []store.Append) []store.Appended {
 			continue
 		}
 		answers[i].Events = []buildcast.Event{}
+		answers[i].Added = []buildcast.Event{}
 		for _, e := range a.Events {
-			answers[i].Events = append(answers[i].Events, b.append(e))
+			last := b.last()
+			stored := b.append(e)
+			if stored.ID > last {
+				answers[i].Added = append(answers[i].Added, stored)
+			} else {
+				stored.Data = nil
+			}
+			answers[i].Events = append(answers[i].Events, stored)
 		}
 		answers[i].Status = b.status()
 	}
