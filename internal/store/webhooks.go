@@ -39,8 +39,17 @@ type Endpoints interface {
 type Cursor struct {
 	EndpointID string
 	BuildID    string
-	Next       int64 // the id of the first event that is not delivered yet
+	Next       int64 // the id of the first event that is not delivered yet, and still exists
+	Missed     int64 // of a claim: how many events before Next were deleted before they were delivered
 	Generation int64 // of the lease: each claim and each Rewind gives the next
+}
+
+// StartAt moves the cursor to the log's first event, if that comes after it.
+func (c *Cursor) StartAt(first int64) {
+	if first > c.Next {
+		c.Missed += first - c.Next
+		c.Next = first
+	}
 }
 
 // Move is what has become of a cursor that is held. Exactly one of the fields

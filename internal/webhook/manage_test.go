@@ -179,3 +179,95 @@ func TestRedeliveryIsAskedForInOneWay(t *testing.T) {
 		}
 	})
 }
+
+// A rotation of the secret that the settings say would be lost at the next start: it
+// is refused. A new value of the setting is a rotation.
+func TestRotationOfTheSettingsEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const first, second = "the first secret of the settings", "the second secret of the settings"
+		with := func(secret string) func(*webhook.Config) {
+			return func(c *webhook.Config) {
+				c.EnvironmentURL, c.EnvironmentSecret = "https://site0.example/a", secret
+			}
+		}
+		w := webhooktest.New(t, with(first))
+		s := &webhooktest.Site{}
+		w.Sites["site0.example"] = s
+		synctest.Wait()
+		restart := func(secret string) {
+			w.Stop()
+			w.Start(with(secret))
+			synctest.Wait()
+		}
+		// verdict tells which secrets the next request is signed with.
+		verdict := func() [2]bool {
+			w.Add("b1", 1)
+			synctest.Wait()
+			all := s.All()
+			r := all[len(all)-1]
+			return [2]bool{webhooktest.Signed(r, first) == nil, webhooktest.Signed(r, second) == nil}
+		}
+		_, err := w.Rotate(t.Context(), webhook.EnvironmentID, second, time.Hour)
+		if buildcast.CodeOf(err) != buildcast.Conflict || !strings.Contains(err.Error(), "--webhook-secret") || !strings.Contains(err.Error(), "24 hours") {
+			t.Errorf("%v", err)
+		}
+		restart(first)
+		if got := verdict(); got != [2]bool{true, false} {
+			t.Errorf("refused: %v", got)
+		}
+		restart(second)
+		restart(second)
+		if got := verdict(); got != [2]bool{true, true} {
+			t.Errorf("a new value, and a start with the same: %v", got)
+		}
+		<-time.After(buildcast.DefaultSecretOverlap)
+		if got := verdict(); got != [2]bool{false, true} {
+			t.Errorf("after the overlap: %v", got)
+		}
+	})
+}
+
+// The settings say where the endpoint is and not its secret: rotations of the secret
+// that was made for it outlast a start.
+func TestRotationOfTheSettingsEndpointWithoutASecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with := func(c *webhook.Config) { c.EnvironmentURL = "https://site0.example/a" }
+		w := webhooktest.New(t, with)
+		s := &webhooktest.Site{}
+		w.Sites["site0.example"] = s
+		synctest.Wait()
+		rotated, err := w.Rotate(t.Context(), webhook.EnvironmentID, "", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Stop()
+		w.Start(with)
+		synctest.Wait()
+		w.Add("b1", 1)
+		synctest.Wait()
+		if got := s.All(); len(got) != 1 || webhooktest.Signed(got[0], rotated.Secret) != nil {
+			t.Errorf("%d requests", len(got))
+		}
+	})
+}
+
+// An endpoint that is enabled again has no reason why it is not.
+func TestEnabledAgainHasNoReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := webhooktest.New(t)
+		s, e := w.Site(buildcast.EndpointChange{})
+		s.Set(webhooktest.Always(http.StatusGone))
+		synctest.Wait()
+		w.Add("b1", 1)
+		synctest.Wait()
+		if now, err := w.Endpoint(t.Context(), e.ID); err != nil || now.DisabledReason == "" {
+			t.Fatalf("%+v %v", now, err)
+		}
+		for _, enabled := range []bool{false, true} {
+			now, err := w.Change(t.Context(), e.ID, buildcast.EndpointChange{Enabled: &enabled})
+			if err != nil || now.Enabled != enabled || (now.DisabledReason == "") != enabled {
+				t.Errorf("enabled: %v gives %+v %v", enabled, now, err)
+			}
+		}
+	})
+}

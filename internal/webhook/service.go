@@ -127,7 +127,7 @@ func New(c Config) *Service {
 		changed: make(chan struct{}, 1), onChange: s.status.forget,
 	}
 	s.delivery = delivery.New(delivery.Config{
-		Store: c.Store, Endpoints: s.endpoints, Log: c.Log, Statuses: c.Statuses, Watch: c.Watch, Owner: c.Owner, Client: c.Client,
+		Store: c.Store, Endpoints: s.endpoints, Log: c.Log, Watch: c.Watch, Owner: c.Owner, Client: c.Client,
 		Schedule: c.Schedule, DrainTimeout: c.DrainTimeout, Counts: s.counts, Reports: reports, Logger: c.Logger,
 	})
 	return s

@@ -23,7 +23,7 @@ const (
 			WHERE endpoint_id = $3 AND NOT blocked AND due_at <= $4 AND lease_until <= $4`
 	claimRest = `
 			ORDER BY due_at, build_id LIMIT $5 FOR UPDATE SKIP LOCKED))
-		RETURNING build_id, greatest(next_event_id, (SELECT first_event_id FROM builds b WHERE b.id = build_id)), generation, due_at`
+		RETURNING build_id, next_event_id, coalesce((SELECT first_event_id FROM builds b WHERE b.id = build_id), 1), generation, due_at`
 )
 
 // ClaimCursors implements store.Deliveries.
@@ -44,7 +44,10 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
 		c := claimed{Cursor: store.Cursor{EndpointID: endpointID}}
-		return c, row.Scan(&c.BuildID, &c.Next, &c.Generation, &c.due)
+		var first int64
+		err := row.Scan(&c.BuildID, &c.Next, &first, &c.Generation, &c.due)
+		c.StartAt(first)
+		return c, err
 	})
 	// RETURNING gives no order.
 	slices.SortFunc(all, func(a, b claimed) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.BuildID, b.BuildID)) })

@@ -24,25 +24,30 @@ const (
 	parkSQL    = `DELETE FROM webhook_cursors` + held + ` AND (SELECT last_event_id FROM builds WHERE id = build_id) < ?`
 )
 
-// ClaimCursors implements store.Deliveries.
+// claimCursorsSQL claims cursors. RETURNING has no order, so it returns what to sort by.
+const claimCursorsSQL = `
+	UPDATE webhook_cursors SET lease_owner = ?1, lease_until = ?2, generation = generation + 1
+	WHERE endpoint_id = ?3 AND build_id IN (
+		SELECT build_id FROM webhook_cursors
+		WHERE endpoint_id = ?3 AND blocked = 0 AND due_at <= ?4 AND lease_until <= ?4
+		AND (?5 = 'null' OR build_id IN (SELECT value FROM json_each(?5)))
+		ORDER BY due_at, build_id LIMIT ?6)
+	RETURNING build_id, next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1), generation, due_at`
+
+// ClaimCursors implements store.Deliveries. Once the statement has begun nothing
+// cancels it: a claim that is cut off between its rows would be stored, with the next
+// generation of cursors that nobody knows to be claimed.
 func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
-	only := "null"
-	if builds != nil {
-		b, err := store.Encode(builds)
-		if err != nil {
-			return nil, err
-		}
-		only = string(b)
+	only, err := store.Encode(builds)
+	if err != nil {
+		return nil, err
 	}
-	rows, err := s.write.QueryContext(ctx, `
-		UPDATE webhook_cursors SET lease_owner = ?1, lease_until = ?2, generation = generation + 1
-		WHERE endpoint_id = ?3 AND build_id IN (
-			SELECT build_id FROM webhook_cursors
-			WHERE endpoint_id = ?3 AND blocked = 0 AND due_at <= ?4 AND lease_until <= ?4
-			AND (?5 = 'null' OR build_id IN (SELECT value FROM json_each(?5)))
-			ORDER BY due_at, build_id LIMIT ?6)
-		RETURNING build_id, max(next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1)), generation, due_at`,
-		owner, until.UnixMilli(), endpointID, now.UnixMilli(), only, limit)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	defer conn.Close()
+	rows, err := conn.QueryContext(context.WithoutCancel(ctx), claimCursorsSQL, owner, until.UnixMilli(), endpointID, now.UnixMilli(), string(only), limit)
 	if err != nil {
 		return nil, uncommitted(ctx, err)
 	}
@@ -54,12 +59,13 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	var all []claimed
 	for rows.Next() {
 		c := claimed{Cursor: store.Cursor{EndpointID: endpointID}}
-		if err := rows.Scan(&c.BuildID, &c.Next, &c.Generation, &c.due); err != nil {
+		var first int64
+		if err := rows.Scan(&c.BuildID, &c.Next, &first, &c.Generation, &c.due); err != nil {
 			return nil, uncommitted(ctx, err)
 		}
+		c.StartAt(first)
 		all = append(all, c)
 	}
-	// RETURNING gives no order.
 	slices.SortFunc(all, func(a, b claimed) int { return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.BuildID, b.BuildID)) })
 	cursors := make([]store.Cursor, len(all))
 	for i, c := range all {

@@ -340,8 +340,8 @@ func testCutCursors(t *testing.T, s store.Store) {
 	truncate(t, s, "b1", 3)
 	move(t, s, "n", store.Move{Cursor: c, Leave: &leave})
 	c = claimFor(t, s, "n", "e")[0]
-	if c.Next != 3 {
-		t.Errorf("claimed at %d, want 3", c.Next)
+	if c.Next != 3 || c.Missed != 2 {
+		t.Errorf("claimed at %d with %d missed, want 3 and 2", c.Next, c.Missed)
 	}
 	if err := s.Rewind(t.Context(), "e", "b1", 1); err != nil {
 		t.Fatal(err)

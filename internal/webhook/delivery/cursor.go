@@ -41,6 +41,9 @@ type heldCursor struct {
 }
 
 func (n *sender) hold(ctx context.Context, c store.Cursor) *heldCursor {
+	if c.Missed > 0 {
+		n.dispatcher.config.Reports.gap(n.id, c.BuildID, c.Next-c.Missed, c.Next-1)
+	}
 	h := &heldCursor{sender: n, cursor: c}
 	h.ctx, h.drop = context.WithCancel(ctx)
 	return h
@@ -50,43 +53,68 @@ func (n *sender) hold(ctx context.Context, c store.Cursor) *heldCursor {
 // others wait for its place, or the round ends.
 func (h *heldCursor) run() {
 	defer h.drop()
-	for h.follow() {
-	}
-}
-
-// follow watches the log from the cursor on. It reports true if the cursor is held
-// and the log is to be watched anew, because the cursor's place no longer exists.
-func (h *heldCursor) follow() (again bool) {
 	watch := h.sender.dispatcher.config.Watch(h.cursor.BuildID, h.cursor.Next-1)
 	defer watch.Close()
-	for {
+	for refused := false; ; {
 		batch, err := h.next(watch)
 		switch {
 		case h.ctx.Err() != nil:
 			h.leave(time.Now())
-			return false
+			return
 		case err != nil:
-			return h.unreadable(err)
+			h.unreadable(err)
+			return
 		case batch != nil:
-			for i := range batch.Events {
-				if !h.deliver(&batch.Events[i]) {
-					return false
-				}
+			if !h.deliverAll(batch) {
+				return
 			}
-			if h.sent >= shareEvents && h.sender.crowded() {
-				h.gaveWay = true
-				h.leave(time.Now())
-				return false
-			}
-			if !batch.Ended() {
+			if refused = false; !batch.Ended() {
 				continue
 			}
 		}
 		if !h.move(store.Move{Park: true}) {
+			return
+		}
+		if refused { // no event came, and yet it is not at the log's end: the log was cut
+			h.again()
+			return
+		}
+		refused = true // the log may have grown
+	}
+}
+
+// deliverAll delivers a batch, and reports whether the cursor is still held.
+func (h *heldCursor) deliverAll(batch *live.Batch) bool {
+	for i := range batch.Events {
+		if !h.deliver(&batch.Events[i]) {
 			return false
 		}
-		h.skipCut() // the log grew after it was read, or has no events from the cursor on
 	}
+	if h.sent >= shareEvents && h.sender.crowded() {
+		h.gaveWay = true
+		h.leave(time.Now())
+		return false
+	}
+	return true
+}
+
+// unreadable lets go of a cursor whose log cannot be read.
+func (h *heldCursor) unreadable(err error) {
+	if buildcast.CodeOf(err) == buildcast.CursorGone {
+		h.again()
+		return
+	}
+	h.sender.logger.Warn("webhooks: a log cannot be read; trying again", "build", h.cursor.BuildID, "error", err)
+	h.leave(time.Now())
+}
+
+// again lets go of the cursor and has it claimed anew: the claim begins with the
+// first event that still exists.
+func (h *heldCursor) again() {
+	h.leave(time.Now())
+	h.sender.mu.Lock()
+	defer h.sender.mu.Unlock()
+	h.missed = true
 }
 
 // next waits for the next batch. It returns nil if the log stays quiet.
@@ -105,34 +133,7 @@ func (h *heldCursor) next(watch *live.Cursor) (*live.Batch, error) {
 	return batch, err
 }
 
-// unreadable deals with a log that cannot be read from the cursor on. It reports
-// whether the log can be read from where the cursor is now.
-func (h *heldCursor) unreadable(err error) bool {
-	if buildcast.CodeOf(err) == buildcast.CursorGone && h.skipCut() {
-		return true
-	}
-	h.sender.logger.Warn("webhooks: a log cannot be read; trying again", "build", h.cursor.BuildID, "error", err)
-	h.leave(time.Now())
-	return false
-}
-
-// skipCut puts the cursor at the first event that the log still has, and reports
-// whether that moved it.
-func (h *heldCursor) skipCut() bool {
-	var found map[string]buildcast.Status
-	if err := Bounded(h.ctx, func(ctx context.Context) (err error) {
-		found, err = h.sender.dispatcher.config.Statuses(ctx, []string{h.cursor.BuildID})
-		return err
-	}); err != nil {
-		return false
-	}
-	first := found[h.cursor.BuildID].FirstEventID
-	moved := first > h.cursor.Next
-	h.reach(first)
-	return moved
-}
-
-// reach puts the cursor at an event. It reports events before that which the
+// reach puts the cursor at an event. It reports the events before that which the
 // endpoint was to get: they were deleted.
 func (h *heldCursor) reach(id int64) {
 	if id > h.cursor.Next {
@@ -185,9 +186,6 @@ func (h *heldCursor) skip() bool {
 	n := h.sender
 	for {
 		events, err := n.dispatcher.config.Log.Read(h.ctx, h.cursor.BuildID, h.cursor.Next-1, skipEvents)
-		if buildcast.CodeOf(err) == buildcast.CursorGone && h.skipCut() {
-			continue
-		}
 		if err != nil {
 			h.leave(time.Now().Add(pollTime))
 			return false
@@ -203,13 +201,10 @@ func (h *heldCursor) skip() bool {
 		if len(events) > 0 {
 			continue
 		}
-		if !h.move(store.Move{Park: true}) {
-			return false
-		}
-		if !h.skipCut() { // the log grew after it was read
+		if h.move(store.Move{Park: true}) { // the log has grown, or was cut
 			h.leave(time.Now().Add(pollTime))
-			return false
 		}
+		return false
 	}
 }
 

@@ -83,8 +83,6 @@ type Config struct {
 	Store     Store
 	Endpoints Endpoints
 	Log       Log
-	// Statuses returns the statuses of the builds that exist; see store.Events.
-	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 	// Watch makes a cursor that has seen the build's events up to after; see
 	// live.Hub.WatchEagerly.
 	Watch func(buildID string, after int64) *live.Cursor

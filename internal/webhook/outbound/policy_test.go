@@ -187,3 +187,23 @@ func TestOnlyTCPIsDialled(t *testing.T) {
 		t.Error("an address that cannot be read is dialled")
 	}
 }
+
+// A range that was allowed is not a wider one: ::1/128 holds one address.
+func TestAllowOfOneAddress(t *testing.T) {
+	for text, others := range map[string][]string{
+		"::1/128":        {"::2", "::", "::ffff"},
+		"fd00::1/128":    {"fd00::2", "fd00:0:1::1"},
+		"::ffff:0:1/128": {"0.0.0.2", "::1", "10.0.0.1"},
+	} {
+		prefix := netip.MustParsePrefix(text)
+		p := Policy{Allow: []netip.Prefix{prefix}}
+		if err := p.Allowed(prefix.Addr()); err != nil {
+			t.Errorf("%s itself: %v", text, err)
+		}
+		for _, other := range others {
+			if p.Allowed(netip.MustParseAddr(other)) == nil {
+				t.Errorf("%s allows %s", text, other)
+			}
+		}
+	}
+}

@@ -34,6 +34,30 @@ type World struct {
 	Sites map[string]*Site // by host
 
 	publish func(eventlog.Change)
+	watched *watched
+}
+
+// watched remembers which builds the hub asked for last.
+type watched struct {
+	*sqlite.Store
+	mu  sync.Mutex
+	ids []string
+}
+
+func (s *watched) Bounds(ctx context.Context, ids []string) (map[string]store.Bounds, error) {
+	s.mu.Lock()
+	s.ids = ids
+	s.mu.Unlock()
+	return s.Store.Bounds(ctx, ids)
+}
+
+// Watched returns the builds that the hub's backstop asked for since the last call.
+func (w *World) Watched() []string {
+	w.watched.mu.Lock()
+	defer w.watched.mu.Unlock()
+	ids := w.watched.ids
+	w.watched.ids = nil
+	return ids
 }
 
 // New starts a node. tweak changes its configuration.
@@ -57,7 +81,8 @@ func New(t *testing.T, tweak ...func(*webhook.Config)) *World {
 func (w *World) Start(tweak ...func(*webhook.Config)) {
 	logger := slog.New(slog.NewTextHandler(w.Output(), nil))
 	log := eventlog.New(w.DB, w.DB, logger)
-	hub := live.NewHub(w.DB)
+	w.watched = &watched{Store: w.DB}
+	hub := live.NewHub(w.watched)
 	c := webhook.Config{
 		Store: w.DB, Log: log, Statuses: w.DB.Statuses, Watch: hub.WatchEagerly, Owner: "node", Client: &http.Client{Transport: w},
 		CheckURL: func(string) error { return nil }, Logger: logger,
