@@ -102,8 +102,7 @@ func TestCreationsAndCutsArePublishedOnce(t *testing.T) {
 // it is published, and no deletion from an append's.
 func TestADeletionIsPublishedBeforeTheNextAppend(t *testing.T) {
 	s, b := &gatedStore{}, &builds{}
-	l := start(t, s, nil)
-	l.builds = b
+	l := New(s, b, slog.New(slog.DiscardHandler))
 	shared := func() bool {
 		ok := l.order.TryRLock()
 		if ok {
@@ -134,6 +133,11 @@ func TestADeletionIsPublishedBeforeTheNextAppend(t *testing.T) {
 			t.Errorf("%v is published after others can commit", c.Kind)
 		}
 	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { _ = l.Run(ctx) })
+	defer done.Wait()
+	defer cancel()
 	if _, err := l.Append(t.Context(), "b", 0, ev("x")); err != nil {
 		t.Fatal(err)
 	}

@@ -189,6 +189,15 @@ func heavy(n int) []buildcast.NewEvent {
 	return events
 }
 
+// light is n events without data.
+func light(n int) []buildcast.NewEvent {
+	events := make([]buildcast.NewEvent, n)
+	for i := range events {
+		events[i] = ev("x")
+	}
+	return events
+}
+
 func TestWaitingBytesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
@@ -196,9 +205,9 @@ func TestWaitingBytesAreBounded(t *testing.T) {
 		var callers sync.WaitGroup
 		overloaded := 0
 		var mu sync.Mutex
-		for range waitBytes/buildcast.MaxEventData + 200 {
+		for range waitBytes/(10_000*buildcast.EventOverhead) + 5 {
 			callers.Go(func() {
-				_, err := l.Append(t.Context(), "a", 0, heavy(1)...)
+				_, err := l.Append(t.Context(), "a", 0, light(10_000)...)
 				mu.Lock()
 				defer mu.Unlock()
 				if buildcast.CodeOf(err) == buildcast.Overloaded {
@@ -227,7 +236,7 @@ func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
 			var callers sync.WaitGroup
 			for range 10 {
 				callers.Go(func() {
-					if _, err := l.Append(t.Context(), "a", 0, heavy(64)...); err != nil {
+					if _, err := l.Append(t.Context(), "a", 0, light(20_000)...); err != nil {
 						t.Errorf("round %d: %v", round, err)
 					}
 				})
@@ -235,11 +244,14 @@ func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
 			}
 			go func() {
 				for range 10 {
-					s.gate <- struct{}{} // each is a transaction of its own: they are as large as one may be
+					s.gate <- struct{}{} // each is a transaction of its own: it is larger than one may be
 				}
 			}()
 			callers.Wait()
 		}
+		synctest.Wait()
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		if l.bytes != 0 {
 			t.Errorf("%d bytes are counted when nothing waits", l.bytes)
 		}
@@ -249,19 +261,15 @@ func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
 // A transaction takes what waits up to its bounds, in events and in bytes, and at
 // least one append.
 func TestATransactionIsBounded(t *testing.T) {
-	light := make([]buildcast.NewEvent, 1500)
-	for i := range light {
-		light[i] = ev("x")
-	}
 	for name, c := range map[string]struct {
 		events []buildcast.NewEvent
 		want   []int // appends in each transaction
 	}{
-		"events":              {light, []int{1, 2, 2, 1}},
+		"events":              {light(1500), []int{1, 2, 2, 1}},
 		"bytes":               {heavy(25), []int{1, 2, 2, 1}},
-		"one beyond both":     {slices.Concat(heavy(80), light, light, light), []int{1, 1, 1, 1, 1, 1}},
-		"exactly the bound":   {light[:1000], []int{1, 4, 1}},
-		"far below the bound": {light[:1], []int{1, 5}},
+		"one beyond both":     {light(21_000), []int{1, 1, 1, 1, 1, 1}},
+		"exactly the bound":   {light(1000), []int{1, 4, 1}},
+		"far below the bound": {light(1), []int{1, 5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/oklog/ulid/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/filelock"
 )
 
 // Files of the data directory that belong to this package.
@@ -32,8 +31,8 @@ type dataDir struct {
 	lock  *os.File
 }
 
-// openDataDir makes the directory where it is missing and locks it. The lock is
-// the kernel's: it goes with the process, so a crash leaves none behind.
+// openDataDir makes the directory if it is missing, and locks it. A crash leaves no
+// lock behind.
 func openDataDir(path string) (*dataDir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -45,12 +44,8 @@ func openDataDir(path string) (*dataDir, error) {
 	if err := checkMode(abs); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(abs, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := filelock.Take(filepath.Join(abs, lockFile), func() int { return lastServer(abs) })
 	if err != nil {
-		return nil, dirError(path, "cannot be written", err)
-	}
-	if err := takeLock(lock, abs); err != nil {
-		lock.Close()
 		return nil, inUse(path, err)
 	}
 	d := &dataDir{path: abs, lock: lock}
@@ -75,29 +70,18 @@ func checkMode(path string) error {
 	return nil
 }
 
-// lockWait bounds how long the lock of a server that was killed is waited for. A
-// child that it was starting in that moment has the lock too, until it has become
-// the command that it is to run.
-const lockWait = 5 * time.Second
-
-func takeLock(lock *os.File, path string) error {
-	for begun := time.Now(); ; <-time.After(10 * time.Millisecond) {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !ownerIsGone(path) || time.Since(begun) > lockWait {
-			return err
-		}
-	}
-}
-
-// ownerIsGone reports whether the directory's last server is no process any more.
-func ownerIsGone(path string) bool {
+// lastServer is the directory's last server; 0 if that is not known.
+func lastServer(path string) int {
 	info, err := ReadInfo(path)
-	return err == nil && info.PID > 0 && errors.Is(unix.Kill(info.PID, 0), unix.ESRCH)
+	if err != nil {
+		return 0
+	}
+	return info.PID
 }
 
 func inUse(path string, cause error) error {
-	if !errors.Is(cause, unix.EWOULDBLOCK) {
-		return dirError(path, "cannot be locked", cause)
+	if !errors.Is(cause, filelock.ErrHeld) {
+		return dirError(path, "cannot be written", cause)
 	}
 	who := "another buildcast"
 	if info, err := ReadInfo(path); err == nil {

@@ -15,12 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
-	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // the driver
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/filelock"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -98,47 +97,27 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	return s.prepare(ctx)
 }
 
-// lockFile takes the lock that makes the database this process's own. The kernel
-// lets go of it when the process ends, however it ends.
+// lockFile takes the lock that makes the database this process's own.
 func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := filelock.Take(path, func() int { return holder(path) })
+	switch {
+	case errors.Is(err, filelock.ErrHeld):
+		return nil, fmt.Errorf("%s is in use by another buildcast (pid %d): stop it, choose another --data-dir, or use Postgres (--database) to run several",
+			strings.TrimSuffix(path, ".lock"), holder(path))
+	case err != nil:
 		return nil, fmt.Errorf("cannot write in the data directory: %w; choose another with --data-dir", err)
 	}
-	if err := takeLock(f, path); err != nil {
-		pid, _ := os.ReadFile(path)
-		f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot lock %s: %w", path, err)
-		}
-		return nil, fmt.Errorf("%s is in use by another buildcast (pid %s): stop it, choose another --data-dir, or use Postgres (--database) to run several",
-			strings.TrimSuffix(path, ".lock"), strings.TrimSpace(string(pid)))
-	}
 	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0) // for the message above only
+		_, _ = f.WriteAt([]byte(fmt.Sprintln(os.Getpid())), 0)
 	}
 	return f, nil
 }
 
-// lockWait bounds how long the lock of a process that was killed is waited for. A
-// child that it was starting in that moment has the lock too, until it has become
-// the command that it is to run.
-const lockWait = 5 * time.Second
-
-func takeLock(f *os.File, path string) error {
-	for begun := time.Now(); ; <-time.After(10 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || !ownerIsGone(path) || time.Since(begun) > lockWait {
-			return err
-		}
-	}
-}
-
-// ownerIsGone reports whether the file's last process is there no more.
-func ownerIsGone(path string) bool {
+// holder is the process that the lock file names; 0 if it names none.
+func holder(path string) int {
 	text, _ := os.ReadFile(path)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
 }
 
 // Ping reports whether the store can write now.
