@@ -66,7 +66,7 @@ type Config struct {
 	Builds Builds
 	Events Events
 	Hub    Hub
-	// Ping reports whether the store can write now.
+	// Ping reports whether the store can write now; it is called once a second at most.
 	Ping func(ctx context.Context) error
 
 	// Ready, where set, gives the reason why the server takes no more work,
@@ -117,6 +117,8 @@ type api struct {
 	mux  *http.ServeMux
 	huma huma.API
 	gzip func(http.Handler) http.HandlerFunc
+
+	pinger pinger
 }
 
 // New gives the API's handler. It leaves time-outs of headers and writes to the
@@ -131,6 +133,7 @@ func New(c Config) http.Handler {
 		panic(err)
 	}
 	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip}
+	a.pinger.ping = c.Ping
 	a.huma = humago.New(a.mux, describe(a.Version, cmp.Or(a.PublicOrigin+a.Prefix, "/")))
 	a.routes()
 	if err := a.serveDocs(); err != nil {

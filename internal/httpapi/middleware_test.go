@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -195,29 +197,77 @@ func TestGzip(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	var notReady, storeAway error
-	h := newHarness(t, func(c *Config) {
-		c.Ready = func() error { return notReady }
-		c.Ping = func(ctx context.Context) error {
-			if _, ok := ctx.Deadline(); !ok {
-				t.Error("the store is asked without a deadline")
+	synctest.Test(t, func(t *testing.T) {
+		var notReady, storeAway error
+		asked := 0
+		h := newHarness(t, func(c *Config) {
+			c.Ready = func() error { return notReady }
+			c.Ping = func(ctx context.Context) error {
+				if _, ok := ctx.Deadline(); !ok {
+					t.Error("the store is asked without a deadline")
+				}
+				asked++
+				return storeAway
 			}
-			return storeAway
+		})
+		for _, path := range []string{"/healthz", "/readyz"} {
+			a := h.get(path).want(200)
+			if got := decode[health](a); got != (health{Service: "buildcast", Version: "1.2.3"}) || a.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s returns %+v, %v", path, got, a.Header)
+			}
+		}
+		// The store writes for each check: it is asked once a second.
+		storeAway = errors.New("the disk is full")
+		<-time.After(pingAge - time.Millisecond)
+		h.get("/readyz").want(200)
+		<-time.After(time.Millisecond)
+		h.get("/readyz").want(503).problem(buildcast.StoreUnavailable, "")
+		h.get("/readyz").want(503)
+		if asked != 2 {
+			t.Errorf("the store was asked %d times, want 2", asked)
+		}
+		storeAway = nil
+		<-time.After(pingAge)
+		h.get("/readyz").want(200)
+		notReady = errors.New("stopping")
+		if a := h.get("/readyz").want(503); a.Header.Get("Retry-After") == "" {
+			t.Errorf("headers %v", a.Header)
+		}
+		h.get("/healthz").want(200)
+	})
+}
+
+// Those who ask at the same time wait for one check, and no longer than they want.
+func TestReadyzAsksOnceForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		p := pinger{ping: func(ctx context.Context) error {
+			asked++
+			<-ctx.Done() // a store that does not answer
+			return ctx.Err()
+		}}
+		patient, impatient := make(chan error, 20), make(chan error, 1)
+		for range cap(patient) {
+			go func() { patient <- p.check(t.Context()) }()
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			impatient <- p.check(ctx)
+		}()
+		begun := time.Now()
+		if err := <-impatient; !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		for range cap(patient) {
+			if err := <-patient; !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != pingTimeout {
+				t.Errorf("%v after %v", err, time.Since(begun))
+			}
+		}
+		if asked != 1 {
+			t.Errorf("the store was asked %d times, want once", asked)
 		}
 	})
-	for _, path := range []string{"/healthz", "/readyz"} {
-		a := h.get(path).want(200)
-		if got := decode[health](a); got != (health{Service: "buildcast", Version: "1.2.3"}) || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s gives %+v, %v", path, got, a.Header)
-		}
-	}
-	storeAway = errors.New("connection refused")
-	h.get("/readyz").want(503).problem(buildcast.StoreUnavailable, "")
-	storeAway, notReady = nil, errors.New("stopping")
-	if a := h.get("/readyz").want(503); a.Header.Get("Retry-After") == "" {
-		t.Errorf("headers %v", a.Header)
-	}
-	h.get("/healthz").want(200)
 }
 
 // TestEveryCodeHasAStatus: a code that the table lacks would be answered as a

@@ -91,19 +91,16 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return c, nil
 }
 
-// Ping reports whether the store can write now: a standby cannot, nor can a
-// database that its keepers have made read-only, as some do when its disk is full.
+// Ping reports whether the store can write now. It commits a row of its own: a
+// standby refuses that, and so does a database whose disk is full, or that its
+// keepers have made read-only. The random bytes are stored uncompressed.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	var readOnly bool
-	if err := s.pool.QueryRow(ctx, `SELECT current_setting('transaction_read_only')::bool`).Scan(&readOnly); err != nil {
-		return unavailable(ctx, err)
-	}
-	if readOnly {
-		return store.Unavailable(nil, "the database is read-only")
-	}
-	return nil
+	_, err := s.pool.Exec(ctx, `INSERT INTO probe (id, filler)
+		VALUES (1, (SELECT string_agg(uuid_send(gen_random_uuid()), '') FROM generate_series(1, 512)))
+		ON CONFLICT (id) DO UPDATE SET filler = excluded.filler`)
+	return unavailable(ctx, err)
 }
 
 // Close ends all connections, waiting for calls under way.

@@ -67,6 +67,7 @@ func TestDiskFull(t *testing.T) {
 	_, err = s.GetBuild(t.Context(), "other")
 	wantCode(t, err, buildcast.NotFound)
 	wantLog(t, s, "b", acked)
+	wantFull(t, s.Ping(t.Context()))
 
 	limit(t, s, 100_000)
 	if id, err := appendOne(t, s, "b"); err != nil || id != acked+1 {
