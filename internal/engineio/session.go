@@ -44,7 +44,8 @@ const (
 )
 
 // pollBytes is the size of an answer to a GET at which no more is added to it.
-const pollBytes = 64 << 10
+// What slow clients hold depends on it (socketapi.TestSlowReadersCostNothing).
+const pollBytes = 32 << 10
 
 // turn is how many frames a caller of Wake sends to one session before a goroutine
 // takes over: a client that catches up at full speed does not hold up the caller.
