@@ -27,6 +27,7 @@ func TestPlanValidate(t *testing.T) {
 		{"dots in a name", file("a..b/.c"), ""},
 		{"no name", Plan{Build: "make"}, "name"},
 		{"nothing to do", Plan{Name: "p"}, "tasks"},
+		{"too many tasks", plan(make([]Task, MaxTasks+1)...), "tasks"},
 		{"a task without a name", plan(run(" ")), "tasks[0].name"},
 		{"a task that does nothing", plan(Task{Name: "a"}), "tasks[0]"},
 		{"the same name twice", plan(run("a"), run("a")), "tasks[1].name"},

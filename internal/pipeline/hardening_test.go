@@ -147,7 +147,7 @@ func TestRemoveWhileItStops(t *testing.T) {
 	if _, err := r.store.DeleteBuild(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Remove("b"); err != nil {
+	if err := p.Remove(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
 	checkGone(t, events)
@@ -156,7 +156,7 @@ func TestRemoveWhileItStops(t *testing.T) {
 		return err == nil && len(left) == 0
 	})
 	for _, id := range []string{"../x", "", "a/b"} {
-		if buildcast.CodeOf(p.Remove(id)) != buildcast.InvalidArgument {
+		if buildcast.CodeOf(p.Remove(t.Context(), id)) != buildcast.InvalidArgument {
 			t.Errorf("%q is removed", id)
 		}
 	}

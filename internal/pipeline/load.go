@@ -52,6 +52,9 @@ func (r *run) read(ctx context.Context) (err error) {
 	if r.build, err = r.pipeline.config.Builds.GetBuild(ctx, r.lease.BuildID); err != nil {
 		return err
 	}
+	r.pipeline.mu.Lock()
+	r.created = r.build.CreatedAt
+	r.pipeline.mu.Unlock()
 	r.past, err = readHistory(ctx, r.pipeline.config.Log, r.build)
 	return err
 }

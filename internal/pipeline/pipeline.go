@@ -29,7 +29,6 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
-	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -107,6 +106,7 @@ type Pipeline struct {
 
 	mu      sync.Mutex
 	running map[string]*run      // by build id
+	begun   int                  // how many runs have begun
 	shelf   map[string]time.Time // builds that are not claimed until then
 }
 
@@ -230,6 +230,8 @@ func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, cont
 	r := &run{pipeline: p, lease: lease, log: p.log.With("build", lease.BuildID), stop: stop}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.begun++
+	r.number = p.begun
 	p.running[lease.BuildID] = r
 	return r, life
 }
@@ -241,7 +243,9 @@ func (p *Pipeline) end(r *run) {
 	remove := r.remove
 	p.mu.Unlock()
 	if remove {
-		if err := p.Remove(r.lease.BuildID); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+		defer cancel()
+		if err := p.Remove(ctx, r.lease.BuildID); err != nil {
 			r.log.Warn("the workspace of a deleted build is still there", "error", err)
 		}
 	}
@@ -254,28 +258,6 @@ func (p *Pipeline) Changed(c eventlog.Change) {
 	if c.Kind == eventlog.Appended && len(c.Events) == 0 {
 		p.Kick()
 	}
-}
-
-// Remove removes the workspace of a build that was deleted. One that is still
-// being stopped goes when it has.
-func (p *Pipeline) Remove(buildID string) error {
-	if err := buildcast.ValidateBuildID(buildID); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	if r := p.running[buildID]; r != nil {
-		r.remove = true
-		p.mu.Unlock()
-		r.stop(errOver)
-		return nil
-	}
-	// Under the lock: a build that begins now makes its workspace afterwards.
-	remove, err := workspace.Discard(p.config.Dir, p.config.Label(buildID))
-	p.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return remove()
 }
 
 // Why a run ends early.

@@ -33,7 +33,11 @@ type run struct {
 	// build is over.
 	stop context.CancelCauseFunc
 
-	remove bool // its workspace, when it has ended; guarded by Pipeline.mu
+	number int // of the runs of this pipeline, from 1
+
+	// Guarded by Pipeline.mu.
+	remove  bool           // its workspace, when it has ended
+	created buildcast.Time // when the build was created; zero until it is read
 
 	build   buildcast.Build
 	past    *history

@@ -5,22 +5,46 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
+	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
 )
 
-// leftovers removes what deleted builds left on this machine's disk.
+// leftovers removes what deleted builds left on this machine's disk. What it does
+// not come to, because the server ends or another node deletes the build, the
+// sweeps of workspaces and previews remove.
 type leftovers struct {
-	remove []func(buildID string) error
+	remove func(ctx context.Context, d deletion) error
 	logger *slog.Logger
 	work   chan struct{} // capacity 1: something waits
 
 	mu      sync.Mutex
-	waiting []string // build ids
+	waiting []deletion
 }
 
-func newLeftovers(logger *slog.Logger, remove ...func(buildID string) error) *leftovers {
+// deletion is a build that was deleted, and when.
+type deletion struct {
+	buildID string
+	at      time.Time
+}
+
+func newLeftovers(logger *slog.Logger, remove func(context.Context, deletion) error) *leftovers {
 	return &leftovers{remove: remove, logger: logger, work: make(chan struct{}, 1)}
+}
+
+// removeFiles removes the build's workspace and preview.
+func (s *Server) removeFiles(ctx context.Context, d deletion) error {
+	return errors.Join(s.pipeline.Remove(ctx, d.buildID), s.previews.Remove(d.buildID, d.at))
+}
+
+// buildExists reports whether there is a build with the id.
+func (s *Server) buildExists(ctx context.Context, id string) (bool, error) {
+	_, err := s.store.GetBuild(ctx, id)
+	if buildcast.CodeOf(err) == buildcast.NotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Changed is told of what has been committed; see eventlog.Log.Subscribe.
@@ -30,7 +54,7 @@ func (l *leftovers) Changed(c eventlog.Change) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, c.BuildID)
+	l.waiting = append(l.waiting, deletion{c.BuildID, time.Now()})
 	select {
 	case l.work <- struct{}{}:
 	default:
@@ -46,16 +70,12 @@ func (l *leftovers) run(ctx context.Context) error {
 			return nil
 		}
 		l.mu.Lock()
-		ids := l.waiting
+		deletions := l.waiting
 		l.waiting = nil
 		l.mu.Unlock()
-		for _, id := range ids {
-			var errs []error
-			for _, remove := range l.remove {
-				errs = append(errs, remove(id))
-			}
-			if err := errors.Join(errs...); err != nil {
-				l.logger.Warn("a deleted build's files are still there", "build", id, "error", err)
+		for _, d := range deletions {
+			if err := l.remove(ctx, d); err != nil {
+				l.logger.Warn("a deleted build's files are still there; the sweep removes them", "build", d.buildID, "error", err)
 			}
 		}
 	}

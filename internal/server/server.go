@@ -120,10 +120,10 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		return err
 	}
 	s.previews = local.New(local.Config{
-		Dir: s.file("previews"), Address: at, Retain: s.config.PreviewKeep, Logger: s.logger,
+		Dir: s.file("previews"), Address: at, Retain: s.config.PreviewKeep, Exists: s.buildExists, Logger: s.logger,
 	})
 	s.pipeline = s.newPipeline()
-	s.leftovers = newLeftovers(s.logger, s.pipeline.Remove, s.previews.Remove)
+	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
 		s.log.Subscribe(changed)
 	}

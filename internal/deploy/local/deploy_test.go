@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/buildcast/buildcast"
 )
@@ -138,7 +139,7 @@ func TestRemove(t *testing.T) {
 	target := newTarget(t)
 	url := deploy(t, target, "27", map[string]string{"index.html": "x"})
 	for range 2 {
-		if err := target.Remove("27"); err != nil {
+		if err := target.Remove("27", time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,7 +149,21 @@ func TestRemove(t *testing.T) {
 	if n := versionsLeft(t, target); n != 0 {
 		t.Errorf("%d versions are kept", n)
 	}
-	refused(t, target.Remove("../x"), buildcast.InvalidArgument)
+	refused(t, target.Remove("../x", time.Now()), buildcast.InvalidArgument)
+}
+
+// A deletion's clean-up comes late: the build was created again under its id, and
+// has been deployed.
+func TestRemoveLeavesALaterPreview(t *testing.T) {
+	target := newTarget(t)
+	deleted := time.Now()
+	url := deploy(t, target, "27", map[string]string{"index.html": "new"})
+	if err := target.Remove("27", deleted); err != nil {
+		t.Fatal(err)
+	}
+	if w := get(target, url); w.Code != 200 {
+		t.Errorf("the new build's preview gives %d", w.Code)
+	}
 }
 
 func TestDeployLeavesOut(t *testing.T) {

@@ -3,6 +3,8 @@ package local
 import (
 	"encoding/base32"
 	"strings"
+
+	"github.com/buildcast/buildcast"
 )
 
 // escaped marks a label that is not the id itself.
@@ -28,6 +30,24 @@ func HostLabel(buildID string) string {
 		return buildID
 	}
 	return escaped + strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte(buildID)))
+}
+
+// buildOf returns the build whose label it is, or "" if it is no build's.
+func buildOf(label string) string {
+	id := label
+	if encoded, ok := strings.CutPrefix(label, escaped); ok {
+		b, err := base32.HexEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(encoded))
+		if err != nil {
+			return ""
+		}
+		id = string(b)
+	} else if upper := strings.ToUpper(label); isULID(upper) {
+		id = upper
+	}
+	if buildcast.ValidateBuildID(id) != nil || HostLabel(id) != label {
+		return ""
+	}
+	return id
 }
 
 // isULID reports whether s is a ULID in its canonical form: 26 characters of

@@ -94,3 +94,16 @@ func FuzzHostLabel(f *testing.F) {
 		}
 	})
 }
+
+func TestBuildOfLabel(t *testing.T) {
+	for _, id := range []string{"27", "01JD3Y5R8Q0V6M2K7T9XBCDEFG", "01jd3y5r8q0v6m2k7t9xbcdefg", "My_Build", "x-y", "-", "A", "a", "abcdefghijklmnopqrstuvwxyz"} {
+		if got := buildOf(HostLabel(id)); got != id {
+			t.Errorf("the label of %q is said to be of %q", id, got)
+		}
+	}
+	for _, label := range []string{"", "x-", "x-!", "x-zz", "X", "a_b", "a.b"} {
+		if got := buildOf(label); got != "" {
+			t.Errorf("%q is said to be of %q", label, got)
+		}
+	}
+}

@@ -50,7 +50,11 @@ type Config struct {
 	Address Address
 	// Retain is how long a preview is kept after its deploy; zero means DefaultRetain.
 	Retain time.Duration
-	// Logger takes what Run has to say; nil means slog's default.
+	// Exists reports whether there is a build with the id. Run removes the previews
+	// of others: their builds were deleted while nobody could remove them. Nil means
+	// that all exist.
+	Exists func(ctx context.Context, buildID string) (bool, error)
+	// Logger takes what Run reports; nil means slog's default.
 	Logger *slog.Logger
 }
 
@@ -59,6 +63,7 @@ type Target struct {
 	dir    string
 	at     Address
 	retain time.Duration
+	exists func(ctx context.Context, buildID string) (bool, error)
 	log    *slog.Logger
 
 	// mu makes reading a link and opening a file below it one step: a version is
@@ -76,6 +81,7 @@ func New(cfg Config) *Target {
 		at:     cfg.Address.orDefault(),
 		retain: cmp.Or(cfg.Retain, DefaultRetain),
 		log:    cmp.Or(cfg.Logger, slog.Default()),
+		exists: cfg.Exists,
 		making: make(map[string]struct{}),
 	}
 }
@@ -159,12 +165,19 @@ func (t *Target) link(label, version string) (old string, err error) {
 	return old, nil
 }
 
-// Remove removes the build's preview. It is not an error if there is none.
-func (t *Target) Remove(buildID string) error {
+// Remove removes the preview of a build that was deleted at the given time. A later
+// preview stays: it is of a build that was created again under the id. It is not an
+// error if there is none.
+func (t *Target) Remove(buildID string, deleted time.Time) error {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return err
 	}
-	if _, err := t.unlink(HostLabel(buildID), func(string) bool { return true }); err != nil {
+	deleted = deleted.Truncate(time.Millisecond) // as versions are
+	earlier := func(version string) bool {
+		at, ok := publishedAt(version)
+		return !ok || at.Before(deleted)
+	}
+	if _, err := t.unlink(HostLabel(buildID), earlier); err != nil {
 		return fmt.Errorf("remove preview of build %s: %w", buildID, err)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Run removes previews older than Retain, and what a crash left behind, at once
+// Run removes previews older than Retain or without a build, and what a crash left behind, at once
 // and then each hour. It returns nil when ctx ends.
 func (t *Target) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
@@ -34,7 +34,7 @@ func (t *Target) sweep(ctx context.Context) error {
 	return errors.Join(err, t.sweepVersions(ctx))
 }
 
-// sweepSites removes the previews that are too old.
+// sweepSites removes the previews that are too old, or whose build is gone.
 func (t *Target) sweepSites(ctx context.Context) (removed int, err error) {
 	before := time.Now().Add(-t.retain)
 	old := func(version string) bool {
@@ -50,13 +50,30 @@ func (t *Target) sweepSites(ctx context.Context) (removed int, err error) {
 		if !ok {
 			continue
 		}
-		gone, err := t.unlink(label, old)
+		gone, err := t.unlink(label, t.orphaned(ctx, label, old))
 		if gone {
 			removed++
 		}
 		errs = errors.Join(errs, err)
 	}
 	return removed, errs
+}
+
+// orphaned returns the versions of the site that are to go: the old ones, and the
+// present one if its build is gone.
+func (t *Target) orphaned(ctx context.Context, label string, old func(string) bool) func(version string) bool {
+	t.mu.RLock()
+	present, err := t.current(label)
+	t.mu.RUnlock()
+	if t.exists == nil || err != nil {
+		return old
+	}
+	if id := buildOf(label); id != "" {
+		if exists, err := t.exists(ctx, id); exists || err != nil {
+			return old // if the store does not answer, the preview stays
+		}
+	}
+	return func(version string) bool { return version == present || old(version) }
 }
 
 // sweepVersions removes the versions that no site points to and nobody is making.

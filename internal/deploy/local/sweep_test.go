@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -142,4 +143,29 @@ type lineCounter chan struct{}
 func (c lineCounter) Write(b []byte) (int, error) {
 	c <- struct{}{}
 	return len(b), nil
+}
+
+// A build that is gone leaves no preview, whoever deleted it, even in a crash. If
+// the store does not answer, previews stay.
+func TestRunRemovesPreviewsWithoutABuild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target := newTarget(t)
+		var away error
+		target.exists = func(_ context.Context, id string) (bool, error) { return id == "My_Build", away }
+		gone := deploy(t, target, "01JD3Y5R8Q0V6M2K7T9XBCDEFG", map[string]string{"index.html": "x"})
+		kept := deploy(t, target, "My_Build", map[string]string{"index.html": "x"})
+		away = errors.New("the store is away")
+		running(t, target)
+		if w := get(target, gone); w.Code != 200 {
+			t.Errorf("the store is away, and a preview gives %d", w.Code)
+		}
+		away = nil
+		pass(sweepEvery)
+		if w := get(target, gone); w.Code != 404 {
+			t.Errorf("the build is gone, and its preview gives %d", w.Code)
+		}
+		if w := get(target, kept); w.Code != 200 {
+			t.Errorf("the build exists, and its preview gives %d", w.Code)
+		}
+	})
 }

@@ -37,12 +37,19 @@ func List(base string) ([]Entry, error) {
 		if info, err := d.Info(); err == nil {
 			e.Changed = info.ModTime()
 		}
-		if m, err := readMeta(filepath.Join(base, e.Name)); err == nil {
-			e.Owner = m.Owner
-		}
+		e.Owner = OwnerOf(base, e.Name)
 		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// OwnerOf returns whose base/name is; the zero value if nothing says it.
+func OwnerOf(base, name string) Owner {
+	m, err := readMeta(filepath.Join(base, name))
+	if err != nil {
+		return Owner{}
+	}
+	return m.Owner
 }
 
 // Discard takes the directory out of use at once, and gives what removes it,
