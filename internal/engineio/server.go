@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -38,7 +37,7 @@ func NewServer(config Config, open func(*Session) Conn) *Server {
 		open:      open,
 		heartbeat: newHeartbeat(config.PingInterval, config.PingTimeout),
 		crowd: limit.NewCrowd(limit.CrowdConfig{
-			Idle: positive(config.MaxPending, math.MaxInt), IdlePerHost: config.MaxPendingPerHost, Active: config.MaxSessions,
+			Idle: config.MaxPending, IdlePerHost: config.MaxPendingPerHost, Active: config.MaxSessions,
 			Full: func() {
 				config.Logger.Warn("too many socket sessions: those open longest are closed for new ones", "sessions", config.MaxSessions)
 			},

@@ -1,17 +1,18 @@
 package limit
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"time"
 )
 
 // Crowd bounds how many members are present at once. A member is idle until it
-// is activated, and the idle and the active have a bound each. A newcomer is
-// never turned away; when there are too many, another member is displaced:
+// is activated. A newcomer is never turned away; when there are too many, another
+// member is displaced:
 //
 //   - too many idle members of one host: the one that has been idle longest, of that host
-//   - too many idle members: the one that has been idle longest
+//   - too many idle members, or members in all: the one that has been idle longest
 //   - too many active members: the one that has been active longest, of the host that has most
 //
 // So clients that take places and do nothing with them displace each other, and
@@ -29,9 +30,10 @@ type Crowd struct {
 
 // CrowdConfig holds the bounds of a Crowd.
 type CrowdConfig struct {
-	Idle        int // members that are idle
-	IdlePerHost int // members of one host that are idle; 0: as many as Idle
 	Active      int // members that are active
+	Total       int // members that are active or idle, more than Active; 0: Idle bounds the others
+	Idle        int // members that are idle; 0: Total bounds them
+	IdlePerHost int // members of one host that are idle; 0: as many as of all hosts
 	// Full, if set, is called when an active member is displaced, at most once a
 	// minute. It must not use the Crowd.
 	Full func()
@@ -65,8 +67,10 @@ type host struct {
 
 // NewCrowd makes an empty crowd.
 func NewCrowd(config CrowdConfig) *Crowd {
-	if config.IdlePerHost <= 0 {
-		config.IdlePerHost = config.Idle
+	for _, bound := range []*int{&config.Total, &config.Idle, &config.IdlePerHost} {
+		if *bound <= 0 {
+			*bound = math.MaxInt
+		}
 	}
 	return &Crowd{config: config, hosts: make(map[netip.Addr]*host), idle: list{kind: ofAll}}
 }
@@ -197,7 +201,7 @@ func (c *Crowd) tooManyIdle(h *host) (victim *Member) {
 	switch {
 	case h.idle.n > c.config.IdlePerHost:
 		victim = h.idle.first
-	case c.idle.n > c.config.Idle:
+	case c.idle.n > c.config.Idle, c.idle.n+c.active > c.config.Total:
 		victim = c.idle.first
 	}
 	c.remove(victim)

@@ -46,6 +46,22 @@ func TestIdleMembersDisplaceEachOther(t *testing.T) {
 	r.want(t, 3, 0, "192.0.2.1/a", "192.0.2.2/b", "192.0.2.3/c")
 }
 
+// What the active leave free the idle may use, and no more.
+func TestTotal(t *testing.T) {
+	r := newRoom(CrowdConfig{Active: 2, Total: 4})
+	for _, name := range []string{"192.0.2.1/a", "192.0.2.1/b", "192.0.2.1/c", "192.0.2.1/d"} {
+		r.enter(name)
+	}
+	r.want(t, 4, 0)
+	r.enter("192.0.2.1/e").Activate()
+	r.want(t, 3, 1, "192.0.2.1/a")
+	r.enter("192.0.2.1/f").Activate()
+	r.enter("192.0.2.1/g")
+	r.want(t, 2, 2, "192.0.2.1/a", "192.0.2.1/b", "192.0.2.1/c")
+	r.enter("192.0.2.1/h").Activate()
+	r.want(t, 1, 2, "192.0.2.1/a", "192.0.2.1/b", "192.0.2.1/c", "192.0.2.1/d", "192.0.2.1/e")
+}
+
 func TestOneHostsIdleMembersDisplaceNobodyElse(t *testing.T) {
 	r := newRoom(CrowdConfig{Idle: 100, IdlePerHost: 2, Active: 3})
 	r.enter("192.0.2.2/honest")

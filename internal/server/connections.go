@@ -37,7 +37,7 @@ func shareOf(descriptors, commands int) share {
 // serveHTTP makes the listener's server, with at most n connections.
 func (s *Server) serveHTTP(l *httpServer, flag string, n int, h http.Handler) {
 	crowd := limit.NewCrowd(limit.CrowdConfig{
-		Idle: n / 4, Active: n - n/4,
+		Total: n, Active: n - n/4, // there is always room for those that have not sent a request yet
 		Full: func() {
 			s.logger.Warn("all connections are taken: those open longest are closed for new ones; allow the server more open files (ulimit -n, LimitNOFILE)",
 				"listener", flag, "connections", n)

@@ -15,8 +15,8 @@ const (
 	socketsBuffer    = 64 << 20         // bytes that all clients together may have buffered
 	socketJoin       = 10 * time.Second // from the handshake to the CONNECT, which the stock client sends at once
 	maxSockets       = 20_000           // clients that have joined
-	maxJoining       = 4_000            // clients that have not, beside them
-	maxJoiningOfHost = 1_000
+	maxJoining       = 10_000           // clients that have not joined, beside them
+	maxJoiningOfHost = 5_000            // as many as come back at once behind one proxy
 )
 
 // socketConfig returns the settings of /socket.io/.

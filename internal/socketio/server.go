@@ -27,7 +27,7 @@ type Config struct {
 	engineio.Config
 	// ConnectTimeout is how long a client has to join a namespace. Default 45 s.
 	// Until then its session is pending; Config.MaxPending bounds how many are,
-	// by default 4,000, and by default 1,000 of one host.
+	// by default 10,000, and by default 5,000 of one host.
 	ConnectTimeout time.Duration
 	// Attachments is how many binary attachments a packet from a client may
 	// have, 10 at most. Default: none, and a packet that announces one closes
@@ -49,8 +49,8 @@ func (c Config) withDefaults() Config {
 		{&c.MaxPayload, 1_000_000},
 		{&c.QueuePackets, 256},
 		{&c.QueueBytes, 4 << 20},
-		{&c.MaxPending, 4000},
-		{&c.MaxPendingPerHost, 1000},
+		{&c.MaxPending, 10_000},
+		{&c.MaxPendingPerHost, 5000},
 	} {
 		if *setting.value <= 0 {
 			*setting.value = setting.otherwise
