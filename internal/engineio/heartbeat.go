@@ -70,7 +70,6 @@ func (h *heartbeat) run(ctx context.Context) {
 	// of the interval: that late does no harm, and it bounds how often this wakes up.
 	grain := h.interval / 1000
 	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():

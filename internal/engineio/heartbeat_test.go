@@ -44,7 +44,7 @@ func bubble(t *testing.T, config Config, f func(s *testServer, p *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &testServer{t: t, url: "http://pipes/engine.io/"}
 		s.Server = NewServer(config, s.openEcho)
-		p := &pipes{make(chan net.Conn), make(chan struct{})}
+		p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		transport := &http.Transport{DialContext: p.dial}
 		s.http = &http.Client{Transport: transport}
 		web := &http.Server{Handler: s.Server}
@@ -243,5 +243,30 @@ func TestUpgradeWithAGETPending(t *testing.T) {
 		c.want(ws.OpText, "4hello")
 		_ = c.conn.Close()
 		s.wantClosed(TransportClose)
+	})
+}
+
+// A close waits for the client's GET, if none is pending, and nothing else does.
+func TestOnlyACloseWaitsForTheGET(t *testing.T) {
+	bubble(t, Config{}, func(s *testServer, _ *pipes) {
+		took := func(query, body string) time.Duration {
+			start := time.Now()
+			s.want(s.do("POST", query, body), 200, "ok")
+			return time.Since(start)
+		}
+		query := s.poll()
+		if d := took(query, "4a\x1e3"); d != 0 {
+			t.Errorf("a message was answered after %v", d)
+		}
+		s.want(s.do("GET", query, ""), 200, "4a")
+		if d := took(query, "1\x1e1"); d != lastPollWait {
+			t.Errorf("a close without a GET was answered after %v, want %v", d, lastPollWait)
+		}
+		query = s.poll()
+		get := s.pending(query)
+		if d := took(query, "1"); d != 0 {
+			t.Errorf("a close with a GET pending was answered after %v", d)
+		}
+		s.want(<-get, 200, "6")
 	})
 }

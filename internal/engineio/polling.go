@@ -73,9 +73,7 @@ func (s *Session) await(p *poll, r *http.Request) {
 	var noop <-chan time.Time
 	s.mu.Lock()
 	if s.probe != nil && s.poll == p {
-		timer := time.NewTimer(noopWait)
-		defer timer.Stop()
-		noop = timer.C
+		noop = time.After(noopWait)
 	}
 	s.mu.Unlock()
 	select {
@@ -154,11 +152,9 @@ func (s *Session) awaitLastPoll(r *http.Request) {
 	polled := make(chan struct{})
 	s.polled = polled
 	s.mu.Unlock()
-	timer := time.NewTimer(lastPollWait)
-	defer timer.Stop()
 	select {
 	case <-polled:
-	case <-timer.C:
+	case <-time.After(lastPollWait):
 	case <-r.Context().Done():
 	}
 }

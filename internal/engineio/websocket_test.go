@@ -250,3 +250,15 @@ func TestSubprotocol(t *testing.T) {
 		}
 	}
 }
+
+// A Conn that has a frame from the start is asked for it.
+func TestFrameFromTheStart(t *testing.T) {
+	s := newTestServer(t, Config{})
+	s.open = func(session *Session) Conn {
+		conn := s.openEcho(session).(*echo)
+		conn.queue = []*Frame{NewFrame([]byte("hello"))}
+		return conn
+	}
+	s.webSocket().want(ws.OpText, "4hello")
+	s.want(s.do("GET", s.poll(), ""), 200, "4hello")
+}
