@@ -33,8 +33,20 @@ export const queued = (buildId) => ({
   previewUrl: '', error: '', createdAt: '', startedAt: null, updatedAt: '', finishedAt: null, firstEventId: 1, lastEventId: 0,
 });
 
+/** The most that a status takes over of a text, in bytes of UTF-8. */
+const maxText = 1000;
+
+/** @param {string} whole */
+function clip(whole) {
+  const bytes = new TextEncoder().encode(whole);
+  let end = maxText;
+  if (bytes.length <= end) return whole;
+  while ((bytes[end] & 0xc0) === 0x80) end--; // not in the middle of a character
+  return `${new TextDecoder().decode(bytes.subarray(0, end))}…`;
+}
+
 /** A field of another type counts as absent, as the server's fold has it: data is whatever others sent. */
-const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? value : '');
+const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? clip(value) : '');
 const count = (/** @type {unknown} */ value) => (Number.isSafeInteger(value) ? Math.max(Number(value), 0) : 0);
 
 /**
@@ -65,6 +77,6 @@ export function fold(before, { id, type, data, progress, timestamp }) {
   const failed = after.status === 'failed';
   if (failed) after.error = error || message || `failed at ${type}`;
   if (message || failed) after.message = message || after.error;
-  else if (sentence) after.message = taskName ? `${sentence}: ${taskName}` : sentence;
+  else if (sentence) after.message = taskName ? clip(`${sentence}: ${taskName}`) : sentence;
   return after;
 }

@@ -85,38 +85,6 @@ test('fold: data of any shape does not throw, and fields of another type count a
   }
 });
 
-/** The reference build of the design: what the fold is to make of each event. */
-const reference = [
-  ['plan_started', {}, 10, 'planning', 'Planning'],
-  ['plan_generated', { taskCount: 3 }, 20, 'executing', 'Plan ready'],
-  ['task_started', { taskName: 'a' }, 30, 'executing', 'Task started: a'],
-  ['task_started', { taskName: 'b' }, 40, 'executing', 'Task started: b'],
-  ['task_failed', { willRetry: true }, 40, 'executing', 'Task failed, trying again'],
-  ['task_started', { taskName: 'b', attempt: 2 }, 40, 'executing', 'Task started: b'],
-  ['task_completed', { message: 'a is done' }, 60, 'executing', 'a is done'],
-  ['custom', {}, 60, 'executing', 'a is done'],
-  ['deploy_started', {}, 80, 'deploying', 'Deploying'],
-  ['build_progress', { percent: 50 }, 89, 'deploying', 'Building'],
-  ['deploy_completed', { previewUrl: 'http://p' }, 100, 'completed', 'Deployed'],
-  ['deploy_failed', {}, 100, 'completed', 'Deployed'],
-];
-
-test('fold: as the server does', () => {
-  let status = queued(buildId);
-  reference.forEach(([type, data, progress, phase, message], i) => {
-    const before = structuredClone(status);
-    const after = fold(status, event(i + 1, type, data, progress));
-    assert.deepEqual(status, before, 'it is not changed');
-    assert.deepEqual([after.status, after.progress, after.message, after.lastEventId], [phase, progress, message, i + 1]);
-    status = after;
-  });
-  assert.deepEqual(status.tasks, { total: 3, started: 2, completed: 1, failed: 0 });
-  assert.equal(status.previewUrl, 'http://p');
-  assert.equal(status.startedAt, event(1).timestamp);
-  assert.equal(status.finishedAt, event(11).timestamp);
-  assert.equal(status.updatedAt, event(11).timestamp);
-});
-
 test('fold: a failure names its cause', () => {
   const failed = (type, data) => fold(queued(buildId), event(1, type, data));
   assert.deepEqual([failed('task_failed', {}).error, failed('task_failed', {}).tasks.failed], ['failed at task_failed', 1]);
