@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -40,7 +41,8 @@ func (c *counting) Next() *Frame {
 // newCounting returns a server of counting sources and, per dial, the source.
 func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() (*client, *counting)) {
 	opened := make(chan *counting, 1)
-	server := NewServer(Config{}, func(s *Session) Conn {
+	// No pings: they would come among the frames of a slow machine.
+	server := NewServer(Config{PingInterval: time.Hour}, func(s *Session) Conn {
 		c := &counting{session: s, size: size, closed: make(chan Reason, 1)}
 		opened <- c
 		return c
