@@ -2,6 +2,7 @@ package limit
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -150,7 +151,7 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !b.over.Swap(true) && err == io.EOF { //nolint:errorlint // readers return it as it is
+	if err != nil && !b.over.Swap(true) && errors.Is(err, io.EOF) {
 		_ = b.conn.SetReadDeadline(time.Time{})
 	}
 	return n, err

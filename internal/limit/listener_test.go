@@ -2,10 +2,12 @@ package limit
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -64,7 +66,7 @@ func (p *peer) get(path string) *http.Response {
 func (p *peer) wantClosed() {
 	p.t.Helper()
 	_, err := io.Copy(io.Discard, p.in)
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Error("the connection was not closed")
 	}
 }
@@ -140,7 +142,8 @@ func TestAcceptWithoutDescriptorsClosesAConnection(t *testing.T) {
 	p := dial(t, addr)
 	p.get("/stream")
 	_, err := NewListener(exhausted{}, crowd).Accept()
-	if e, ok := err.(net.Error); !ok || !e.Temporary() { // http.Server goes on after such an error only
+	var again interface{ Temporary() bool }
+	if !errors.As(err, &again) || !again.Temporary() { // http.Server goes on after such an error only
 		t.Errorf("%v is not temporary", err)
 	}
 	p.wantClosed()
