@@ -64,7 +64,7 @@ export function fold(before, { id, type, data, progress, timestamp }) {
   const retried = type === 'task_failed' && given.willRetry === true;
   /** @type {Status} */
   const after = { ...before, tasks, progress, lastEventId: id, updatedAt: timestamp };
-  const [phase, sentence] = /** @type {Record<string, string[]>} */ (meanings)[type] ?? [];
+  const [phase, sentence] = /** @type {string[]} */ (/** @type {any} */ (meanings)[type] ?? []);
   if (phase && !retried) after.status = /** @type {Phase} */ (phase);
   after.startedAt ??= timestamp;
   after.createdAt ||= timestamp;
