@@ -76,10 +76,19 @@ type tab struct {
 	Session string `json:"sessionId"`
 }
 
+// noteErrors keeps what a page's scripts throw, in thrown.
+const noteErrors = `
+	globalThis.thrown = [];
+	addEventListener('error', (event) => thrown.push(event.message));
+	addEventListener('unhandledrejection', (event) => thrown.push(String(event.reason)));
+`
+
 func (b *browser) open(t *testing.T, url string) (opened tab) {
 	t.Helper()
 	b.call(t, "", "Target.createTarget", map[string]any{"url": "about:blank"}, &opened)
 	b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": opened.Target, "flatten": true}, &opened)
+	b.call(t, opened.Session, "Page.enable", map[string]any{}, nil) // or there are no scripts on new documents
+	b.call(t, opened.Session, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": noteErrors}, nil)
 	b.call(t, opened.Session, "Page.navigate", map[string]any{"url": url}, nil) // answers when the page has begun
 	return opened
 }

@@ -1,7 +1,7 @@
 // The page of one build: follows it, and replays it when it is finished.
 
 import { BuildProgress } from '../js/index.js';
-import { $, setData, setText } from './dom.js';
+import { $, el, setData, setText } from './dom.js';
 import { isFinished, transports } from './format.js';
 import { buildPath, call, eventsOf, home, now } from './api.js';
 import { offerCancel } from './cancel.js';
@@ -15,8 +15,12 @@ const view = new View(id);
 const replay = new Replay(view, eventsOf(id));
 let clock = 0;
 
-function notice(text) {
-  setText($('notice'), text);
+/** Shows a notice, or none; `back`: with a link to the list of builds. */
+function notice(text, back = false) {
+  if (text === $('notice').dataset.text) return;
+  $('notice').dataset.text = text;
+  $('notice').replaceChildren(text);
+  if (back) $('notice').append(' ', Object.assign(el('a', '', 'All builds'), { href: home }));
   $('notice').hidden = !text;
 }
 
@@ -25,12 +29,19 @@ function link(transport, text) {
   setText($('link'), text);
 }
 
-/** A build that is not there yet has a status too: it is waited for. */
 function show(status) {
-  if (!status.lastEventId && !(Date.parse(status.createdAt) > 0)) return;
   view.show(status);
   $('cancel').hidden = isFinished(status);
   if (isFinished(status) && $('ask').open) $('ask').close();
+}
+
+/** The server says that there is no such build: it is waited for. */
+function missing() {
+  view.missing();
+  replay.forget();
+  $('cancel').hidden = true;
+  if ($('ask').open) $('ask').close();
+  notice(`There is no build ${id} yet. This page shows it as soon as there is one.`, true);
 }
 
 /** Bars that run grow while somebody looks. */
@@ -47,14 +58,30 @@ function follow() {
     if (detail.status) show(detail.status);
     view.tick(now());
   });
-  progress.addEventListener('status', ({ detail }) => show(detail));
+  progress.addEventListener('status', ({ detail }) => {
+    notice('');
+    show(detail);
+    label();
+  });
+  progress.addEventListener('missing', () => {
+    missing();
+    label();
+  });
+  progress.addEventListener('gap', () => {
+    view.clear(); // what comes may be of another build with this id
+    replay.forget();
+  });
+  let by = { transport: null, shared: false };
+  const label = () => {
+    const { transport, shared } = by;
+    if (!transport) link('none', 'connecting');
+    else link(transport, `${progress.missing ? 'waiting' : 'live'} · ${transports[transport]}${shared ? ', shared by tabs' : ''}`);
+  };
   progress.addEventListener('transport', ({ detail }) => {
-    if (!detail.transport) {
-      link('none', 'connecting');
-      return;
-    }
-    link(detail.transport, transports[detail.transport] + (detail.shared ? ', shared by tabs' : ''));
-    if (view.status) notice('');
+    by = detail;
+    label();
+    if (by.transport && view.status) notice('');
+    if (by.transport && progress.missing) missing();
   });
   progress.addEventListener('end', ({ detail }) => {
     clearInterval(clock);
@@ -72,30 +99,32 @@ function failed({ code, message, fatal }) {
   if (code === 'cursor_ahead') {
     view.clear();
     replay.forget();
-    notice('This build was deleted and made again: here is the new one.');
+    notice('The log of this build ends before what was shown here, as after a restored backup: here it is from its beginning.');
   } else if (fatal) {
     clearInterval(clock);
     link('none', 'not followed');
-    notice(`This build cannot be followed: ${message}.`);
+    notice(`This build cannot be followed: ${message}.`, true);
   } else if (code === 'unreachable') {
-    notice('The server does not answer at the moment. This page goes on by itself when it is back; what you see is the last that came.');
+    notice(view.status
+      ? 'The server does not answer at the moment. This page continues by itself when it is back; it shows what came last.'
+      : 'The server does not answer at the moment. This page continues by itself when it is back.');
   }
 }
 
-/** The status comes first: it is there at once, where a long log takes a moment. */
+/** The status comes first: it is there soon, while a long log takes a moment. */
 async function begin() {
   if (!/^[A-Za-z0-9_-]{1,26}$/.test(id)) {
     link('none', 'no such build');
-    notice('This cannot be a build: its id has 1 to 26 of A–Z a–z 0–9 _ -. The list of builds shows those that there are.');
+    setText($('state'), 'No such build');
+    notice('This address cannot be that of a build: a build\'s id has 1 to 26 of A–Z a–z 0–9 _ -.', true);
     return;
   }
   offerCancel(id);
   try {
     show(await call(`${buildPath(id)}/status`));
   } catch (error) {
-    if (error.status === 404) setText($('state'), 'Not here yet');
-    if (error.status === 404) notice(`There is no build ${id} yet. It appears here as soon as its first event comes.`);
-    else notice('The server does not answer at the moment. This page goes on by itself when it is back.');
+    if (error.status === 404) missing();
+    else failed({ code: 'unreachable' });
   }
   follow();
 }

@@ -1,20 +1,27 @@
-import { el, setData, setText } from './dom.js';
+import { el, setAttribute, setData, setText } from './dom.js';
 import { duration } from './format.js';
 import { ticks } from './timeline.js';
 
-const spoken = { waiting: 'waiting', running: 'running', done: 'done', failed: 'failed', retried: 'failed, trying again', stopped: 'stopped' };
+const spoken = { waiting: 'waiting', running: 'running', done: 'done', failed: 'failed', retried: 'waits for another attempt', stopped: 'stopped' };
+const rowHeight = 26; // px, as in build.css
+const margin = 5; // rows that are drawn above and below those in view
 
-/** Draws a timeline. Elements are kept from one drawing to the next. */
+/** Draws a timeline: the rows that are in view. Elements are kept from one drawing to the next. */
 export class Chart {
   #list;
   #ticks = el('div', 'ticks');
-  #drawn = new Map(); // key -> {item, label, lane, took, state, bars}
+  #above = el('li', 'space'); // stand for the rows that are out of view
+  #below = el('li', 'space');
+  #drawn = new Map(); // index of a row -> {item, lane, took, state, bars}
   #marks = '';
   #empty = el('li', 'nothing', 'Tasks appear here as they begin.');
+  #again = () => {};
 
   constructor(axis, list) {
     this.#list = list;
     axis.replaceChildren(this.#ticks);
+    for (const space of [this.#above, this.#below]) space.setAttribute('role', 'presentation');
+    list.addEventListener('scroll', () => this.#again(), { passive: true });
     this.clear();
   }
 
@@ -23,6 +30,7 @@ export class Chart {
     this.#list.replaceChildren(this.#empty);
     this.#ticks.replaceChildren();
     this.#marks = '';
+    this.#again = () => {};
   }
 
   /**
@@ -31,27 +39,38 @@ export class Chart {
    * @param {number} [span] ms that the width stands for, at least
    */
   draw(timeline, now, span = 0) {
-    if (!timeline.rows.size) return;
-    this.#empty.remove();
+    const { rows } = timeline;
+    if (!rows.length) return;
+    if (!this.#above.isConnected) this.#list.replaceChildren(this.#above, this.#below);
+    this.#again = () => this.draw(timeline, now, span);
     const end = timeline.over ? timeline.to : Math.max(now, timeline.to);
     const width = Math.max(end - timeline.from, span, 1000);
     this.#drawAxis(width);
-    for (const [key, row] of timeline.rows) {
-      let drawn = this.#drawn.get(key);
-      if (!drawn) this.#drawn.set(key, (drawn = this.#newRow(row)));
-      drawRow(drawn, row, timeline.from, end, width);
+    const [first, last] = this.#inView(rows.length);
+    for (const [index, { item }] of this.#drawn) {
+      if (index >= first && index < last) continue;
+      item.remove();
+      this.#drawn.delete(index);
     }
+    let before = this.#above;
+    for (let index = first; index < last; index++) {
+      let drawn = this.#drawn.get(index);
+      if (!drawn) this.#drawn.set(index, (drawn = newRow(rows[index], index)));
+      if (before.nextSibling !== drawn.item) before.after(drawn.item);
+      before = drawn.item;
+      setAttribute(drawn.item, 'aria-setsize', rows.length);
+      drawRow(drawn, rows[index], timeline.from, end, width);
+    }
+    this.#above.style.height = `${first * rowHeight}px`;
+    this.#below.style.height = `${(rows.length - last) * rowHeight}px`;
   }
 
-  #newRow({ name, kind }) {
-    const drawn = { item: el('li'), lane: el('span', 'lane'), took: el('span', 'took'), state: el('span', 'hidden'), bars: [] };
-    const label = el('span', 'label', name);
-    label.title = name;
-    drawn.lane.setAttribute('aria-hidden', 'true');
-    drawn.item.dataset.kind = kind;
-    drawn.item.append(label, drawn.lane, drawn.took, drawn.state);
-    this.#list.append(drawn.item);
-    return drawn;
+  /** The first row that is drawn, and the one after the last. */
+  #inView(count) {
+    const { scrollTop, clientHeight } = this.#list;
+    const first = Math.floor(scrollTop / rowHeight) - margin;
+    const last = Math.ceil((scrollTop + Math.max(clientHeight, 560)) / rowHeight) + margin; // 560: its height when it is full
+    return [Math.max(0, Math.min(first, count)), Math.min(last, count)];
   }
 
   #drawAxis(width) {
@@ -71,6 +90,17 @@ export class Chart {
   }
 }
 
+function newRow({ name, kind }, index) {
+  const drawn = { item: el('li'), lane: el('span', 'lane'), took: el('span', 'took'), state: el('span', 'hidden'), bars: [] };
+  const label = el('span', 'label', name);
+  label.title = name;
+  drawn.lane.setAttribute('aria-hidden', 'true');
+  drawn.item.dataset.kind = kind;
+  drawn.item.setAttribute('aria-posinset', index + 1);
+  drawn.item.append(label, drawn.lane, drawn.took, drawn.state);
+  return drawn;
+}
+
 const label = (ms) => (ms === 0 ? '0' : ms < 60_000 ? `${ms / 1000} s` : duration(ms).replace(' 00 s', '').replace(' 00 m', ''));
 
 function drawRow(drawn, row, from, end, width) {
@@ -84,5 +114,6 @@ function drawRow(drawn, row, from, end, width) {
     node.style.width = `${(Math.max(0, to - bar.from) / width) * 100}%`;
   });
   const last = row.bars.at(-1);
-  setText(drawn.took, last ? duration((last.to ?? end) - last.from) : '–');
+  const took = last ? duration((last.to ?? end) - last.from) : '–';
+  setText(drawn.took, row.state === 'retried' ? 'retrying' : took);
 }

@@ -5,7 +5,7 @@ import { home, now } from './api.js';
 const pageSize = 25;
 const words = { retrying: 'Retrying', dead: 'Dead', delivered: 'Delivered' };
 
-/** The list of events that did not arrive at once, with all attempts. */
+/** The list of deliveries that failed at least once, with all attempts. */
 export class Deliveries {
   #send;
   #notice;

@@ -11,9 +11,13 @@ export function el(tag, className = '', ...children) {
   return node;
 }
 
-/** Sets the text where it differs: a write of the same text would make a screen reader say it again. */
+/** Sets the text if it differs: a write of the same text would make a screen reader say it again. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+export function setAttribute(node, name, value) {
+  if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
 export function setData(node, name, value) {

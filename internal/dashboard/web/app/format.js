@@ -28,7 +28,7 @@ export const timeOfDay = (stamp) => new Date(stamp).toLocaleTimeString('en', { h
 
 export const isFinished = (status) => /^(completed|failed|cancelled)$/.test(status?.status ?? '');
 
-/** How long the build took, or has taken by now. */
+/** How long the build took, or has run by now. */
 export function took(status, now) {
   if (!status.startedAt) return '–';
   return duration((status.finishedAt ? Date.parse(status.finishedAt) : Math.max(now, Date.parse(status.updatedAt))) - Date.parse(status.startedAt));
@@ -39,9 +39,12 @@ export const words = {
   completed: 'Completed', failed: 'Failed', cancelled: 'Cancelled',
 };
 
-export const transports = { websocket: 'live · WebSocket', sse: 'live · SSE', longpoll: 'live · long poll', poll: 'live · polling' };
+export const transports = { websocket: 'WebSocket', sse: 'SSE', longpoll: 'long poll', poll: 'polling' };
 
 export const plural = (n, one, many = `${one}s`) => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
+
+/** What a page tells of events that are gone. */
+export const missed = (from, to) => (from === to ? `Event ${from} is no longer kept.` : `Events ${from}–${to} are no longer kept.`);
 
 /** A link that may be followed: a preview URL is other people's, and could be javascript:. */
 export function safeLink(text) {
@@ -52,6 +55,9 @@ export function safeLink(text) {
     return '';
   }
 }
+
+/** A number of an event's data, which is whatever others sent; 0 if it is not one. */
+export const asNumber = (value) => (Number.isFinite(value) ? value : 0);
 
 /** Whatever is there, as a text that can be shown. */
 export const asText = (value) => (typeof value === 'string' ? value : value == null ? '' : JSON.stringify(value));

@@ -24,6 +24,7 @@ let timer;
 
 function query(extra = {}) {
   const q = new URLSearchParams();
+  if (filter.q.value.trim()) q.set('q', filter.q.value.trim());
   if (filter.status.value) q.set('status', filter.status.value);
   if (filter.project.value.trim()) q.set('project', filter.project.value.trim());
   for (const [name, value] of Object.entries(extra)) q.set(name, value);
@@ -41,7 +42,7 @@ async function refresh() {
   } catch (error) {
     if (mine.signal.aborted) return;
     notice(error.status === 0
-      ? 'The server does not answer at the moment. The list goes on by itself when it is back.'
+      ? 'The server does not answer at the moment. The list continues by itself when it is back.'
       : `The list could not be read: ${error.message}.`);
   }
   if (!document.hidden) timer = setTimeout(refresh, builds.every(isFinished) ? every : everyRunning);
@@ -75,15 +76,13 @@ async function more() {
 
 /** Draws what is found, reusing the rows: focus and selection stay where they are. */
 function draw() {
-  const sought = filter.q.value.trim().toLowerCase();
-  const shown = builds.filter((b) => `${b.buildId}\n${b.project}\n${b.message}`.toLowerCase().includes(sought));
-  const keep = new Set(shown.map((b) => b.buildId));
+  const keep = new Set(builds.map((b) => b.buildId));
   for (const [id, row] of rows) {
     if (keep.has(id)) continue;
     row.item.remove();
     rows.delete(id);
   }
-  shown.forEach((b, i) => {
+  builds.forEach((b, i) => {
     let row = rows.get(b.buildId);
     if (!row) rows.set(b.buildId, (row = newRow(b)));
     update(row, b);
@@ -91,7 +90,7 @@ function draw() {
   });
   list.setAttribute('aria-busy', 'false');
   $('older').hidden = !next;
-  summarise(shown);
+  summarise(builds);
   offerProjects();
 }
 
@@ -130,7 +129,7 @@ function summarise(shown) {
   const filtered = filter.q.value || filter.status.value || filter.project.value;
   if (empty.hidden || empty.dataset.filtered === String(Boolean(filtered))) return;
   empty.dataset.filtered = String(Boolean(filtered));
-  if (filtered) empty.replaceChildren('No build here matches the filter.');
+  if (filtered) empty.replaceChildren('No build matches the filter.');
   else empty.replaceChildren('There are no builds yet. Start one:', el('br'), el('code', '', 'buildcast build PLAN.yaml'));
 }
 
@@ -149,20 +148,16 @@ function notice(text) {
 
 /** Keeps the filter in the address, so that a reload and a link have it. */
 function remember() {
-  const q = query(filter.q.value ? { q: filter.q.value } : {});
+  const q = query();
   history.replaceState(null, '', q.size ? `?${q}` : location.pathname);
 }
 
-function filterChanged({ target }) {
+function filterChanged() {
   remember();
-  if (target === filter.q) {
-    draw();
-    return;
-  }
   wanted = pageSize;
   builds = [];
   clearTimeout(timer);
-  timer = setTimeout(refresh, 150); // while a project's name is typed
+  timer = setTimeout(refresh, 150); // while somebody types
 }
 
 const asked = new URLSearchParams(location.search);

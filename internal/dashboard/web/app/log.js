@@ -1,6 +1,6 @@
 import { el } from './dom.js';
 import { nodesOf } from './ansi.js';
-import { asText, plural } from './format.js';
+import { asNumber, asText, missed, plural } from './format.js';
 
 const keep = 5000; // lines on the page; older ones are read again when asked for
 const pageSize = 100; // events of one request: they may have many lines each
@@ -18,6 +18,7 @@ export class Log {
   #limit = keep;
   #before = 0; // lines that were taken from the page
   #cut = 0; // the event id below which there may be more
+  #first = 1; // the first event that is kept
   #earlier = el('button');
   #frame = 0;
   #empty = el('p', 'nothing');
@@ -47,6 +48,7 @@ export class Log {
     this.#chunks = [];
     this.#waiting = [];
     this.#lines = this.#before = this.#cut = 0;
+    this.#first = 1;
     this.#limit = keep;
     this.#box.replaceChildren();
     this.#sayEmpty();
@@ -58,6 +60,13 @@ export class Log {
     this.#waiting.push(chunk);
     this.#lines += chunk.lines.length;
     this.#trim();
+    this.#frame ||= requestAnimationFrame(() => this.#draw());
+  }
+
+  /** These events are no longer kept. */
+  miss(from, to) {
+    this.#first = to + 1;
+    this.#waiting.push({ id: to, gap: missed(from, to), source: '', lines: [], dropped: 0 });
     this.#frame ||= requestAnimationFrame(() => this.#draw());
   }
 
@@ -91,12 +100,12 @@ export class Log {
       part.append(drawChunk(chunk, above));
       above = chunk.source;
       chunk.node.hidden = !this.#shows(chunk);
-      this.#offer(above);
+      if (!chunk.gap) this.#offer(above);
     }
     return part;
   }
 
-  /** Offers to show this source alone, where there is another. */
+  /** Offers to show this source alone, if there is another. */
   #offer(source) {
     if (this.#sources.has(source)) return;
     this.#sources.add(source);
@@ -104,8 +113,8 @@ export class Log {
     this.#only.hidden = this.#sources.size < 2;
   }
 
-  #shows({ source }) {
-    return !this.#only.value || this.#only.value === `only ${source}`;
+  #shows({ source, gap }) {
+    return gap || !this.#only.value || this.#only.value === `only ${source}`;
   }
 
   /** Shows what is chosen now. */
@@ -140,8 +149,8 @@ export class Log {
     let lines = 0;
     let cut = this.#cut;
     try {
-      while (cut > 1 && lines < keep) {
-        const after = Math.max(0, cut - 1 - pageSize);
+      while (cut > this.#first && lines < keep) {
+        const after = Math.max(this.#first - 1, cut - 1 - pageSize);
         const chunks = (await this.#readEvents(after, cut - 1 - after)).map(chunkOf).filter(Boolean);
         found.unshift(...chunks);
         lines += chunks.reduce((sum, c) => sum + c.lines.length, 0);
@@ -163,7 +172,7 @@ export class Log {
     this.#sayEmpty();
     this.#lines += lines;
     this.#limit = Math.max(this.#limit, this.#lines);
-    this.#before = cut > 1 ? Math.max(0, this.#before - lines) : 0;
+    this.#before = cut > this.#first ? Math.max(0, this.#before - lines) : 0;
     this.#cut = cut;
     this.#offerEarlier();
     this.#box.scrollTop = this.#box.scrollHeight - fromEnd; // what was read stays where it was
@@ -180,16 +189,18 @@ export class Log {
 
 function chunkOf({ id, type, data }) {
   if (type !== 'build_log') return null;
-  const { lines, line, message, taskName, stage, dropped = 0 } = data ?? {};
+  const { lines, line, message, taskName, stage, ...more } = data ?? {};
+  const dropped = asNumber(more.dropped);
   const all = Array.isArray(lines) ? lines : [line ?? message].filter((text) => text != null);
   if (!all.length && !dropped) return null;
   return { id, source: asText(taskName || stage), lines: all.map(asText), dropped };
 }
 
 function drawChunk(chunk, above) {
-  const node = (chunk.node = el('div', 'chunk'));
+  const node = (chunk.node = el('div', `chunk${chunk.gap ? ' gap' : ''}`, chunk.gap ?? ''));
+  if (chunk.gap) return node;
   if (chunk.source !== (above ?? '')) node.append(el('span', 'from', chunk.source || 'build'));
-  if (chunk.dropped) node.append(el('span', 'dropped', `${plural(chunk.dropped, 'line')} left out`));
+  if (chunk.dropped > 0) node.append(el('span', 'dropped', `${plural(chunk.dropped, 'line')} left out`));
   chunk.lines.forEach((line, i) => node.append(...(i ? ['\n'] : []), ...nodesOf(line)));
   return node;
 }

@@ -1,11 +1,13 @@
 // A build's log in pages of equal size: those that were used last are in memory, the others are read again. Ids have no
-// gaps, so an event's id says on which page it is. No DOM here.
+// gaps, so an event's id tells on which page it is. No DOM here.
 
 const size = 1000; // events of a page: as many as one request gives
 const most = 20; // pages in memory
 
 export class Pages {
-  /** How many events there are: the last one's id. */
+  /** The first event that is kept. */
+  first = 1;
+  /** The last event's id. */
   length = 0;
   #pages = new Map(); // number -> its events; what was used last is last
   #reading = new Map(); // number -> promise
@@ -17,6 +19,7 @@ export class Pages {
   }
 
   clear() {
+    this.first = 1;
     this.length = 0;
     this.#pages = new Map();
     this.#reading = new Map(); // what is being read is of the log that is gone
@@ -25,25 +28,26 @@ export class Pages {
   /** Takes the next event of a build that runs. */
   add(event) {
     const number = pageOf(event.id);
+    if (!this.length) this.first = event.id;
     if (this.#pages.has(number)) this.#pages.get(number).push(event);
     else this.#keep(number, [event]);
     this.length = event.id;
   }
 
-  /** The event with this id; undefined where load() has to come first. */
+  /** The event with this id; undefined: load() must come first. */
   get(id) {
     const number = pageOf(id);
     const page = this.#pages.get(number);
     if (!page) return undefined;
     this.#pages.delete(number);
     this.#pages.set(number, page);
-    return page[(id - 1) % size];
+    return page[id - this.#begin(number)];
   }
 
   /** Sees to it that the event is in memory. */
   async load(id) {
     const number = pageOf(id);
-    if (id < 1 || id > this.length || this.#pages.has(number)) return;
+    if (id < this.first || id > this.length || this.#pages.has(number)) return;
     if (!this.#reading.has(number)) this.#reading.set(number, this.#readPage(number));
     await this.#reading.get(number);
   }
@@ -51,18 +55,23 @@ export class Pages {
   async #readPage(number) {
     const reading = this.#reading;
     const events = [];
-    const first = number * size;
-    const wanted = Math.min(size, this.length - first);
+    const first = this.#begin(number) - 1;
+    const wanted = Math.min((number + 1) * size, this.length) - first;
     try {
       while (events.length < wanted) { // an answer may be shorter than asked for, as its bytes are bounded
         const more = await this.#read(first + events.length, wanted - events.length);
-        if (!more.length) throw new Error(`event ${first + events.length + 1} is not there any more`);
+        if (!more.length) throw new Error(`event ${first + events.length + 1} is no longer kept`);
         events.push(...more);
       }
       if (reading === this.#reading) this.#keep(number, events);
     } finally {
       reading.delete(number);
     }
+  }
+
+  /** The id of a page's first event: the first page may be cut. */
+  #begin(number) {
+    return Math.max(number * size + 1, this.first);
   }
 
   #keep(number, events) {

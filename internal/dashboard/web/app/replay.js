@@ -18,7 +18,7 @@ export class Replay {
   #status = null;
   #playing = 0; // the frame that was asked for; 0: stands still
   #last = 0; // when the last frame was drawn
-  #turn = 0; // counts up where what is being drawn is overtaken
+  #turn = 0; // counts up when what is being drawn is overtaken
 
   constructor(view, readEvents) {
     this.#pages = new Pages(readEvents);
@@ -76,7 +76,7 @@ export class Replay {
   }
 
   #label() {
-    setText($('play'), this.#playing ? 'Pause' : this.#at >= this.#length ? 'Replay' : 'Go on');
+    setText($('play'), this.#playing ? 'Pause' : this.#at >= this.#length ? 'Replay' : 'Continue');
   }
 
   async #step(t) {
@@ -90,7 +90,7 @@ export class Replay {
   #seek(at) {
     if (at < this.#at) {
       this.#view.clear();
-      this.#done = 0;
+      this.#done = this.#pages.first - 1;
       const { buildId, project, createdAt } = this.#final;
       this.#status = { ...queued(buildId), project, createdAt, updatedAt: createdAt };
     }
@@ -121,7 +121,7 @@ export class Replay {
   }
 
   #readAhead() {
-    for (const n of ahead) this.#pages.load(this.#done + n).catch(() => {}); // it is told where the page is needed
+    for (const n of ahead) this.#pages.load(this.#done + n).catch(() => {}); // it is told when the page is needed
   }
 
   /** @returns {boolean} all events up to the moment were in memory */
@@ -136,7 +136,7 @@ export class Replay {
     }
     const all = this.#done === this.#pages.length;
     if (fresh.length) this.#view.add(fresh);
-    if (fresh.length || !this.#done) this.#view.show(all ? this.#final : this.#status);
+    if (fresh.length || this.#done < this.#pages.first) this.#view.show(all ? this.#final : this.#status);
     this.#view.tick(moment, this.#length);
     this.#showClock();
     return all || Boolean(event);

@@ -1,15 +1,20 @@
 // What a build's events say about time: rows of bars. No DOM here.
 
-import { asText } from './format.js';
+import { asNumber, asText } from './format.js';
+
+const most = 100; // bars of a row: the oldest ones grow together
 
 /**
- * @typedef {{from: number, to: number|null, state: 'running'|'done'|'failed'|'retried'|'stopped'}} Bar `to` null: not over
+ * @typedef {{from: number, to: number|null, state: 'running'|'done'|'failed'|'retried'|'stopped'}} Bar `to` null: not over;
+ *   retried: this attempt failed, and another follows
  * @typedef {{name: string, kind: 'task'|'stage', bars: Bar[], state: string}} Row state: waiting, or that of its last bar
  */
 
 export class Timeline {
-  /** @type {Map<string, Row>} in the order of the page: plan, tasks, stages */
-  rows = new Map();
+  /** @type {Row[]} in the order of the page: plan, tasks, stages */
+  rows = [];
+  /** @type {Map<string, Row>} by kind and name */
+  #byKey = new Map();
   /** When the first event happened, in ms; 0: none has. */
   from = 0;
   /** When the last event that counts happened. */
@@ -24,6 +29,7 @@ export class Timeline {
     this.to = Math.max(this.to, at);
     const d = data ?? {};
     const task = asText(d.taskName);
+    const again = d.willRetry === true;
     switch (type) {
       case 'plan_started': this.#open('Plan', 'stage', at); break;
       case 'plan_generated':
@@ -33,8 +39,8 @@ export class Timeline {
       case 'task_started': this.#open(task || 'task', 'task', at); break;
       case 'task_completed': this.#close(task || 'task', 'task', at, 'done', d.durationMs); break;
       case 'task_failed':
-        this.#close(task || 'task', 'task', at, d.willRetry ? 'retried' : 'failed');
-        if (!d.willRetry) this.#end(at, 'failed');
+        this.#close(task || 'task', 'task', at, again ? 'retried' : 'failed');
+        if (!again) this.#end(at, 'failed');
         break;
       case 'build_progress':
         if (!d.stage) break;
@@ -55,8 +61,12 @@ export class Timeline {
 
   #row(name, kind) {
     const key = `${kind} ${name}`;
-    let row = this.rows.get(key);
-    if (!row) this.rows.set(key, (row = { name, kind, bars: [], state: 'waiting' }));
+    let row = this.#byKey.get(key);
+    if (!row) {
+      row = { name, kind, bars: [], state: 'waiting' };
+      this.#byKey.set(key, row);
+      this.rows.push(row);
+    }
     return row;
   }
 
@@ -67,15 +77,15 @@ export class Timeline {
       last.to = at;
       last.state = 'stopped';
     }
-    row.bars.push({ from: at, to: null, state: 'running' });
+    push(row, { from: at, to: null, state: 'running' });
     row.state = 'running';
   }
 
-  /** A row that was never opened is given its bar now. */
+  /** A row that was never opened gets its bar now. */
   #close(name, kind, at, state, ms) {
     const row = this.#row(name, kind);
     let bar = row.bars.at(-1);
-    if (!bar || bar.to !== null) row.bars.push((bar = { from: Math.max(this.from, at - (ms || 0)), to: null, state }));
+    if (!bar || bar.to !== null) push(row, (bar = { from: Math.max(this.from, at - asNumber(ms)), to: null, state }));
     bar.to = at;
     bar.state = row.state = state;
   }
@@ -83,13 +93,21 @@ export class Timeline {
   /** The build is over: what still ran ended with it. */
   #end(at, state) {
     this.over = true;
-    for (const row of this.rows.values()) {
+    for (const row of this.rows) {
       const bar = row.bars.at(-1);
+      if (row.state === 'retried') row.state = 'stopped'; // the attempt that it waited for does not come
       if (!bar || bar.to !== null) continue;
       bar.to = at;
       bar.state = row.state = state === 'failed' && row.kind === 'stage' ? 'failed' : 'stopped';
     }
   }
+}
+
+function push({ bars }, bar) {
+  bars.push(bar);
+  if (bars.length <= most) return;
+  const [first, second] = bars;
+  bars.splice(0, 2, { ...second, from: first.from });
 }
 
 const title = (stage) => {

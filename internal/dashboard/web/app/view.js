@@ -12,6 +12,7 @@ const quietFor = 4000; // ms between two sentences for a screen reader
 
 export class View {
   status = null;
+  #last = 0; // the last event that was added, or is no longer kept
   timeline = new Timeline();
   #chart = new Chart($('axis'), $('rows'));
   #events = new EventList($('events'));
@@ -27,6 +28,7 @@ export class View {
 
   /** Forgets all that was drawn: another log, or another moment, comes. */
   clear() {
+    this.#last = 0;
     this.timeline = new Timeline();
     this.#chart.clear();
     this.#events.clear();
@@ -35,10 +37,34 @@ export class View {
 
   add(events) {
     for (const event of events) {
+      this.#keptFrom(event.id);
+      this.#last = event.id;
       this.timeline.add(event);
       this.#events.add(event);
       this.#log.add(event);
     }
+  }
+
+  /** Tells of the events between the last one and this one: they are no longer kept. */
+  #keptFrom(id) {
+    if (!(id > this.#last + 1)) return;
+    for (const part of [this.#events, this.#log]) part.miss(this.#last + 1, id - 1);
+    this.#last = id - 1;
+  }
+
+  /** There is no such build yet. */
+  missing() {
+    this.clear();
+    this.status = null;
+    document.title = `No such build yet · ${$('id').textContent}`;
+    setText($('name'), $('id').textContent);
+    setData($('state'), 'state', 'missing');
+    setText($('state'), 'No such build yet');
+    setText($('message'), '\u00a0');
+    $('progress').value = 0;
+    for (const part of ['percent', 'created', 'took', 'tasks']) setText($(part), '–');
+    $('preview').hidden = true;
+    setText($('spoken'), 'No such build yet');
   }
 
   /** Draws what depends on time. `span`: the least width of the timeline in ms. */
@@ -51,6 +77,8 @@ export class View {
 
   show(status) {
     this.status = status;
+    if (!this.#last) this.#keptFrom(status.firstEventId);
+    setText($('took-name'), isFinished(status) ? 'Took' : 'Running for');
     const state = status.status;
     const name = status.project || status.buildId;
     setText($('name'), name);
@@ -70,7 +98,7 @@ export class View {
     this.#say(status);
   }
 
-  /** Tells a screen reader where the build stands: phases at once, progress now and then. */
+  /** Tells a screen reader where the build stands: each phase when it begins, progress now and then. */
   #say({ status, progress, message }) {
     const phase = words[status] ?? status;
     const same = this.#spoken.startsWith(`${phase},`);

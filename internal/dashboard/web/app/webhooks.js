@@ -1,5 +1,5 @@
-// The page of webhooks: endpoints and how they fare, and the events that did not arrive at once. It asks again and
-// again while somebody looks.
+// The page of webhooks: endpoints and how they fare, and the deliveries that failed. It asks again and again while
+// somebody looks.
 
 import { $, el, setData, setText, setTime } from './dom.js';
 import { ago, duration, plural } from './format.js';
@@ -44,7 +44,7 @@ async function refresh() {
       return;
     }
     notice(error.status === 0
-      ? 'The server does not answer at the moment. This page goes on by itself when it is back.'
+      ? 'The server does not answer at the moment. This page continues by itself when it is back.'
       : `Webhooks cannot be read: ${error.message}.`);
   }
   if (!document.hidden) timer = setTimeout(refresh, every);
