@@ -189,18 +189,7 @@ func TestPageOfABuildMadeAgain(t *testing.T) {
 	p.report(event(buildcast.PlanStarted, `{}`), event("build_log", `{"line":"of the old build"}`), event(buildcast.BuildCompleted, `{}`))
 	p.look()
 	p.until(`$('state')?.textContent === 'Completed' && all('#log .chunk').length === 1`)
-	r, err := http.NewRequestWithContext(p.ctx, http.MethodDelete, p.server+"/api/builds/again", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		t.Fatalf("delete: %s", resp.Status)
-	}
+	p.remove()
 	p.look()
 	p.until(`$('state')?.textContent === 'No such build yet' && all('#log .chunk').length === 0 && $('percent').textContent === '–'`)
 	p.report(event(buildcast.PlanStarted, `{}`), event("build_log", `{"line":"of the new build"}`))
