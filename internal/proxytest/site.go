@@ -179,12 +179,12 @@ func (s *Site) Deploy(t *testing.T) string {
 		t.Fatalf("starting a build: %d %s", got.StatusCode, got.Text)
 	}
 	got := s.Do(t, http.MethodGet, "/events/page", "") // until the build is finished
-	_, url, ok := strings.Cut(got.Text, `"previewUrl":"`)
-	url, _, _ = strings.Cut(url, `"`)
+	_, rest, ok := strings.Cut(got.Text, `"previewUrl":"http`) // the status that the stream begins with has none yet
+	rest, _, _ = strings.Cut(rest, `"`)
 	if !ok {
 		t.Fatalf("no preview: %s", got.Text)
 	}
-	return url
+	return "http" + rest
 }
 
 // Log is a log that may be read while it is written.
