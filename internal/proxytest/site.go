@@ -178,7 +178,7 @@ func (s *Site) Deploy(t *testing.T) string {
 	if got := s.Do(t, http.MethodPost, "/api/builds", plan, WithKey...); got.StatusCode != http.StatusCreated {
 		t.Fatalf("starting a build: %d %s", got.StatusCode, got.Text)
 	}
-	got := s.Do(t, http.MethodGet, "/events/page", "") // until the build is finished
+	got := s.Do(t, http.MethodGet, "/events/page", "")         // until the build is finished
 	_, rest, ok := strings.Cut(got.Text, `"previewUrl":"http`) // the status that the stream begins with has none yet
 	rest, _, _ = strings.Cut(rest, `"`)
 	if !ok {
