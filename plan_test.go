@@ -3,6 +3,7 @@ package buildcast
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,52 @@ func TestPlanValidate(t *testing.T) {
 				t.Fatalf("error %v, want one at %q", err, tt.at)
 			}
 		})
+	}
+}
+
+// Several mistakes are told at once, each with its field; the error's own field is
+// that of the first.
+func TestPlanTellsAllMistakes(t *testing.T) {
+	p := Plan{Output: "../x", Deploy: "moon", Tasks: []Task{{Name: "a", Retries: 11}, {Name: "a", Run: "x", Needs: []string{"y"}}}}
+	err := p.Validate()
+	var fields []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		field, _, _ := strings.Cut(line, ": ")
+		fields = append(fields, field)
+	}
+	want := "name output deploy tasks[0] tasks[0].retries tasks[1].name tasks[1].needs[0]"
+	if got := strings.Join(fields, " "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if e, _ := errors.AsType[*Error](err); e.Field != "name" || e.Code != InvalidArgument {
+		t.Errorf("%+v", e)
+	}
+	many := plan(make([]Task, 100)...)
+	lines := strings.Split(many.Validate().Error(), "\n")
+	if len(lines) != MaxProblems+1 || lines[MaxProblems] != "and 180 more" {
+		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
+	}
+}
+
+// A cycle is named from task to task, whatever else waits for it.
+func TestCycleIsNamed(t *testing.T) {
+	run := func(name string, needs ...string) Task { return Task{Name: name, Needs: needs, Run: "true"} }
+	chain := []Task{run("0", "99")}
+	for i := 1; i < 100; i++ {
+		chain = append(chain, run(strconv.Itoa(i), strconv.Itoa(i-1)))
+	}
+	for want, p := range map[string]Plan{
+		`"a" -> "b" -> "a"`:                              plan(run("a", "b"), run("b", "a")),
+		`"b" -> "d" -> "c" -> "b"`:                       plan(run("a", "x", "c"), run("b", "d"), run("c", "b"), run("d", "x", "c"), run("x")),
+		`"a" -> "a": remove` + "|" + `"b" -> "c" -> "b"`: plan(run("a", "a"), run("b", "c"), run("c", "b", "a")),
+		`"0" -> "99" -> "98" -> "97" -> "96" -> "95" -> "94" -> "93" -> "92" -> (91 more) -> "0": remove`: plan(chain...),
+	} {
+		err := p.Validate()
+		for part := range strings.SplitSeq(want, "|") {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%v, want %s", err, part)
+			}
+		}
 	}
 }
 

@@ -12,12 +12,14 @@ package planfile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -78,9 +80,7 @@ func Parse(data []byte, name string, from fs.FS) (*buildcast.Plan, error) {
 		return nil, r.err()
 	}
 	p := r.plan(root)
-	if len(r.problems) == 0 {
-		r.validate(p)
-	}
+	r.validate(p)
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -143,10 +143,27 @@ func (r *reader) reportSyntax(data []byte, err error) {
 		}
 	}
 	hint := ""
-	if at.line > 0 && strings.HasPrefix(lineOf(data, at.line), "\t") {
-		hint = ": indent with spaces, not tabs"
+	if at.line > 0 {
+		hint = syntaxHint(lineOf(data, at.line))
 	}
 	r.report(at, buildcast.InvalidArgument, "", "not valid YAML: %s%s", message, hint)
+}
+
+// syntaxHint is the fix of what is most often wrong with a line: tabs, or a command
+// that YAML takes for something else than text.
+func syntaxHint(line string) string {
+	if strings.HasPrefix(line, "\t") {
+		return ": indent with spaces, not tabs"
+	}
+	key, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "- "), ": ")
+	value = strings.TrimSpace(value)
+	if !ok || value == "" || strings.ContainsAny(key, " \t") {
+		return ""
+	}
+	if strings.Contains(value, ": ") || strings.ContainsAny(value[:1], "\"'[{@%*&!`") {
+		return fmt.Sprintf(": quote the value of %s with ' ', or write `%s: |` and the value in the lines below", clip(key), clip(key))
+	}
+	return ""
 }
 
 // notYAML reports whether YAML allows the character only in its escaped form.
@@ -154,17 +171,40 @@ func notYAML(c rune) bool {
 	return c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c > 0x7e && c < 0xa0 && c != 0x85 || c == 0xfffe || c == 0xffff
 }
 
-// validate reports what the plan's own check finds, at the place of that field.
+// validate reports what the plan's own check finds, at the places of the fields.
+// What follows from a problem that the file has already is left out.
 func (r *reader) validate(p *buildcast.Plan) {
-	err := p.Validate()
-	if err == nil {
-		return
+	unread := r.problems
+	for _, e := range p.Problems() {
+		if !slices.ContainsFunc(unread, func(u problem) bool { return follows(e.Field, u.field) }) {
+			r.report(r.nearest(e.Field), e.Code, e.Field, "%s", e.Message)
+		}
 	}
-	e, ok := errors.AsType[*buildcast.Error](err)
-	if !ok {
-		e = buildcast.Errorf(buildcast.InvalidArgument, "%v", err)
+	slices.SortStableFunc(r.problems, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
+	})
+}
+
+// follows reports whether a problem of the field may come from one of another,
+// which could not be read:
+//   - a plan seems to do nothing because what it does could not be read;
+//   - it has no name because another field is in its place;
+//   - a need is of a task whose name is not known;
+//   - or one of the fields encloses the other.
+func follows(field, unread string) bool {
+	within := func(a, b string) bool {
+		rest, ok := strings.CutPrefix(a, b)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	}
-	r.report(r.nearest(e.Field), e.Code, e.Field, "%s", e.Message)
+	switch {
+	case field == "tasks":
+		return true
+	case unread == "":
+		return field == "name"
+	case strings.Contains(field, ".needs") && strings.HasPrefix(unread, "tasks"):
+		return true
+	}
+	return within(field, unread) || within(unread, field)
 }
 
 // position is a place in the file; both count from 1, and 0 is unknown.

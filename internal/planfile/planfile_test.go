@@ -79,7 +79,7 @@ func TestParseErrors(t *testing.T) {
 		name, text string
 		want       string // all of the error; * stands for anything
 	}{
-		{"a need that is no task", task("run: x\nneeds:\n  - a\n  - b"), `plan.yaml:7:9: tasks[0].needs[1]: task "a" needs "b", which is not a task of this plan`},
+		{"a need that is no task", task("run: x\nneeds:\n  - a\n  - b"), `plan.yaml:6:7: tasks[0].needs: tasks wait for each other: "a" -> "a": remove one of these needs` + "\n" + `plan.yaml:7:9: tasks[0].needs[1]: task "a" needs "b", which is not a task of this plan`},
 		{"unknown field", "nam: p\nbuild: make", `plan.yaml:1:1: unknown field "nam": did you mean "name"?*`},
 		{"unknown field of a task", task("Run: x"), `plan.yaml:4:5: tasks[0]: unknown field "Run": did you mean "run"?`},
 		{"a field as other tools call it", task("run: x\ndepends_on: [b]"), `plan.yaml:5:5: tasks[0]: unknown field "depends_on": did you mean "needs"?`},
@@ -118,9 +118,12 @@ func TestParseErrors(t *testing.T) {
 		{"nothing", "", `plan.yaml: the plan file is empty`},
 		{"only comments", "# a plan\n", `plan.yaml: the plan file is empty`},
 		{"null", "null", `plan.yaml:1:1: want an object with fields, got nothing`},
-		{"not YAML", "name: a: b", `plan.yaml:1:8: not valid YAML: mapping values are not allowed in this context`},
+		{"not YAML", "name: a: b", `plan.yaml:1:8: not valid YAML: mapping values are not allowed in this context: quote the value of name with ' '*`},
+		{"a command with a colon", task(`run: echo "a: b" && echo c: d`), "plan.yaml:4:17: not valid YAML: *: quote the value of run with ' ', or write `run: |` and the value in the lines below"},
+		{"a command that begins with a quote", task(`run: "a" && b`), "plan.yaml:4:14: not valid YAML: *: quote the value of run with ' '*"},
+		{"read and checked", "name: 7\ntimeout: 25h\ntasks:\n  - name: a\n    command: x\n  - name: b\n    run: x\n    needs: [c]\n    retries: 99\ndeploy: moon", "plan.yaml:1:7: name: want text*\nplan.yaml:2:10: timeout: timeout is 25h*\nplan.yaml:5:5: tasks[0]: unknown field \"command\"*\nplan.yaml:9:14: tasks[1].retries: *\nplan.yaml:10:9: deploy: *"},
 		{"a tab", "name: p\ntasks:\n\t- name: a", `plan.yaml:3:1: not valid YAML: *: indent with spaces, not tabs`},
-		{"an unknown anchor", "name: *n", `plan.yaml:1:7: not valid YAML: unknown anchor 'n' referenced`},
+		{"an unknown anchor", "name: *n", `plan.yaml:1:7: not valid YAML: unknown anchor 'n' referenced: quote the value of name*`},
 		{"a control character", "name: p\nbuild: a\x01", `plan.yaml:2:9: not valid YAML: control characters are not allowed*`},
 		{"not UTF-8", "name: p\nbuild: é\xff", `plan.yaml:2:9: not valid UTF-8: save the file as UTF-8*`},
 		{"UTF-16", "\xff\xfen\x00a\x00", `plan.yaml:1:1: not valid UTF-8*`},
@@ -178,7 +181,7 @@ func TestErrorsAreBounded(t *testing.T) {
 	}
 	_, err := Parse([]byte(text.String()), "plan.yaml", nil)
 	lines := strings.Split(err.Error(), "\n")
-	if len(lines) != maxProblems+1 || lines[maxProblems] != "plan.yaml: and 980 more" {
+	if len(lines) != buildcast.MaxProblems+1 || lines[buildcast.MaxProblems] != "plan.yaml: and 980 more" {
 		t.Errorf("%d lines, the last is %q", len(lines), lines[len(lines)-1])
 	}
 }

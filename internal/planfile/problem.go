@@ -8,10 +8,6 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// maxProblems bounds how many problems of one file are told at once: a file of
-// another kind altogether would give thousands.
-const maxProblems = 20
-
 // problem is one thing that is wrong with the file.
 type problem struct {
 	at      position
@@ -31,7 +27,7 @@ func (r *reader) err() error {
 	}
 	var text strings.Builder
 	for i, p := range r.problems {
-		if i == maxProblems {
+		if i == buildcast.MaxProblems {
 			fmt.Fprintf(&text, "\n%s: and %d more", r.file, len(r.problems)-i)
 			break
 		}

@@ -1,0 +1,260 @@
+package buildcast
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxProblems bounds how many mistakes of a plan are told at once.
+const MaxProblems = 20
+
+// maxCycle bounds how many tasks of a cycle are named.
+const maxCycle = 10
+
+// Validate checks the plan. The error tells all that is wrong, up to MaxProblems:
+// a line each, if there are several. Its code and field are those of the first. A
+// field is a path such as tasks[2].needs[0].
+func (p *Plan) Validate() error {
+	found := p.Problems()
+	switch len(found) {
+	case 0:
+		return nil
+	case 1:
+		return found[0]
+	}
+	var text strings.Builder
+	for i, e := range found {
+		if i == MaxProblems {
+			fmt.Fprintf(&text, "\nand %d more", len(found)-i)
+			break
+		}
+		if i > 0 {
+			text.WriteByte('\n')
+		}
+		text.WriteString(e.Field + ": " + e.Message)
+	}
+	return Errorf(found[0].Code, "%s", text.String()).At(found[0].Field)
+}
+
+// Problems returns all that is wrong with the plan, each with its field.
+func (p *Plan) Problems() []*Error {
+	var found problems
+	found.add(checkName(p.Name, "name"))
+	if len(p.Tasks) == 0 && p.Install == "" && p.Build == "" {
+		found.add(Errorf(InvalidArgument, "the plan does nothing: give it at least one task, or an install or build command").At("tasks"))
+	}
+	if len(p.Tasks) > MaxTasks {
+		found.add(Errorf(TooLarge, "the plan has %d tasks, the limit is %d", len(p.Tasks), MaxTasks).At("tasks"))
+		return found
+	}
+	found.add(checkCommand(p.Install, "install"))
+	found.add(checkCommand(p.Build, "build"))
+	found.add(checkTimeout(p.Timeout, "timeout"))
+	if p.Output != "" && p.Output != "." && !validPath(p.Output) {
+		found.add(badPath(p.Output, "output"))
+	}
+	found.add(checkDeploy(p.Deploy))
+	index := p.checkTasks(&found)
+	p.checkNeeds(index, &found)
+	return found
+}
+
+// problems are mistakes, in the order of the plan.
+type problems []*Error
+
+// add takes a problem; nil is none.
+func (p *problems) add(e *Error) {
+	if e != nil {
+		*p = append(*p, e)
+	}
+}
+
+// ValidateDeploy checks the name of a target; empty means the default.
+func ValidateDeploy(target string) error {
+	if e := checkDeploy(target); e != nil {
+		return e
+	}
+	return nil
+}
+
+func checkDeploy(target string) *Error {
+	switch target {
+	case "", DeployLocal, DeployNone:
+		return nil
+	}
+	return Errorf(InvalidArgument, "deploy target %q is not known: use %s or %s", clip(target, 40), DeployLocal, DeployNone).At("deploy")
+}
+
+// checkTasks returns the tasks' indexes by their names.
+func (p *Plan) checkTasks(found *problems) map[string]int {
+	index := make(map[string]int, len(p.Tasks))
+	files := 0
+	for i := range p.Tasks {
+		t := &p.Tasks[i]
+		at := fmt.Sprintf("tasks[%d]", i)
+		t.check(at, found)
+		if j, ok := index[t.Name]; ok && t.Name != "" {
+			found.add(Errorf(InvalidArgument, "two tasks are called %q (tasks[%d] and %s): give each a name of its own", clip(t.Name, 60), j, at).At(at + ".name"))
+		} else {
+			index[t.Name] = i
+		}
+		before := files
+		if files += len(t.Files); files > MaxFiles && before <= MaxFiles {
+			found.add(Errorf(TooLarge, "the plan has more than %d files", MaxFiles).At(at + ".files"))
+		}
+	}
+	return index
+}
+
+func (t *Task) check(at string, found *problems) {
+	found.add(checkName(t.Name, at+".name"))
+	if len(t.Files) == 0 && t.Run == "" {
+		found.add(Errorf(InvalidArgument, "task %q does nothing: give it files or a run command", clip(t.Name, 60)).At(at))
+	}
+	found.add(checkCommand(t.Run, at+".run"))
+	if t.Retries < 0 || t.Retries > MaxRetries {
+		found.add(Errorf(InvalidArgument, "retries is %d: use 0 to %d", t.Retries, MaxRetries).At(at + ".retries"))
+	}
+	worst := "" // one of the paths, the same each time
+	for name := range t.Files {
+		if !validPath(name) && (worst == "" || name < worst) {
+			worst = name
+		}
+	}
+	if _, empty := t.Files[""]; empty || worst != "" {
+		found.add(badPath(worst, at+".files"))
+	}
+	found.add(checkTimeout(t.Timeout, at+".timeout"))
+}
+
+// checkNeeds checks that each need names another task and that none waits for itself.
+func (p *Plan) checkNeeds(index map[string]int, found *problems) {
+	needs := make([][]int, len(p.Tasks)) // those that exist
+	for i, t := range p.Tasks {
+		for j, need := range t.Needs {
+			k, ok := index[need]
+			if !ok {
+				found.add(Errorf(InvalidArgument, "task %q needs %q, which is not a task of this plan", clip(t.Name, 60), clip(need, 60)).At(fmt.Sprintf("tasks[%d].needs[%d]", i, j)))
+				continue
+			}
+			needs[i] = append(needs[i], k)
+		}
+	}
+	for _, cycle := range cycles(needs) {
+		names := make([]string, 0, len(cycle)+1)
+		for _, i := range append(cycle, cycle[0]) {
+			names = append(names, fmt.Sprintf("%q", clip(p.Tasks[i].Name, 60)))
+		}
+		if n := len(names); n > maxCycle+1 {
+			names = append(names[:maxCycle-1], fmt.Sprintf("(%d more)", n-maxCycle), names[n-1])
+		}
+		found.add(Errorf(InvalidArgument, "tasks wait for each other: %s: remove one of these needs", strings.Join(names, " -> ")).At(fmt.Sprintf("tasks[%d].needs", cycle[0])))
+	}
+}
+
+// cycles returns cycles among tasks that need others: one for each group of tasks
+// that wait for each other, or a few, each beginning with its first task.
+func cycles(needs [][]int) (all [][]int) {
+	left := unfinished(needs)
+	walk := make([]int, len(needs)) // the number of the walk that came by; 0: none
+	for start := range needs {
+		if !left[start] || walk[start] != 0 {
+			continue
+		}
+		var path []int
+		at := start
+		for walk[at] == 0 {
+			walk[at] = start + 1
+			path = append(path, at)
+			for _, n := range needs[at] { // one of them is left, or the task would not be
+				if left[n] {
+					at = n
+					break
+				}
+			}
+		}
+		if walk[at] == start+1 {
+			all = append(all, rotated(path, at))
+		}
+	}
+	return all
+}
+
+// rotated returns the end of the path from at, beginning with its smallest index.
+func rotated(path []int, at int) []int {
+	for path[0] != at {
+		path = path[1:]
+	}
+	first := 0
+	for i := range path {
+		if path[i] < path[first] {
+			first = i
+		}
+	}
+	return append(append([]int{}, path[first:]...), path[:first]...)
+}
+
+// unfinished reports for each task whether it waits for ever.
+func unfinished(needs [][]int) []bool {
+	waiting := make([]int, len(needs))
+	dependents := make([][]int, len(needs))
+	ready := []int{}
+	for i := range needs {
+		if waiting[i] = len(needs[i]); waiting[i] == 0 {
+			ready = append(ready, i)
+		}
+		for _, n := range needs[i] {
+			dependents[n] = append(dependents[n], i)
+		}
+	}
+	for n := 0; n < len(ready); n++ {
+		for _, d := range dependents[ready[n]] {
+			if waiting[d]--; waiting[d] == 0 {
+				ready = append(ready, d)
+			}
+		}
+	}
+	left := make([]bool, len(needs))
+	for i, n := range waiting {
+		left[i] = n > 0
+	}
+	return left
+}
+
+func checkName(name, at string) *Error {
+	if strings.TrimSpace(name) == "" || len(name) > maxName || !utf8.ValidString(name) || !each(name, isPrintable) {
+		return Errorf(InvalidArgument, "name is %d bytes: use 1 to %d bytes of UTF-8 without control characters", len(name), maxName).At(at)
+	}
+	return nil
+}
+
+func checkCommand(command, at string) *Error {
+	if len(command) > maxCommand {
+		return Errorf(TooLarge, "the command is %d bytes, the limit is %d: put it in a file", len(command), maxCommand).At(at)
+	}
+	if strings.ContainsRune(command, 0) || !utf8.ValidString(command) {
+		return Errorf(InvalidArgument, "the command must be UTF-8 without zero bytes").At(at)
+	}
+	return nil
+}
+
+func checkTimeout(d Duration, at string) *Error {
+	if time.Duration(d) > MaxTimeout {
+		return Errorf(InvalidArgument, "timeout is %v, the limit is %v", time.Duration(d), MaxTimeout).At(at)
+	}
+	return nil
+}
+
+// validPath reports whether p stays below the directory it is joined to: no
+// absolute path, no .., in its shortest form with forward slashes.
+func validPath(p string) bool {
+	return p != "" && p != "." && len(p) <= 1024 && utf8.ValidString(p) && each(p, isPrintable) &&
+		!strings.Contains(p, `\`) && path.Clean(p) == p && !path.IsAbs(p) && p != ".." && !strings.HasPrefix(p, "../")
+}
+
+func badPath(p, at string) *Error {
+	return Errorf(InvalidArgument, "path %q is not allowed: use a path below the workspace such as src/index.html, without .., . or a leading slash", clip(p, 80)).At(at)
+}
