@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cli/outputs"
 	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
 type execCmd struct {
 	Command []string `arg:"" passthrough:"" name:"cmd" placeholder:"CMD" help:"The command and its arguments, after --."`
 	verb.Connection
-	Build   string `placeholder:"ID" help:"Report the command as a task of this build, which stays open. Default: a build of its own, which ends with the command."`
+	Build   string `placeholder:"ID" help:"Report the command as a task of this build, which stays open. Default: the command gets a build of its own, which ends with it."`
 	ID      string `placeholder:"ID" help:"The id of the command's own build. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project of the command's own build."`
 	Task    string `placeholder:"NAME" help:"The task's name. Default: the command's, without its arguments, which may hold secrets."`
@@ -37,14 +36,17 @@ Examples:
     buildcast exec -- make all
     buildcast exec --build nightly --task "Unit tests" -- go test ./...
 
-The command gets this process's stdin, and its stdout and stderr are passed on
-byte for byte as they come; signals are passed to it. The exit code is the
-command's: 128+N where signal N ended it, 127 where it is not found, 126 where
-it cannot be run. Its lines of output are reported as build_log events.
+It prints the build's id and address on stderr, then runs the command. The
+command reads this process's stdin. Its stdout and stderr are passed on byte for
+byte, and their lines are reported as build_log events in the order in which they
+were written. Signals are passed to the command.
 
-Reporting never fails or delays the command: while the server is away events
-wait in memory, and what could not be sent a few seconds after the command's
-end is given up, with one line on stderr.`
+The exit code is the command's: 128+N if signal N ended it, 127 if it is not
+found, 126 if it cannot be run.
+
+Reporting never fails the command and never makes it wait: while no server
+answers, events wait in memory. Events that could not be sent a few seconds after
+the command's end are dropped, with one line on stderr.`
 }
 
 // Exit codes of what could not be started, as in shells.
@@ -54,7 +56,7 @@ const (
 	exitSignal        = 128
 )
 
-// pipeGrace is how long output is awaited after the command's end: a child that
+// pipeGrace is how long output is awaited after the command's end: a process that
 // it left in the background may hold the pipes open.
 const pipeGrace = 2 * time.Second
 
@@ -71,11 +73,14 @@ func (c *execCmd) Run(s *verb.Session) error {
 			id = ulid.Make().String()
 		}
 	}
-	var found atomic.Bool
-	found.Store(c.Server != "") // one that is named is worth waiting for
-	r := newReporter(s.Context, c.taskName(), own, c.sender(id, &found))
+	to := newSender(&c.Connection, id, c.Project, func(server string) {
+		s.Note("buildcast: build %s: %s", id, verb.PageURL(server, id))
+	})
+	r := newReporter(s.Context, c.taskName(), own, to.append)
+	r.started()
+	to.wait()
 	code := c.run(s, r)
-	r.finish(s, found.Load())
+	r.finish(s, to.found.Load())
 	if code == 0 {
 		return nil
 	}
@@ -87,7 +92,7 @@ func (c *execCmd) check() error {
 	case len(c.Command) == 0:
 		return errors.New("exec needs a command: buildcast exec -- make all")
 	case c.Build != "" && (c.ID != "" || c.Project != ""):
-		return errors.New("--build is a build that is there already: leave out --id and --project")
+		return errors.New("--build names a build that others started: leave out --id and --project")
 	}
 	for _, id := range []string{c.Build, c.ID} {
 		if id != "" {
@@ -106,32 +111,37 @@ func (c *execCmd) taskName() string {
 	return filepath.Base(c.Command[0])
 }
 
-// run runs the command and gives the exit code to leave with.
+// run runs the command and returns the exit code to leave with.
 func (c *execCmd) run(s *verb.Session, r *reporter) int {
 	cmd := exec.CommandContext(s.Context, c.Command[0], c.Command[1:]...) //nolint:gosec // running what the user names is what the verb is for
+	out, err := outputs.Open(s.Stdout, s.Stderr, r.record)
+	if err != nil {
+		s.Note("buildcast: exec: %v", err)
+		return exitNotExecutable
+	}
 	cmd.Stdin = s.Stdin
-	cmd.Stdout = r.tee("stdout", s.Stdout)
-	cmd.Stderr = r.tee("stderr", s.Stderr)
-	cmd.WaitDelay = pipeGrace
+	cmd.Stdout, cmd.Stderr = out.Ends()
 
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, passedOn...)
 	defer signal.Stop(signals)
-	r.started()
 	if err := cmd.Start(); err != nil {
+		out.Close()
 		code, why := notStarted(err)
-		fmt.Fprintf(s.Stderr, "buildcast: exec: %s: %s\n", c.Command[0], why)
+		s.Note("buildcast: exec: %s: %s", c.Command[0], why)
 		r.ended(code, why)
 		return code
 	}
-	err := passSignals(cmd, signals)
+	out.Start()
+	err = passSignals(cmd, signals)
+	out.Wait(pipeGrace)
 	code, why := outcome(cmd.ProcessState, err)
 	r.ended(code, why)
 	return code
 }
 
-// passedOn are the signals that the command gets too. SIGPIPE is not among
-// them, but taken: a closed stdout must not end the reporting.
+// passedOn are the signals that are passed on to the command. SIGPIPE is caught
+// only so that a closed stdout does not end the reporting.
 var passedOn = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE,
 }
@@ -152,9 +162,9 @@ func passSignals(cmd *exec.Cmd, signals <-chan os.Signal) error {
 	}
 }
 
-// sentByTerminal reports whether the command got the signal already: the
-// terminal's keys signal all processes in its foreground, and a second Ctrl-C
-// means to many programs that they should end at once.
+// sentByTerminal reports whether the terminal has sent the signal to the command
+// too: its keys signal all processes in its foreground. Many programs take a second
+// SIGINT as an order to end at once, so it must not be passed on.
 func sentByTerminal(sig os.Signal) bool {
 	if sig != syscall.SIGINT && sig != syscall.SIGQUIT {
 		return false
@@ -181,7 +191,7 @@ func notStarted(err error) (code int, why string) {
 	return exitNotExecutable, err.Error()
 }
 
-// outcome is the code as a shell gives it, and why it is not 0.
+// outcome returns the exit code as a shell does, and why it is not 0.
 func outcome(state *os.ProcessState, err error) (code int, why string) {
 	if state == nil {
 		return verb.ExitFailed, err.Error()
@@ -193,16 +203,4 @@ func outcome(state *os.ProcessState, err error) (code int, why string) {
 		return code, fmt.Sprintf("the command ended with exit code %d", code)
 	}
 	return 0, ""
-}
-
-// splitLines gives the whole lines of text, and the rest that has no end yet.
-func splitLines(text string) (lines []string, rest string) {
-	for {
-		line, after, ok := strings.Cut(text, "\n")
-		if !ok {
-			return lines, text
-		}
-		lines = append(lines, strings.TrimSuffix(line, "\r"))
-		text = after
-	}
 }

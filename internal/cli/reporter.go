@@ -3,15 +3,13 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/client"
+	"github.com/buildcast/buildcast/internal/cli/outputs"
 	"github.com/buildcast/buildcast/internal/cli/verb"
 	"github.com/buildcast/buildcast/internal/outbox"
 )
@@ -20,7 +18,7 @@ import (
 const (
 	logEvery   = 100 * time.Millisecond // lines of this time travel in one event
 	maxLogLine = 4 << 10                // bytes of one line
-	maxLogSize = 32 << 10               // bytes of one event's lines
+	maxLogSize = 48 << 10               // bytes of one event's lines as JSON, less than buildcast.MaxEventData
 	maxPending = 256 << 10              // bytes that wait for the next event; more is counted and left out
 	// flushTime is how long unsent events are awaited after the command's end, and
 	// absentTime where no server was found at all.
@@ -28,8 +26,8 @@ const (
 	absentTime = 500 * time.Millisecond
 )
 
-// reporter turns a command's life into events, behind the command's back:
-// nothing here waits for the server before the command has ended.
+// reporter turns a command's life into events. Nothing here waits for the server
+// before the command has ended.
 type reporter struct {
 	task string
 	own  bool // the build is the command's own
@@ -42,47 +40,24 @@ type reporter struct {
 	mu      sync.Mutex
 	pending []logLine
 	bytes   int
-	dropped int // lines left out since the last event
-	streams []*teeWriter
+	dropped int       // lines left out since the last event
+	rest    [2]string // of each stream, the line that has no end yet
 }
 
-type logLine struct{ stream, text string }
+type logLine struct {
+	stream outputs.Stream
+	text   string
+}
 
-// newReporter starts a reporter; finish ends it. own: the build is the command's own.
+// newReporter starts a reporter, which finish ends. own means that the build is the
+// command's own.
 func newReporter(ctx context.Context, task string, own bool, send outbox.Append) *reporter {
 	r := &reporter{task: task, own: own, at: time.Now()}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.emit = outbox.New(send, outbox.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 10 * time.Second})
-	r.parts.Go(func() { _ = r.emit.Run(ctx) }) // Flush gives its error
+	r.parts.Go(func() { _ = r.emit.Run(ctx) }) // Flush returns its error
 	r.parts.Go(func() { r.pump(ctx) })
 	return r
-}
-
-// sender appends to the build. It looks for the server with the first event, not
-// before the command; found is set when there is one.
-func (c *execCmd) sender(id string, found *atomic.Bool) outbox.Append {
-	var to *client.Client
-	return func(ctx context.Context, events []buildcast.NewEvent) error {
-		if to == nil {
-			server, _, err := c.Find(ctx)
-			if buildcast.CodeOf(err) == buildcast.NotFound {
-				// One may be started while the command runs.
-				return buildcast.Errorf(buildcast.Unreachable, "no server is found").Because(err)
-			}
-			if err != nil {
-				return err
-			}
-			found.Store(true)
-			if c.Project != "" {
-				if _, err := server.CreateBuild(ctx, client.CreateBuild{ID: id, Project: c.Project}); err != nil {
-					return err
-				}
-			}
-			to = server
-		}
-		_, err := to.Append(ctx, id, events...)
-		return err
-	}
 }
 
 func (r *reporter) started() {
@@ -107,7 +82,7 @@ func (r *reporter) ended(code int, why string) {
 }
 
 func (r *reporter) keep(typ string, data map[string]any) {
-	_ = r.emit.Keep(buildcast.NewEvent{Type: typ, Data: encode(data)}) // finish tells what was not stored
+	_ = r.emit.Keep(buildcast.NewEvent{Type: typ, Data: encode(data)}) // finish reports what was not stored
 }
 
 func encode(data map[string]any) json.RawMessage {
@@ -120,7 +95,7 @@ func encode(data map[string]any) json.RawMessage {
 	return json.RawMessage(strings.TrimSpace(b.String()))
 }
 
-// finish waits a little for what is unsent, and says once what could not be sent.
+// finish waits a little for what is unsent, and notes what could not be sent.
 func (r *reporter) finish(s *verb.Session, found bool) {
 	patience := absentTime
 	if found {
@@ -141,40 +116,35 @@ func (r *reporter) finish(s *verb.Session, found bool) {
 	}
 }
 
-// tee passes output on, and keeps its lines for the next event.
-func (r *reporter) tee(stream string, to io.Writer) io.Writer {
-	t := &teeWriter{reporter: r, stream: stream, to: to}
-	r.streams = append(r.streams, t)
-	return t
-}
-
-// teeWriter belongs to the goroutine that copies one stream; rest is the reporter's.
-type teeWriter struct {
-	reporter *reporter
-	stream   string
-	to       io.Writer
-	rest     string // a line that has no end yet
-}
-
-func (t *teeWriter) Write(b []byte) (int, error) {
-	n, err := t.to.Write(b)
-	r := t.reporter
+// record keeps the lines of a piece of output for the next event.
+func (r *reporter) record(s outputs.Stream, piece []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	lines, rest := splitLines(t.rest + string(b[:n]))
+	lines, rest := splitLines(r.rest[s] + string(piece))
 	for _, line := range lines {
-		r.add(t.stream, line)
+		r.add(s, line)
 	}
-	if len(rest) > maxLogLine { // a line without an end goes in pieces
-		r.add(t.stream, rest)
+	if len(rest) > maxLogLine { // a line without an end is reported in pieces
+		r.add(s, rest)
 		rest = ""
 	}
-	t.rest = rest
-	return n, err
+	r.rest[s] = rest
+}
+
+// splitLines returns the lines of text that have an end, and the rest.
+func splitLines(text string) (lines []string, rest string) {
+	for {
+		line, after, ok := strings.Cut(text, "\n")
+		if !ok {
+			return lines, text
+		}
+		lines = append(lines, strings.TrimSuffix(line, "\r"))
+		text = after
+	}
 }
 
 // add keeps a line; the caller holds mu.
-func (r *reporter) add(stream, line string) {
+func (r *reporter) add(stream outputs.Stream, line string) {
 	line = strings.ToValidUTF8(line[:min(len(line), maxLogLine)], "\uFFFD")
 	line = strings.ReplaceAll(line, "\x00", "\uFFFD") // no store keeps zero bytes
 	if r.bytes+len(line) > maxPending {
@@ -204,10 +174,10 @@ func (r *reporter) drain(end bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock() // also while emitting, which never waits: it keeps the order
 	if end {
-		for _, t := range r.streams {
-			if t.rest != "" {
-				r.add(t.stream, t.rest)
-				t.rest = ""
+		for i, rest := range r.rest {
+			if rest != "" {
+				r.add(outputs.Stream(i), rest)
+				r.rest[i] = ""
 			}
 		}
 	}
@@ -216,23 +186,42 @@ func (r *reporter) drain(end bool) {
 	}
 }
 
-// emitLog emits one event with lines of one stream; the caller holds mu.
-func (r *reporter) emitLog() {
-	var lines []string
-	stream, size := "stdout", 0
-	if len(r.pending) > 0 {
-		stream = r.pending[0].stream
+// encodedSize is the most that a line takes in an event, in bytes: JSON writes
+// control characters with six, and the line's stream stands beside it.
+func encodedSize(line string) int {
+	n := len(line) + len(`"","stderr",`)
+	for _, r := range line {
+		switch {
+		case r < ' ' || r == '\u2028' || r == '\u2029':
+			n += 5
+		case r == '"' || r == '\\':
+			n++
+		}
 	}
+	return n
+}
+
+// emitLog emits one event with the lines that come first; the caller holds mu. An
+// event of one stream names it once, another one names the stream of each line.
+func (r *reporter) emitLog() {
+	var lines, streams []string
+	size, mixed := 0, false
 	for _, l := range r.pending {
-		if l.stream != stream || size+len(l.text) > maxLogSize && size > 0 {
+		if size += encodedSize(l.text); size > maxLogSize && len(lines) > 0 {
 			break
 		}
-		lines = append(lines, l.text)
-		size += len(l.text)
+		lines, streams = append(lines, l.text), append(streams, l.stream.String())
+		r.bytes -= len(l.text)
+		mixed = mixed || streams[0] != l.stream.String()
 	}
 	r.pending = r.pending[len(lines):]
-	r.bytes -= size
-	data := map[string]any{"taskName": r.task, "stream": stream, "lines": lines}
+	data := map[string]any{"taskName": r.task, "lines": lines}
+	switch {
+	case mixed:
+		data["streams"] = streams
+	case len(lines) > 0:
+		data["stream"] = streams[0]
+	}
 	if r.dropped > 0 && len(r.pending) == 0 {
 		data["dropped"] = r.dropped
 		r.dropped = 0

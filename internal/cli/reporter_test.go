@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cli/outputs"
 )
 
 // sink keeps what is appended.
@@ -53,19 +52,15 @@ func (s *sink) lines(t *testing.T) (lines map[string][]string, dropped int) {
 	return lines, dropped
 }
 
-// report writes the chunks to stdout through a reporter and gives what it reported.
-func report(t *testing.T, chunks ...string) (*sink, string) {
+// report reports a command that writes the chunks to stdout.
+func report(t *testing.T, chunks ...string) *sink {
 	t.Helper()
 	var s sink
-	var passed bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		r := newReporter(t.Context(), "make", true, s.append)
-		out := r.tee("stdout", &passed)
 		r.started()
 		for _, c := range chunks {
-			if n, err := out.Write([]byte(c)); n != len(c) || err != nil {
-				t.Errorf("wrote %d of %d bytes, %v", n, len(c), err)
-			}
+			r.record(outputs.Stdout, []byte(c))
 		}
 		r.ended(0, "")
 		if err := r.emit.Flush(t.Context()); err != nil {
@@ -74,7 +69,7 @@ func report(t *testing.T, chunks ...string) (*sink, string) {
 		r.stop()
 		r.parts.Wait()
 	})
-	return &s, passed.String()
+	return &s
 }
 
 func TestReporterLines(t *testing.T) {
@@ -92,10 +87,7 @@ func TestReporterLines(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, passed := report(t, tt.chunks...)
-			if want := strings.Join(tt.chunks, ""); passed != want {
-				t.Errorf("passed on %q, want %q", passed, want)
-			}
+			s := report(t, tt.chunks...)
 			lines, dropped := s.lines(t)
 			if diff := cmp.Diff(tt.want, lines["stdout"]); diff != "" || dropped != 0 {
 				t.Errorf("%d dropped, lines (-want +got):\n%s", dropped, diff)
@@ -117,10 +109,7 @@ func TestReporterLines(t *testing.T) {
 func TestReporterFlood(t *testing.T) {
 	const n = 20_000
 	line := strings.Repeat("<", 100) // JSON could make six bytes of each
-	s, passed := report(t, strings.Repeat(line+"\n", n))
-	if len(passed) != n*101 {
-		t.Errorf("%d bytes passed on", len(passed))
-	}
+	s := report(t, strings.Repeat(line+"\n", n))
 	lines, dropped := s.lines(t)
 	if got := len(lines["stdout"]); got+dropped != n || got != maxPending/100 {
 		t.Errorf("%d lines reported and %d left out of %d", got, dropped, n)
@@ -132,21 +121,37 @@ func TestReporterFlood(t *testing.T) {
 	}
 }
 
-// A pipe that is closed on our side does not lose what was written before.
-func TestReporterWriteError(t *testing.T) {
+// Lines of both streams travel in one event, in the order in which they came.
+func TestReporterKeepsTheOrderOfStreams(t *testing.T) {
 	var s sink
-	r := newReporter(t.Context(), "make", false, s.append)
-	broken := errors.New("broken pipe")
-	if _, err := r.tee("stderr", failingWriter{broken}).Write([]byte("lost\n")); !errors.Is(err, broken) {
-		t.Errorf("error %v", err)
-	}
-	r.stop()
-	r.parts.Wait()
-	if len(r.pending) != 0 {
-		t.Errorf("reported what was not passed on: %v", r.pending)
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporter(t.Context(), "make", false, s.append)
+		for i, text := range []string{"out 1\nha", "err 1\n", "lf\n", "err 2\n"} {
+			r.record(outputs.Stream(i%2), []byte(text))
+		}
+		r.ended(0, "")
+		if err := r.emit.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.stop()
+		r.parts.Wait()
+	})
+	want := `{"lines":["out 1","err 1","half","err 2"],"streams":["stdout","stderr","stdout","stderr"],"taskName":"make"}`
+	if len(s.events) == 0 || string(s.events[0].Data) != want {
+		t.Errorf("events %s\nwant %s", s.events, want)
 	}
 }
 
-type failingWriter struct{ err error }
-
-func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+// What JSON makes longest still fits into events.
+func TestReporterEventsFit(t *testing.T) {
+	s := report(t, strings.Repeat(strings.Repeat("\x01", 1000)+"\n", 100))
+	for _, e := range s.events {
+		if err := e.Validate(); err != nil {
+			t.Errorf("an event of %d bytes: %v", len(e.Data), err)
+		}
+	}
+	all, dropped := s.lines(t)
+	if lines := len(all["stdout"]); lines != 100 || dropped != 0 {
+		t.Errorf("%d lines, %d left out", lines, dropped)
+	}
+}
