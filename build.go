@@ -1,7 +1,8 @@
 package buildcast
 
-// MaxProject is the longest name of a project, in bytes.
-const MaxProject = 100
+// MaxProject is the longest name of a project, in bytes. A plan's name is as long at
+// most: `buildcast build` uses it as the project.
+const MaxProject = 200
 
 // Build is one build: what was asked for, and where it stands.
 type Build struct {

@@ -14,7 +14,7 @@ const (
 	MaxRetries     = 10    // of one task
 	MaxTimeout     = 24 * time.Hour
 	DefaultTimeout = 10 * time.Minute // of a command where the plan names none
-	maxName        = 200              // bytes of a plan's or a task's name
+	maxName        = MaxProject       // bytes of a plan's or a task's name
 	maxCommand     = 64 << 10         // bytes of a shell command
 )
 

@@ -37,7 +37,7 @@ func phases() []string {
 // newBuild is the body of a build's creation.
 type newBuild struct {
 	ID      string          `json:"id,omitempty" doc:"1 to 26 of A-Z a-z 0-9 _ -; buildcast makes a ULID where it is absent" pattern:"^[A-Za-z0-9_-]{1,26}$"`
-	Project string          `json:"project,omitempty" maxLength:"100"`
+	Project string          `json:"project,omitempty" maxLength:"200"`
 	Prompt  string          `json:"prompt,omitempty" doc:"What to build, for a planner to plan. Not together with plan."`
 	Plan    *buildcast.Plan `json:"plan,omitempty" doc:"What buildcast is to run. Without one, others run the build and report its events."`
 	Deploy  string          `json:"deploy,omitempty" enum:"local,none" doc:"The target; absent means the plan's own"`

@@ -71,7 +71,7 @@ func TestCreateBuildRefuses(t *testing.T) {
 		{"a number for a text", `{"project":7}`, buildcast.InvalidArgument, "project", "send text"},
 		{"a text for a plan's tasks", `{"plan":{"name":"x","tasks":"all"}}`, buildcast.InvalidArgument, "plan.tasks", "send an array"},
 		{"an array for the object", `[]`, buildcast.InvalidArgument, "", "send an object"},
-		{"a long project", `{"project":"` + strings.Repeat("p", 101) + `"}`, buildcast.InvalidArgument, "project", "100"},
+		{"a long project", `{"project":"` + strings.Repeat("p", buildcast.MaxProject+1) + `"}`, buildcast.InvalidArgument, "project", "200"},
 		{"a project with a control character", `{"project":"a\u0007"}`, buildcast.InvalidArgument, "project", "control"},
 		{"an unknown target", `{"deploy":"moon"}`, buildcast.InvalidArgument, "deploy", "local"},
 		{"plan and prompt", `{"prompt":"a site","plan":` + planJSON + `}`, buildcast.InvalidArgument, "prompt", "both"},
@@ -163,7 +163,7 @@ func TestListBuilds(t *testing.T) {
 	}
 	for query, field := range map[string]string{
 		"?status=done": "status", "?limit=0": "limit", "?limit=201": "limit", "?limit=x": "limit", "?before=x": "before",
-		"?project=" + strings.Repeat("p", 101): "project", "?project=%00": "project", "?before=" + strings.Repeat("1", 201): "before",
+		"?project=" + strings.Repeat("p", buildcast.MaxProject+1): "project", "?project=%00": "project", "?before=" + strings.Repeat("1", 201): "before",
 	} {
 		h.get("/api/builds"+query).want(http.StatusBadRequest).problem(buildcast.InvalidArgument, field)
 	}

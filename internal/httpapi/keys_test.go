@@ -41,3 +41,10 @@ func TestUsersKeyDoesNotKeepABuildFromBeingCancelled(t *testing.T) {
 		t.Errorf("the cancel answers 202, and the build is %s", s.Phase)
 	}
 }
+
+// `buildcast build` uses the plan's name as the project: each name of a plan is one.
+func TestPlansNameIsAProject(t *testing.T) {
+	h := newHarness(t)
+	name := strings.Repeat("n", 200)
+	h.post("/api/builds", `{"project":"`+name+`","plan":{"name":"`+name+`","build":"true"}}`).want(http.StatusCreated)
+}
