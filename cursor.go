@@ -22,10 +22,10 @@ func (s Start) Within(first, last int64) (after int64, err error) {
 	case s.Tail > 0:
 		return max(last-min(s.Tail, MaxTail), first-1), nil
 	case s.After > last:
-		return 0, cursorError(first, last, Errorf(CursorAhead,
+		return 0, NewCursorError(first, last, Errorf(CursorAhead,
 			"lastEventId is %d, but the build's log ends at %d: start again from there", s.After, last))
 	case s.After > 0 && s.After < first-1:
-		return 0, cursorError(first, last, Errorf(CursorGone,
+		return 0, NewCursorError(first, last, Errorf(CursorGone,
 			"lastEventId is %d, but the build's log begins with event %d: the events between are no longer kept; go on from %d", s.After, first, first-1))
 	}
 	return max(s.After, first-1), nil
@@ -40,7 +40,8 @@ type CursorError struct {
 	err *Error
 }
 
-func cursorError(first, last int64, err *Error) *CursorError {
+// NewCursorError makes a CursorError of err, which is about the field lastEventId.
+func NewCursorError(first, last int64, err *Error) *CursorError {
 	return &CursorError{first, last, err.At("lastEventId")}
 }
 

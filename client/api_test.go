@@ -54,6 +54,58 @@ func serveAPI(t testing.TB) *Client {
 	return c
 }
 
+// A build is deleted and its id used again: who follows from the start sees the new
+// log only, who stands inside the old one is told what was missed.
+func TestFollowGoesOnAfterACut(t *testing.T) {
+	c := serveAPI(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, types := range [][]string{{"a", "b", buildcast.BuildCompleted}, {"c", "d", buildcast.BuildCompleted}} {
+		if status, err := c.Status(ctx, build); err == nil && status.Phase.Terminal() {
+			if err := c.Delete(ctx, build); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, typ := range types {
+			if _, err := c.Append(ctx, build, ev(typ)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		start buildcast.Start
+		first int64
+		gap   string
+	}{
+		"from the start":       {buildcast.Start{}, 4, ""},
+		"inside the old log":   {buildcast.Start{After: 1}, 4, "2-3"},
+		"after the old log":    {buildcast.Start{After: 3}, 4, ""},
+		"with the last events": {buildcast.Start{Tail: 2}, 5, ""},
+		"with many last ones":  {buildcast.Start{Tail: 100}, 4, ""},
+		"with the latest":      {buildcast.Start{Latest: true}, 0, ""},
+	} {
+		first, last, gaps := int64(0), int64(6), ""
+		o := FollowOptions{Start: test.start, Gap: func(from, to int64) { gaps += fmt.Sprintf("%d-%d", from, to) }}
+		for e, err := range c.FollowFrom(ctx, build, o) {
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if first == 0 {
+				first = e.ID
+			}
+			last = e.ID
+		}
+		if first != test.first || last != 6 || gaps != test.gap {
+			t.Errorf("%s: events %d to %d, missed %q", name, first, last, gaps)
+		}
+	}
+	if _, err := c.Events(ctx, build, 1, 0, 0); buildcast.CodeOf(err) != buildcast.CursorGone {
+		t.Errorf("a poll inside the old log: %v", err)
+	} else if at, ok := errors.AsType[*buildcast.CursorError](err); !ok || at.FirstEventID != 4 || at.LastEventID != 6 {
+		t.Errorf("it does not say where the log begins: %#v", err)
+	}
+}
+
 // One build's life on the real API.
 func TestOverTheRealAPI(t *testing.T) {
 	c := serveAPI(t)

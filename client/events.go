@@ -123,20 +123,36 @@ func (c *Client) AppendStream(ctx context.Context, buildID string, r io.Reader) 
 
 // Poll is the events after a cursor.
 type Poll struct {
-	Events      []buildcast.Event `json:"events"`
-	LastEventID int64             `json:"lastEventId"` // the cursor for the next poll
-	HasMore     bool              `json:"hasMore"`     // there are more events already
+	Events       []buildcast.Event `json:"events"`
+	FirstEventID int64             `json:"firstEventId"` // of the events that are kept
+	LastEventID  int64             `json:"lastEventId"`  // the cursor for the next poll
+	HasMore      bool              `json:"hasMore"`      // there are more events already
 }
 
-// Events gives the events with an id greater than after, at most limit of them
-// (0: the server's own limit, 1,000 at most). Where there is none yet it waits
-// for one, as long as wait says (a minute at most). An unknown build has no
-// events. Errors: CursorAhead where after is beyond the log's end.
+// Events returns the events with an id greater than after, at most limit of them
+// (0: the server's own limit, 1,000 at most). If there is none yet it waits for
+// one, as long as wait says (a minute at most). An unknown build has no events.
+// Errors: CursorAhead if after is beyond the log's end, CursorGone if the event
+// after it is no longer kept; both are a *buildcast.CursorError.
 func (c *Client) Events(ctx context.Context, buildID string, after int64, limit int, wait time.Duration) (Poll, error) {
+	return c.EventsFrom(ctx, buildID, buildcast.Start{After: after}, limit, wait)
+}
+
+// EventsFrom is Events for a cursor that begins elsewhere, such as with the last
+// events. Go on with Events after the answer's LastEventID.
+func (c *Client) EventsFrom(ctx context.Context, buildID string, start buildcast.Start, limit int, wait time.Duration) (Poll, error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return Poll{}, err
 	}
-	q := url.Values{"lastEventId": {strconv.FormatInt(after, 10)}}
+	q := url.Values{}
+	switch {
+	case start.Latest:
+		q.Set("from", "latest")
+	case start.Tail > 0:
+		q.Set("tail", strconv.FormatInt(start.Tail, 10))
+	default:
+		q.Set("lastEventId", strconv.FormatInt(start.After, 10))
+	}
 	if limit > 0 {
 		q.Set("limit", strconv.Itoa(limit))
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
 )
 
@@ -55,7 +56,10 @@ func (f *feed) next(ctx context.Context, after int64, wait time.Duration) (Poll,
 		wait = 0 // it is only to find out: then the next stream can be tried
 	}
 	p, err := f.poll(ctx, after, wait)
-	if err == nil && f.doubt != nil {
+	switch {
+	case buildcast.CodeOf(err) == buildcast.CursorGone:
+		f.doubt = nil // that was the cursor's fault, not the stream's
+	case err == nil && f.doubt != nil:
 		f.strike(f.doubt)
 		f.doubt = nil
 	}
@@ -93,7 +97,7 @@ func (f *feed) read(ctx context.Context, after int64) (Poll, error) {
 		}
 		switch {
 		case len(events) > 0:
-			return Poll{Events: events, LastEventID: s.last, HasMore: !errors.Is(err, errOver)}, nil
+			return Poll{Events: events, FirstEventID: s.first, LastEventID: s.last, HasMore: !errors.Is(err, errOver)}, nil
 		case errors.Is(err, errOver):
 			return Poll{LastEventID: after}, nil
 		case ctx.Err() != nil || !good || errors.Is(err, errDefect):

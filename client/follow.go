@@ -26,18 +26,29 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-// Follow gives the build's events with an id greater than after, each once, in
+// FollowOptions say where to begin, and who is told of gaps.
+type FollowOptions struct {
+	// Start is where to begin; default: with the first event that is kept.
+	Start buildcast.Start
+	// Gap is told that the events from one id to another are no longer kept: the
+	// log was cut before they were given. What follows begins after them. Default:
+	// the client's logger is told.
+	Gap func(from, to int64)
+}
+
+// Follow returns the build's events with an id greater than after, each once, in
 // order and without a gap, as they come. It ends when the build is finished and
-// all that is stored has been given. A build that is not there yet is waited
-// for.
+// all that is stored has been given. A build that does not exist yet is waited
+// for. If the log is cut before the cursor, Follow goes on with the first event
+// that is kept; FollowFrom tells its caller what was missed.
 //
 // The events come over a stream (server-sent events), and by long polls where a
 // proxy holds streams back or there are none; streams are tried again later. Lost
 // connections, restarts and an absent server cost time only: it goes on from the
 // last event that it gave. An error comes once, as the last: ctx has ended, or
 // the server will not give the events (Unauthenticated with a wrong key, or a
-// code of its own such as token_expired; CursorAhead where the log ends before
-// after; NotFound where the build is deleted meanwhile; Internal after ten wrong
+// code of its own such as token_expired; CursorAhead if the log ends before
+// after; NotFound if the build is deleted meanwhile; Internal after ten wrong
 // answers in a row).
 //
 //	for event, err := range c.Follow(ctx, buildID, 0) {
@@ -47,8 +58,16 @@ const (
 //		fmt.Println(event.Progress, event.Type)
 //	}
 func (c *Client) Follow(ctx context.Context, buildID string, after int64) iter.Seq2[buildcast.Event, error] {
+	return c.FollowFrom(ctx, buildID, FollowOptions{Start: buildcast.Start{After: after}})
+}
+
+// FollowFrom is Follow with options.
+func (c *Client) FollowFrom(ctx context.Context, buildID string, o FollowOptions) iter.Seq2[buildcast.Event, error] {
 	return func(yield func(buildcast.Event, error) bool) {
-		f := newFollower(buildID, after, c.logger)
+		f := newFollower(buildID, o.Start.After, c.logger)
+		if o.Gap != nil {
+			f.gap = o.Gap
+		}
 		source := &feed{
 			open: func(ctx context.Context, after int64) (*stream, error) { return c.stream(ctx, buildID, after) },
 			poll: func(ctx context.Context, after int64, wait time.Duration) (Poll, error) {
@@ -59,6 +78,12 @@ func (c *Client) Follow(ctx context.Context, buildID string, after int64) iter.S
 		defer source.close()
 		f.poll = source.next
 		f.ask = func(ctx context.Context) (buildcast.Status, error) { return c.Status(ctx, buildID) }
+		if o.Start.Latest || o.Start.Tail > 0 {
+			if err := f.retry(ctx, func() error { return f.find(ctx, c, o.Start) }); err != nil {
+				yield(buildcast.Event{}, err)
+				return
+			}
+		}
 		f.run(ctx, yield)
 	}
 }
@@ -69,6 +94,7 @@ type follower struct {
 	// poll gives what comes after a cursor, and waits for it: a feed does.
 	poll   func(ctx context.Context, after int64, wait time.Duration) (Poll, error)
 	ask    func(ctx context.Context) (buildcast.Status, error)
+	gap    func(from, to int64) // is told what is missed
 	logger *slog.Logger
 
 	cursor int64 // the last event that was given
@@ -81,8 +107,29 @@ func newFollower(buildID string, after int64, logger *slog.Logger) *follower {
 	return &follower{
 		buildID: buildID, cursor: after, logger: logger, folded: after == 0,
 		status: buildcast.NewStatus(buildID, "", buildcast.Time{}),
+		gap: func(from, to int64) {
+			logger.Warn("events are no longer kept", "build", buildID, "from", from, "to", to)
+		},
 	}
 }
+
+// find asks where the cursor begins.
+func (f *follower) find(ctx context.Context, c *Client, start buildcast.Start) error {
+	p, err := c.EventsFrom(ctx, f.buildID, start, 1, 0)
+	if err != nil {
+		return err
+	}
+	after := p.LastEventID
+	if len(p.Events) > 0 {
+		after = p.Events[0].ID - 1
+	}
+	f.begin(after)
+	return nil
+}
+
+// begin puts the cursor where the log begins for it. Its fold does not know what
+// comes before.
+func (f *follower) begin(after int64) { f.cursor, f.folded = after, after == 0 }
 
 func (f *follower) run(ctx context.Context, yield func(buildcast.Event, error) bool) {
 	for {
@@ -141,8 +188,16 @@ func (f *follower) read(ctx context.Context) (events []buildcast.Event, more boo
 		wait = 0 // the build may be finished
 	}
 	p, err := f.poll(ctx, f.cursor, wait)
+	if e, ok := errors.AsType[*buildcast.CursorError](err); ok && buildcast.CodeOf(err) == buildcast.CursorGone && e.FirstEventID > f.cursor+1 {
+		f.gap(f.cursor+1, e.FirstEventID-1)
+		f.begin(e.FirstEventID - 1)
+		return nil, true, nil
+	}
 	if err != nil {
 		return nil, false, err
+	}
+	if f.cursor == 0 && p.FirstEventID > 1 { // who has seen nothing has no gap
+		f.begin(p.FirstEventID - 1)
 	}
 	events = f.accept(p.Events)
 	if len(events) == 0 && (len(p.Events) > 0 || p.HasMore) {

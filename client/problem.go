@@ -22,13 +22,15 @@ type problem struct {
 	Field       string         `json:"field"`
 	RetryAfter  float64        `json:"retryAfter"`  // seconds
 	Count       int64          `json:"count"`       // of a stream: how many events are stored
-	LastEventID int64          `json:"lastEventId"` // likewise: the last id given
+	LastEventID int64          `json:"lastEventId"` // likewise: the last id given; of a cursor's error the log's
+	// FirstEventID is of a cursor's error: the first event that is kept.
+	FirstEventID int64 `json:"firstEventId"`
 }
 
 // rejected is a problem and the error that it means.
 type rejected struct {
 	problem problem
-	err     *buildcast.Error
+	err     error
 }
 
 func (r *rejected) Error() string { return r.err.Error() }
@@ -53,6 +55,9 @@ func problemOf(resp *http.Response) error {
 	}
 	e := buildcast.Errorf(p.Code, "%s", p.Detail[:min(len(p.Detail), maxDetail)]).At(p.Field)
 	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), p.RetryAfter)
+	if p.FirstEventID > 0 && (p.Code == buildcast.CursorGone || p.Code == buildcast.CursorAhead) {
+		return &rejected{p, buildcast.NewCursorError(p.FirstEventID, p.LastEventID, e)}
+	}
 	return &rejected{p, e}
 }
 

@@ -40,6 +40,7 @@ var (
 // one goroutine, which reads it and closes it.
 type stream struct {
 	buildID string
+	first   int64 // the first event that the log keeps; 0: the server has not said it
 	last    int64 // the id of the last event that it gave, or that it began after
 	began   time.Time
 	alive   bool // something has come
@@ -141,6 +142,11 @@ func (s *stream) events(messages []message) (events []buildcast.Event, err error
 		switch m.event {
 		case "end":
 			return events, errOver
+		case "begin":
+			if err := s.begin(m.data); err != nil {
+				return events, err
+			}
+			continue
 		case "", "message":
 		default:
 			continue // of a kind that a later server knows
@@ -157,6 +163,22 @@ func (s *stream) events(messages []message) (events []buildcast.Event, err error
 		}
 	}
 	return events, nil
+}
+
+// begin takes where the stream begins. A cursor of 0 begins with the first event
+// that is kept.
+func (s *stream) begin(data []byte) error {
+	var b struct {
+		After        int64 `json:"after"`
+		FirstEventID int64 `json:"firstEventId"`
+	}
+	if err := json.Unmarshal(data, &b); err != nil {
+		return fmt.Errorf("%w: its beginning cannot be read: %w", errDefect, err)
+	}
+	if s.first = b.FirstEventID; s.last == 0 {
+		s.last = b.After
+	}
+	return nil
 }
 
 // cause is why the stream broke, where this side did it: net/http's error does not say.

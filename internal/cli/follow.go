@@ -33,12 +33,13 @@ type follower struct {
 	show   display
 	asJSON bool
 	link   *verb.Link
+	note   func(format string, args ...any)
 }
 
 // follower gives the display that fits stdout. Its options are for the client
 // that follow is given.
 func newFollower(s *verb.Session, asJSON bool) *follower {
-	f := &follower{asJSON: asJSON, link: s.NewLink()}
+	f := &follower{asJSON: asJSON, link: s.NewLink(), note: s.Note}
 	switch {
 	case asJSON:
 		f.show = &jsonDisplay{out: bufio.NewWriter(s.Stdout)}
@@ -65,7 +66,8 @@ func (f *follower) follow(ctx context.Context, c *client.Client, id string, afte
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(events)
-		for e, err := range c.Follow(gctx, id, from) {
+		gap := func(first, last int64) { f.note("Events %d to %d of build %s are no longer kept.", first, last, id) }
+		for e, err := range c.FollowFrom(gctx, id, client.FollowOptions{Start: buildcast.Start{After: from}, Gap: gap}) {
 			if err != nil {
 				return err
 			}

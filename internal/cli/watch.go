@@ -8,8 +8,10 @@ import (
 type watchCmd struct {
 	ID string `arg:"" placeholder:"ID" help:"The build's id."`
 	verb.Connection
-	JSON  bool  `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
-	After int64 `placeholder:"N" help:"Print only events with an id greater than N. Default: all."`
+	JSON  bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
+	After int64  `placeholder:"N" xor:"from" help:"Print only events with an id greater than N. Default: all."`
+	From  string `placeholder:"latest" enum:",latest" default:"" xor:"from" help:"latest: print only events that are appended from now on."`
+	Tail  int64  `placeholder:"N" xor:"from" help:"Print the last N events, 1000 at most, and those that follow."`
 }
 
 // Help is shown below the summary.
@@ -19,6 +21,7 @@ Examples:
 
     buildcast watch 01JD8Y6V9S3P4ZK0GQ2M5T7XWA
     buildcast watch nightly --json --after 120 >> events.ndjson
+    buildcast watch nightly --tail 20
 
 It may begin before the build does, and goes on through restarts of the server.
 Exit codes: 0 completed; 1 failed; 130 cancelled, or left with Ctrl-C.`
@@ -32,14 +35,34 @@ func (w *watchCmd) Run(s *verb.Session) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.Status(ctx, w.ID); buildcast.CodeOf(err) == buildcast.NotFound {
+	status, err := c.Status(ctx, w.ID)
+	if buildcast.CodeOf(err) == buildcast.NotFound {
 		s.Note("There is no build %s yet; waiting for its first event.", w.ID)
 	} else if err != nil {
 		return err
 	}
-	state, err := f.follow(ctx, c, w.ID, w.After)
+	state, err := f.follow(ctx, c, w.ID, w.after(status))
 	if ctx.Err() != nil {
 		return &verb.ExitError{Code: verb.ExitCancelled}
 	}
 	return verdict(state, err)
+}
+
+// after is the id of the last event that is not printed. The status is the zero one
+// if there is no build yet.
+func (w *watchCmd) after(status buildcast.Status) int64 {
+	start := buildcast.Start{Latest: w.From == "latest", Tail: w.Tail}
+	if !start.Latest && start.Tail == 0 {
+		return w.After // the server says if there is no such place
+	}
+	after, _ := start.Within(max(status.FirstEventID, 1), status.LastEventID) // the latest and a tail are always there
+	return after
+}
+
+// Validate checks the flags' values.
+func (w *watchCmd) Validate() error {
+	if w.Tail < 0 || w.Tail > buildcast.MaxTail {
+		return buildcast.Errorf(buildcast.InvalidArgument, "--tail is %d: use a number from 1 to %d", w.Tail, buildcast.MaxTail)
+	}
+	return nil
 }
