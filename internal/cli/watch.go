@@ -10,7 +10,7 @@ type watchCmd struct {
 	verb.Connection
 	JSON  bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
 	After int64  `placeholder:"N" xor:"from" help:"Print only events with an id greater than N. Default: all."`
-	From  string `placeholder:"latest" enum:",latest" default:"" xor:"from" help:"latest: print only events that are appended from now on."`
+	From  string `placeholder:"latest" xor:"from" help:"latest: print only events that are appended from now on."`
 	Tail  int64  `placeholder:"N" xor:"from" help:"Print the last N events, 1000 at most, and those that follow."`
 }
 
@@ -63,6 +63,9 @@ func (w *watchCmd) after(status buildcast.Status) int64 {
 func (w *watchCmd) Validate() error {
 	if w.Tail < 0 || w.Tail > buildcast.MaxTail {
 		return buildcast.Errorf(buildcast.InvalidArgument, "--tail is %d: use a number from 1 to %d", w.Tail, buildcast.MaxTail)
+	}
+	if w.From != "" && w.From != "latest" {
+		return buildcast.Errorf(buildcast.InvalidArgument, "--from is %.40q: use latest, or --after or --tail with a number", w.From)
 	}
 	return nil
 }
