@@ -17,7 +17,7 @@ const (
 	purgeInterval = time.Minute
 )
 
-// Delete removes a finished build and cuts its log at the end; see store.Builds.
+// Delete removes a finished build and cuts its log at the end; see store.Cuts.
 // Its events are purged in the background.
 func (l *Log) Delete(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)

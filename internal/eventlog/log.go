@@ -36,7 +36,7 @@ const (
 
 // Log appends to builds' logs and reads them. Run must be running for Append to answer.
 type Log struct {
-	events      store.Events
+	events      Events
 	builds      Store
 	subscribers []func(Change) // of Subscribe; not changed once Run runs
 	logger      *slog.Logger
@@ -55,14 +55,20 @@ type Log struct {
 	closed  bool
 }
 
-// Builds creates and deletes the builds themselves; see store.Builds.
-type Builds interface {
-	CreateBuild(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
-	DeleteBuild(ctx context.Context, id string) (first int64, err error)
+// Events appends and reads; see store.Appender and store.Reader.
+type Events interface {
+	AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error)
+	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
 }
 
-// Cuts cuts logs; see store.Cuts.
+// Builds creates builds; see store.Builds.
+type Builds interface {
+	CreateBuild(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error)
+}
+
+// Cuts cuts logs; see store.Cuts and store.Purger.
 type Cuts interface {
+	DeleteBuild(ctx context.Context, id string) (first int64, err error)
 	TruncateLog(ctx context.Context, id string, first int64) (int64, error)
 	Purge(ctx context.Context, limit int) (more bool, err error)
 }
@@ -87,7 +93,7 @@ type answer struct {
 }
 
 // New makes a log over the store.
-func New(events store.Events, builds Store, logger *slog.Logger) *Log {
+func New(events Events, builds Store, logger *slog.Logger) *Log {
 	return &Log{events: events, builds: builds, logger: logger, work: make(chan struct{}, 1), purge: make(chan struct{}, 1)}
 }
 
@@ -132,7 +138,7 @@ func (l *Log) Append(ctx context.Context, buildID string, generation int64, even
 	}
 }
 
-// Read returns the events after an id; see store.Events.
+// Read returns the events after an id; see store.Reader.
 func (l *Log) Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error) {
 	return l.events.ReadEvents(ctx, buildID, after, min(limit, readEvents), readBytes)
 }

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // gatedStore commits when the test lets it, so that a test decides what waits.
 type gatedStore struct {
-	store.Events
+	Events
 	gate  chan struct{}              // nil: always open
 	fail  func([]store.Append) error // of the transaction
 	part  func([]store.Append) error // of the appends to builds that begin with new

@@ -39,7 +39,7 @@ type Builds interface {
 	ListBuilds(ctx context.Context, f store.Filter) (store.Page, error)
 }
 
-// Events reads the builds' logs; see store.Events.
+// Events reads the builds' logs; see store.Reader.
 type Events interface {
 	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
 	Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)

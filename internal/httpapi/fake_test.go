@@ -38,8 +38,9 @@ type kept struct {
 }
 
 var (
-	_ store.Events = (*memory)(nil)
-	_ store.Builds = (*memory)(nil)
+	_ store.Appender = (*memory)(nil)
+	_ store.Reader   = (*memory)(nil)
+	_ store.Builds   = (*memory)(nil)
 )
 
 func newMemory() *memory {

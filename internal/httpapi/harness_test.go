@@ -39,7 +39,8 @@ func newHarness(t testing.TB, tweak ...func(*Config)) *harness {
 }
 
 func newHarnessOver(t testing.TB, s interface {
-	store.Events
+	store.Appender
+	store.Reader
 	store.Builds
 	eventlog.Cuts
 }, tweak ...func(*Config),

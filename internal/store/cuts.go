@@ -33,12 +33,6 @@ func Tombstone(id string, last int64, now buildcast.Time) buildcast.Status {
 	return Reborn(id, "", last, now)
 }
 
-// Reader reads logs.
-type Reader interface {
-	ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error)
-	Bounds(ctx context.Context, buildIDs []string) (map[string]Bounds, error)
-}
-
 // Cutter is what Truncate needs of a store.
 type Cutter interface {
 	Reader

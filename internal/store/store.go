@@ -1,4 +1,4 @@
-// Package store says what a store must do, and holds no SQL. The stores live in
+// Package store defines what a store does, and holds no SQL. The stores are in
 // sqlite and postgres; storetest is the one conformance suite that both pass.
 //
 // Every method may be called from many goroutines. Every error is a
@@ -23,7 +23,7 @@ type Append struct {
 	BuildID string
 	// Events have been validated. They are stored in this order.
 	Events []buildcast.NewEvent
-	// Generation, where it is not 0, fences the append: it is refused unless
+	// Generation, unless it is 0, fences the append: the append is refused unless
 	// the build's lease still has this generation.
 	Generation int64
 }
@@ -43,16 +43,19 @@ type Appended struct {
 	Err error
 }
 
-// Events is the log.
-type Events interface {
+// Appender writes the logs.
+type Appender interface {
 	// AppendEvents stores the appends in few transactions, those of one build in
-	// one, and answers after the commit: it makes sure of the builds' rows, gives
-	// the ids, folds, and inserts. A build that is not there is created as an
+	// one, and answers after the commit: it makes sure of the builds' rows, assigns
+	// the ids, folds, and inserts. A build that does not exist is created as an
 	// external one, unless the append is fenced: then its Err is Fenced. Several
-	// appends of one call may be for the same build; they are taken in order. An
+	// appends of one call may be for the same build; they are stored in order. An
 	// error means that nothing of the call is known to be stored.
 	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
+}
 
+// Reader reads the logs.
+type Reader interface {
 	// ReadEvents returns the events that are kept with an id greater than after,
 	// in order: at most limit of them and about maxBytes of data, but at least one
 	// if there is one. An unknown build has none.
@@ -100,25 +103,25 @@ type Page struct {
 
 // Builds keeps the builds themselves.
 type Builds interface {
-	// CreateBuild stores a queued build, or returns the one that is there
-	// already under the same id or idempotency key if it was asked for with the
-	// same words (created is then false). Conflict if it differs.
+	// CreateBuild stores a queued build, or returns the one that exists under the
+	// same id or idempotency key if it was asked for with the same words (created
+	// is then false). Conflict if it differs.
 	CreateBuild(ctx context.Context, b NewBuild) (build buildcast.Build, created bool, err error)
-	// GetBuild gives NotFound.
+	// GetBuild returns the build. NotFound.
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
-	// ListBuilds gives InvalidArgument where Before is not a Next.
+	// ListBuilds returns a page of builds. InvalidArgument if Before is not a Next.
 	ListBuilds(ctx context.Context, f Filter) (Page, error)
+}
+
+// Cuts shortens logs from the front. A cut changes the build's row only: the
+// events before it are gone for every reader at once, and a Purger removes them in
+// steps. A key is remembered as long as its event.
+type Cuts interface {
 	// DeleteBuild removes a finished build and cuts its log at the end. It returns
 	// the id that the next event under this build id gets: the build's row stays as
 	// a tombstone, and an append or a creation under its id begins a new fold.
 	// NotFound, NotFinished.
 	DeleteBuild(ctx context.Context, id string) (first int64, err error)
-}
-
-// Cuts shortens logs from the front. A cut changes the build's row only: the
-// events before it are gone for every reader at once, and Purge removes them in
-// steps. A key is remembered as long as its event.
-type Cuts interface {
 	// TruncateLog cuts off the events before first. It returns the id of the first
 	// event that is kept, which is greater if the log had been cut further already.
 	// NotFound; InvalidArgument if first is beyond the next event's id.
@@ -126,8 +129,12 @@ type Cuts interface {
 	// FoldStart returns the status that the kept events are folded from: that of a
 	// new build, or the fold of the events that were cut off. NotFound.
 	FoldStart(ctx context.Context, id string) (buildcast.Status, error)
-	// Purge removes up to limit rows that cuts have left behind, in a transaction
-	// of a few milliseconds, and reports whether there may be more.
+}
+
+// Purger removes what cuts have left behind.
+type Purger interface {
+	// Purge removes up to limit rows, in a transaction of a few milliseconds, and
+	// reports whether there may be more.
 	Purge(ctx context.Context, limit int) (more bool, err error)
 }
 
@@ -142,26 +149,40 @@ type Lease struct {
 // Leases hands builds that have a plan to those who run them. Times are the
 // store's own clock.
 type Leases interface {
-	// ClaimBuilds leases up to limit builds that have a plan, are not finished
-	// and whose lease is absent or over, the oldest first, each with the next
-	// generation. Builds in except are passed over: those the caller runs now.
+	// ClaimBuilds leases up to limit builds that have a plan, are not finished and
+	// whose lease is absent or over, the oldest first, each with the next
+	// generation. It skips the builds in except: those that the caller runs now.
 	ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]Lease, error)
 	// RenewLease extends the lease by ttl from now, even one that has run out,
-	// as long as nobody else has claimed the build. Fenced, or NotFound.
+	// as long as nobody else has claimed the build. Fenced, NotFound.
 	RenewLease(ctx context.Context, l Lease, ttl time.Duration) error
-	// ReleaseLeases ends all leases of the owner, so that they can be claimed
+	// ReleaseLeases ends all leases of the owner, so that the builds can be claimed
 	// at once. The generations stay.
 	ReleaseLeases(ctx context.Context, owner string) error
 }
 
-// Store is all of it.
-type Store interface {
-	Events
-	Builds
-	Cuts
-	Leases
-	Webhooks
-	// Ping reports whether the store can write now.
+// Database is what the rest is kept in.
+type Database interface {
+	// Ping reports whether the database can write now.
 	Ping(ctx context.Context) error
 	Close() error
+}
+
+// Store is all of it, for whoever opens a store and for the suite that tests it.
+// Whoever uses a store declares the one to three methods that it needs.
+type Store interface {
+	Appender
+	Reader
+	Builds
+	Cuts
+	Purger
+	Leases
+	Endpoints
+	Cursors
+	CursorLeases
+	Retries
+	Deliveries
+	Counting
+	Backlogs
+	Database
 }

@@ -17,12 +17,12 @@ type Endpoint struct {
 	Version int64
 }
 
-// Endpoints keeps the webhook endpoints. There are few: all are read at once.
+// Endpoints keeps the webhook endpoints. There are few: all are read together.
 type Endpoints interface {
 	// SaveEndpoint stores the endpoint if the stored one still has its version
-	// (0: there is none), and gives the new version. Conflict, NotFound.
+	// (0: there is none), and returns the new version. Conflict, NotFound.
 	SaveEndpoint(ctx context.Context, e Endpoint) (version int64, err error)
-	// ListEndpoints gives all endpoints, the oldest first.
+	// ListEndpoints returns all endpoints, the oldest first.
 	ListEndpoints(ctx context.Context) ([]Endpoint, error)
 	// DeleteEndpoint removes the endpoint with its cursors, deliveries and
 	// counts. NotFound.
@@ -33,8 +33,8 @@ type Endpoints interface {
 // delivers from it.
 //
 // It exists while something may have to be delivered: the transaction that
-// appends makes it for each enabled endpoint that follows the build and has none,
-// at the first event it stores. A cursor at the end of its log is parked, that
+// appends creates it for each enabled endpoint that follows the build and has none,
+// at the first event that it stores. A cursor at the end of its log is parked, that
 // is, removed, by whoever holds it.
 type Cursor struct {
 	EndpointID string
@@ -64,53 +64,67 @@ type Move struct {
 
 // Moved is the answer to a move.
 type Moved struct {
-	// Held is false where the cursor has been taken over or rewound, or was
-	// parked or left: it is no longer the caller's.
+	// Held is false if the cursor was taken over, rewound, parked or left: it is no
+	// longer the caller's.
 	Held bool
-	// Parked reports that it has been removed. Where Park was asked for and Held
-	// is still true, the log has grown.
+	// Parked reports that the cursor was removed. If Park was asked for and Held is
+	// true, the log has grown.
 	Parked bool
 }
 
-// Deliveries keeps where the endpoints stand in the builds' logs. Times are the
-// caller's, so that they can be tested; nodes' clocks must agree to a few seconds.
-type Deliveries interface {
+// Cursors keeps where the endpoints stand in the builds' logs. Times, here and
+// below, are the caller's, so that they can be tested; nodes' clocks must agree to a
+// few seconds.
+type Cursors interface {
 	// ClaimCursors leases up to limit cursors of the endpoint that are due, not
-	// blocked and not leased beyond now, those longest due first; where builds is
-	// not nil, only those builds'. The lease ends at until.
+	// blocked and not leased beyond now, the longest due first; if builds is not
+	// nil, only those of the builds. The lease ends at until. A cursor in a log that
+	// was cut is claimed at the first event that is kept.
 	ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]Cursor, error)
-	// RenewCursors extends the owner's leases that have not ended, of cursors and
-	// of deliveries, but for those that were claimed until one of the times in except.
-	RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error
-	// ReleaseCursors ends them, so that others can claim at once.
-	ReleaseCursors(ctx context.Context, owner string) error
 	// MoveCursors stores the moves in one transaction. What it answers has been
 	// stored and survives the end of the process; a crash of the machine may
 	// undo it, so that events are delivered again.
 	MoveCursors(ctx context.Context, owner string, moves []Move) ([]Moved, error)
-	// Rewind puts the endpoint's cursor of the build at next, making it where
-	// there is none, due at once, and takes it from whoever holds it. NotFound for
-	// an unknown build or endpoint.
+	// Rewind moves the endpoint's cursor of the build to next, or to the first event
+	// that is kept if that is later, creates it if there is none, makes it due at
+	// once, and takes it from whoever holds it. NotFound for an unknown build or
+	// endpoint.
 	Rewind(ctx context.Context, endpointID, buildID string, next int64) error
+}
 
+// CursorLeases are the leases of cursors and of failed deliveries.
+type CursorLeases interface {
+	// RenewCursors extends the owner's leases that have not ended. It skips leases
+	// whose end is listed in except.
+	RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error
+	// ReleaseCursors ends the owner's leases, so that others can claim at once.
+	ReleaseCursors(ctx context.Context, owner string) error
+}
+
+// Retries are the deliveries that failed and are tried again.
+type Retries interface {
 	// ClaimDeliveries leases up to limit deliveries of the endpoint whose RetryAt
-	// has come, those longest due first.
+	// has come, the longest due first.
 	ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error)
 	// SaveDelivery stores what has become of a delivery that was claimed, and ends
-	// its lease. Where it is retrying no more it unblocks the cursor. It stores
-	// nothing where the owner holds it no more.
+	// its lease. If the delivery is no longer retrying it unblocks the cursor. If the
+	// owner no longer holds the delivery it stores nothing.
 	SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error
 	// RecallDeliveries undoes the deliveries of the endpoint that were first
 	// attempted at or after since and are retrying: it removes them and puts the
 	// cursors, held or not, back to the first of them in each build.
 	RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error
+}
+
+// Deliveries are the deliveries that failed, as people see them.
+type Deliveries interface {
 	// Redeliver makes the matching deliveries retrying and due at once, without
 	// their attempts so far counting: all that are dead and were last tried at or
-	// after since, or with a build and an event exactly that one, whatever its
-	// state, making it where there is none. It gives how many. NotFound where
-	// the endpoint or the event is not there.
+	// after since; or, with a build and an event, exactly that one, whatever its
+	// state, which is created if there is none. It returns how many. NotFound if the
+	// endpoint or the event does not exist.
 	Redeliver(ctx context.Context, r Redelivery, now time.Time) (int64, error)
-	// ListDeliveries gives the newest first by creation.
+	// ListDeliveries returns a page of deliveries, the newest first by creation.
 	ListDeliveries(ctx context.Context, f DeliveryFilter) (DeliveryPage, error)
 	// PruneDeliveries removes those that are delivered or dead and were last
 	// tried before, and counts of buckets before.
@@ -156,21 +170,18 @@ type Waiting struct {
 	Retrying, Dead  int64
 }
 
-// WebhookStatus keeps what /api/webhooks/status shows.
-type WebhookStatus interface {
+// Counting keeps the counts.
+type Counting interface {
 	// SaveCounts replaces the rows of the same endpoint, bucket and run.
 	SaveCounts(ctx context.Context, counts []Counts) error
-	// ReadCounts gives the rows of buckets that began at or after since.
+	// ReadCounts returns the rows of buckets that began at or after since.
 	ReadCounts(ctx context.Context, since time.Time) ([]Counts, error)
-	// Waiting gives what each endpoint has before it.
-	Waiting(ctx context.Context) (map[string]Waiting, error)
-	// Size is what the database takes up on disk, in bytes.
-	Size(ctx context.Context) (int64, error)
 }
 
-// Webhooks is all that a store keeps for webhooks.
-type Webhooks interface {
-	Endpoints
-	Deliveries
-	WebhookStatus
+// Backlogs is how much there is.
+type Backlogs interface {
+	// Waiting returns what each endpoint has before it.
+	Waiting(ctx context.Context) (map[string]Waiting, error)
+	// Size returns what the database takes up on disk, in bytes.
+	Size(ctx context.Context) (int64, error)
 }

@@ -57,7 +57,7 @@ type Store interface {
 type Config struct {
 	Store Store
 	Log   Log
-	// Statuses returns the statuses of the builds that exist; see store.Events.
+	// Statuses returns the statuses of the builds that exist; see store.Reader.
 	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 	// Watch makes a cursor that has seen the build's events up to after; see
 	// live.Hub.WatchEagerly.

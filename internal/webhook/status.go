@@ -22,7 +22,7 @@ const (
 	statusTimeout = 10 * time.Second
 )
 
-// Backlogs are what waits for the endpoints; see store.WebhookStatus.
+// Backlogs are what waits for the endpoints; see store.Backlogs.
 type Backlogs interface {
 	Waiting(ctx context.Context) (map[string]store.Waiting, error)
 	Size(ctx context.Context) (int64, error)

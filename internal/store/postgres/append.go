@@ -52,7 +52,7 @@ const (
 	attempts = 4 // of a transaction that loses against others
 )
 
-// AppendEvents implements store.Events.
+// AppendEvents implements store.Appender.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

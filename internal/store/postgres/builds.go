@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -79,55 +77,30 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 	return b, unavailable(ctx, err)
 }
 
+// dialect is Postgres's.
+var dialect = store.Dialect{
+	Parameter: store.Numbered,
+	Time:      store.AsTime,
+	Phase:     func(buildcast.Phase) string { return `phase = ?` },
+}
+
 // ListBuilds implements store.Builds.
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	where, args := []string{`deleted_at IS NULL`, `id <> '` + buildcast.OperationsBuild + `'`}, []any{}
-	add := func(condition string, values ...any) {
-		for _, v := range values {
-			args = append(args, v)
-			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
-		}
-		where = append(where, condition)
+	query, args, err := f.Query(dialect)
+	if err != nil {
+		return store.Page{}, err
 	}
-	if f.Phase != "" {
-		add(`phase = ?`, string(f.Phase))
-	}
-	if f.Project != "" {
-		add(`project = ?`, f.Project)
-	}
-	if f.Before != "" {
-		p, err := store.ParsePlace(f.Before)
-		if err != nil {
-			return store.Page{}, err
-		}
-		add(`(created_at, id) < (?, ?)`, time.UnixMilli(p.Created), p.ID)
-	}
-	args = append(args, f.Limit+1)
-	rows, err := s.pool.Query(ctx, `SELECT status, created_at FROM builds WHERE `+strings.Join(where, " AND ")+
-		fmt.Sprintf(` ORDER BY created_at DESC, id DESC LIMIT $%d`, len(args)), args...)
+	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {
 		return store.Page{}, unavailable(ctx, err)
 	}
-	var page store.Page
-	var last store.Place
+	page := store.NewPage(f)
 	var text []byte
 	var created time.Time
-	_, err = pgx.ForEachRow(rows, []any{&text, &created}, func() error {
-		if len(page.Statuses) == f.Limit { // there is at least one more
-			page.Next = last.String()
-			return nil
-		}
-		st, err := store.DecodeStatus(text)
-		if err != nil {
-			return err
-		}
-		page.Statuses = append(page.Statuses, st)
-		last = store.Place{Created: created.UnixMilli(), ID: st.BuildID}
-		return nil
-	})
-	return page, unavailable(ctx, err)
+	_, err = pgx.ForEachRow(rows, []any{&text, &created}, func() error { return page.Add(text, created.UnixMilli()) })
+	return page.Page, unavailable(ctx, err)
 }
 
 func scanBuild(row pgx.Row) (buildcast.Build, error) {

@@ -26,7 +26,7 @@ const (
 		RETURNING build_id, next_event_id, coalesce((SELECT first_event_id FROM builds b WHERE b.id = build_id), 1), generation, due_at`
 )
 
-// ClaimCursors implements store.Deliveries.
+// ClaimCursors implements store.Cursors.
 func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -71,7 +71,7 @@ var (
 	releaseCursors = fmt.Sprintf(ownCursors, ``, `lease_owner = NULL, lease_until = '-infinity'`)
 )
 
-// RenewCursors implements store.Deliveries.
+// RenewCursors implements store.CursorLeases.
 func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error {
 	except = append([]time.Time{}, except...) // nil would be NULL
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -85,7 +85,7 @@ func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.
 	})
 }
 
-// ReleaseCursors implements store.Deliveries.
+// ReleaseCursors implements store.CursorLeases.
 func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return execAll(ctx, tx, owner, releaseCursors, `
@@ -132,7 +132,7 @@ const moveSQL = `
 			lease_until = '-infinity', created_at = excluded.created_at, updated_at = excluded.updated_at)
 	SELECT n, kind, park FROM l`
 
-// MoveCursors implements store.Deliveries. A move lost with the machine means an
+// MoveCursors implements store.Cursors. A move lost with the machine means an
 // event sent twice, so its commits do not wait for the disk.
 //
 // Parking locks the builds' rows first: an append that is under way has either
@@ -218,7 +218,7 @@ func moveArgs(owner string, moves []store.Move) (args []any, parked []string, er
 // them from their holders.
 const putCursor = `, due_at = excluded.due_at, blocked = false, lease_owner = NULL, lease_until = '-infinity', generation = webhook_cursors.generation + 1`
 
-// Rewind implements store.Deliveries.
+// Rewind implements store.Cursors.
 func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// The build's row first. Nobody deletes it meanwhile, nor the endpoint's.

@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// DeleteBuild implements store.Builds. The next generation: no append of an old
+// DeleteBuild implements store.Cuts. The next generation: no append of an old
 // lease, and no guess (known.go), is taken for one of a build that is created under
 // this id. finished_at stays: no list and no claim looks at the row.
 func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err error) {
@@ -86,7 +86,7 @@ func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.
 	return tag.RowsAffected() == 1, unavailable(ctx, err)
 }
 
-// Purge implements store.Cuts. It holds no build's row while it removes rows of
+// Purge implements store.Purger. It holds no build's row while it removes rows of
 // others: appends do not wait for it.
 func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 	ctx, cancel := s.bounded(ctx)

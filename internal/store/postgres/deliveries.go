@@ -3,9 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,7 +53,7 @@ func (f *failures) args() []any {
 	return []any{f.n, f.events, f.types, f.states, f.tries, f.attempts, f.retry, f.created, f.updated}
 }
 
-// ClaimDeliveries implements store.Deliveries.
+// ClaimDeliveries implements store.Retries.
 func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -74,7 +72,7 @@ func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, n
 	return due, uncommitted(ctx, err)
 }
 
-// SaveDelivery implements store.Deliveries. It locks the cursor first, as moves do.
+// SaveDelivery implements store.Retries. It locks the cursor first, as moves do.
 func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error {
 	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
@@ -115,7 +113,7 @@ const recallSQL = `
 	SELECT $1, build_id, min(event_id), $4, $5 FROM gone GROUP BY build_id ORDER BY build_id
 	ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = least(webhook_cursors.next_event_id, excluded.next_event_id)` + putCursor
 
-// RecallDeliveries implements store.Deliveries. It locks builds, then cursors, then
+// RecallDeliveries implements store.Retries. It locks builds, then cursors, then
 // deliveries, as all do.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -183,42 +181,20 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 }
 
 // ListDeliveries implements store.Deliveries.
-func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (page store.DeliveryPage, err error) {
+func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (store.DeliveryPage, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	// What was cut off and waits to be purged is in no list.
-	where, args := []string{"event_id >= (SELECT first_event_id FROM builds b WHERE b.id = build_id)"}, []any{f.Limit + 1}
-	add := func(condition string, values ...any) {
-		places := make([]any, len(values))
-		for i := range values {
-			places[i] = len(args) + 1 + i
-		}
-		where, args = append(where, fmt.Sprintf(condition, places...)), append(args, values...)
-	}
-	if f.EndpointID != "" {
-		add("endpoint_id = $%d", f.EndpointID)
-	}
-	if f.BuildID != "" {
-		add("build_id = $%d", f.BuildID)
-	}
-	if f.State != "" {
-		add("state = $%d", f.State)
-	}
-	if f.Before != "" {
-		p, err := store.ParseDeliveryPlace(f.Before)
-		if err != nil {
-			return page, err
-		}
-		add("(created_at, build_id, event_id, endpoint_id) < ($%d, $%d, $%d, $%d)", time.UnixMilli(p.Created), p.BuildID, p.EventID, p.EndpointID)
-	}
-	rows, err := s.pool.Query(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+`
-		ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT $1`, args...)
+	query, args, err := f.Query(dialect, deliveryColumns)
 	if err != nil {
-		return page, unavailable(ctx, err)
+		return store.DeliveryPage{}, err
+	}
+	rows, err := s.pool.Query(ctx, query, args...)
+	if err != nil {
+		return store.DeliveryPage{}, unavailable(ctx, err)
 	}
 	all, err := pgx.CollectRows(rows, scanDelivery)
 	if err != nil {
-		return page, unavailable(ctx, err)
+		return store.DeliveryPage{}, unavailable(ctx, err)
 	}
 	return store.PageOfDeliveries(all, f.Limit), nil
 }

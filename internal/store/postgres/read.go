@@ -21,7 +21,7 @@ const readSQL = `
 	SELECT id, event_type, event_data, progress, created_at FROM project_build_events
 	WHERE build_id = $1 AND id > greatest($2, (SELECT first_event_id - 1 FROM builds WHERE id = $1)) ORDER BY id LIMIT $3`
 
-// ReadEvents implements store.Events. It keeps one row beyond maxBytes at most.
+// ReadEvents implements store.Reader. It keeps one row beyond maxBytes at most.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -62,7 +62,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 	return events, nil
 }
 
-// Statuses implements store.Events.
+// Statuses implements store.Reader.
 func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -80,7 +80,7 @@ func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]bui
 	return statuses, unavailable(ctx, err)
 }
 
-// Bounds implements store.Events.
+// Bounds implements store.Reader.
 func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

@@ -21,7 +21,10 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Cutter = (*Store)(nil)
+)
 
 const (
 	connectTimeout = 5 * time.Second

@@ -9,7 +9,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// SaveCounts implements store.WebhookStatus.
+// SaveCounts implements store.Counting.
 func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -26,7 +26,7 @@ func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 	return unavailable(ctx, err)
 }
 
-// ReadCounts implements store.WebhookStatus.
+// ReadCounts implements store.Counting.
 func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -42,7 +42,7 @@ func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts
 	return all, unavailable(ctx, err)
 }
 
-// Waiting implements store.WebhookStatus.
+// Waiting implements store.Backlogs.
 func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -66,7 +66,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	return waiting, unavailable(ctx, err)
 }
 
-// Size implements store.WebhookStatus.
+// Size implements store.Backlogs.
 func (s *Store) Size(ctx context.Context) (size int64, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

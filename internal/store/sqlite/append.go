@@ -50,7 +50,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-// AppendEvents implements store.Events. BEGIN IMMEDIATE on the one writing
+// AppendEvents implements store.Appender. BEGIN IMMEDIATE on the one writing
 // connection is the lock of all rows. Once it has begun nothing cancels it: each
 // statement that could be would cost a goroutine, and all take milliseconds.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {

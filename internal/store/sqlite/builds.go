@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -83,56 +82,42 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 	return b, unavailable(ctx, err)
 }
 
+// dialect is SQLite's.
+var dialect = store.Dialect{
+	Parameter: func(int) string { return "?" },
+	Time:      store.Same,
+	// The indexes hold builds of one kind, finished or not.
+	Phase: func(p buildcast.Phase) string {
+		if p.Terminal() {
+			return `finished_at IS NOT NULL AND status ->> '$.status' = ?`
+		}
+		return `finished_at IS NULL AND status ->> '$.status' = ?`
+	},
+}
+
 // ListBuilds implements store.Builds.
 func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, error) {
-	where, args := []string{`deleted_at IS NULL`, `id <> '` + buildcast.OperationsBuild + `'`}, []any{}
-	if f.Phase != "" {
-		where, args = append(where, `status ->> '$.status' = ?`, finished(f.Phase)), append(args, string(f.Phase))
+	query, args, err := f.Query(dialect)
+	if err != nil {
+		return store.Page{}, err
 	}
-	if f.Project != "" {
-		where, args = append(where, `project = ?`), append(args, f.Project)
-	}
-	if f.Before != "" {
-		p, err := store.ParsePlace(f.Before)
-		if err != nil {
-			return store.Page{}, err
-		}
-		where, args = append(where, `(created_at, id) < (?, ?)`), append(args, p.Created, p.ID)
-	}
-	rows, err := s.read.QueryContext(ctx, `SELECT status, created_at FROM builds WHERE `+strings.Join(where, " AND ")+ //nolint:gosec // the conditions are the constants above
-		` ORDER BY created_at DESC, id DESC LIMIT ?`, append(args, f.Limit+1)...)
+	rows, err := s.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return store.Page{}, unavailable(ctx, err)
 	}
 	defer rows.Close()
-	var page store.Page
-	var last store.Place
+	page := store.NewPage(f)
 	for rows.Next() {
 		var text string
 		var created int64
 		if err := rows.Scan(&text, &created); err != nil {
-			return page, unavailable(ctx, err)
+			return store.Page{}, unavailable(ctx, err)
 		}
-		if len(page.Statuses) == f.Limit { // there is at least one more
-			page.Next = last.String()
-			break
+		if err := page.Add([]byte(text), created); err != nil {
+			return store.Page{}, err
 		}
-		st, err := store.DecodeStatus([]byte(text))
-		if err != nil {
-			return page, err
-		}
-		page.Statuses = append(page.Statuses, st)
-		last = store.Place{Created: created, ID: st.BuildID}
 	}
-	return page, unavailable(ctx, rows.Err())
-}
-
-// finished is what the phase says about finished_at: the indexes hold builds of one kind.
-func finished(p buildcast.Phase) string {
-	if p.Terminal() {
-		return `finished_at IS NOT NULL`
-	}
-	return `finished_at IS NULL`
+	return page.Page, unavailable(ctx, rows.Err())
 }
 
 func scanBuild(row *sql.Row) (buildcast.Build, error) {

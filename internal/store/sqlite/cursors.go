@@ -34,7 +34,7 @@ const claimCursorsSQL = `
 		ORDER BY due_at, build_id LIMIT ?6)
 	RETURNING build_id, next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1), generation, due_at`
 
-// ClaimCursors implements store.Deliveries. Once the statement has begun nothing
+// ClaimCursors implements store.Cursors. Once the statement has begun nothing
 // cancels it: a claim that is cut off between its rows would be stored, with the next
 // generation of cursors that nobody knows to be claimed.
 func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
@@ -74,7 +74,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	return cursors, uncommitted(ctx, rows.Err())
 }
 
-// RenewCursors implements store.Deliveries.
+// RenewCursors implements store.CursorLeases.
 func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error {
 	ends := make([]int64, len(except))
 	for i, end := range except {
@@ -98,7 +98,7 @@ func (s *Store) RenewCursors(ctx context.Context, owner string, now, until time.
 	})
 }
 
-// ReleaseCursors implements store.Deliveries.
+// ReleaseCursors implements store.CursorLeases.
 func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		return execAll(ctx, tx, owner,
@@ -107,7 +107,7 @@ func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	})
 }
 
-// MoveCursors implements store.Deliveries. A move lost with the machine means an
+// MoveCursors implements store.Cursors. A move lost with the machine means an
 // event sent twice, so its commits do not wait for the disk: in WAL mode the file
 // stays sound, and what the process has written outlives it.
 func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
@@ -180,7 +180,7 @@ const putCursorSQL = `
 
 const putCursorRest = `, due_at = excluded.due_at, blocked = 0, lease_owner = NULL, lease_until = 0, generation = generation + 1`
 
-// Rewind implements store.Deliveries.
+// Rewind implements store.Cursors.
 func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		if err := s.endpointExists(ctx, tx, endpointID); err != nil {

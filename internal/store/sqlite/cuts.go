@@ -14,7 +14,7 @@ import (
 // for the step.
 const purgeBytes = 1 << 20
 
-// DeleteBuild implements store.Builds.
+// DeleteBuild implements store.Cuts.
 func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -98,7 +98,7 @@ func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.
 	return done, err
 }
 
-// Purge implements store.Cuts. It looks for rows to remove before it takes the
+// Purge implements store.Purger. It looks for rows to remove before it takes the
 // writing connection.
 func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 	var id string

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -49,7 +48,7 @@ func putDelivery(ctx context.Context, tx *sql.Tx, d *buildcast.Delivery) error {
 	return err
 }
 
-// ClaimDeliveries implements store.Deliveries.
+// ClaimDeliveries implements store.Retries.
 func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error) {
 	rows, err := s.write.QueryContext(ctx, `
 		UPDATE worker_webhook_failures SET lease_owner = ?1, lease_until = ?2
@@ -79,7 +78,7 @@ func deliveries(ctx context.Context, rows *sql.Rows) ([]buildcast.Delivery, erro
 	return all, unavailable(ctx, rows.Err())
 }
 
-// SaveDelivery implements store.Deliveries.
+// SaveDelivery implements store.Retries.
 func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error {
 	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
@@ -102,7 +101,7 @@ func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Deli
 	})
 }
 
-// RecallDeliveries implements store.Deliveries.
+// RecallDeliveries implements store.Retries.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
 	const recalled = ` FROM worker_webhook_failures WHERE endpoint_id = ?1 AND state = 'retrying' AND asked = 0 AND created_at >= ?2
 		AND event_id >= (SELECT first_event_id FROM builds WHERE id = build_id)`
@@ -155,36 +154,18 @@ func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time
 }
 
 // ListDeliveries implements store.Deliveries.
-func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (page store.DeliveryPage, err error) {
-	// What was cut off and waits to be purged is in no list.
-	where, args := []string{"event_id >= (SELECT first_event_id FROM builds WHERE id = build_id)"}, []any{}
-	add := func(condition string, values ...any) {
-		where, args = append(where, condition), append(args, values...)
-	}
-	if f.EndpointID != "" {
-		add("endpoint_id = ?", f.EndpointID)
-	}
-	if f.BuildID != "" {
-		add("build_id = ?", f.BuildID)
-	}
-	if f.State != "" {
-		add("state = ?", f.State)
-	}
-	if f.Before != "" {
-		p, err := store.ParseDeliveryPlace(f.Before)
-		if err != nil {
-			return page, err
-		}
-		add("(created_at, build_id, event_id, endpoint_id) < (?, ?, ?, ?)", p.Created, p.BuildID, p.EventID, p.EndpointID)
-	}
-	rows, err := s.read.QueryContext(ctx, `SELECT `+deliveryColumns+` FROM worker_webhook_failures WHERE `+strings.Join(where, " AND ")+ //nolint:gosec // the conditions are the constants above
-		` ORDER BY created_at DESC, build_id DESC, event_id DESC, endpoint_id DESC LIMIT ?`, append(args, f.Limit+1)...)
+func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (store.DeliveryPage, error) {
+	query, args, err := f.Query(dialect, deliveryColumns)
 	if err != nil {
-		return page, unavailable(ctx, err)
+		return store.DeliveryPage{}, err
+	}
+	rows, err := s.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return store.DeliveryPage{}, unavailable(ctx, err)
 	}
 	all, err := deliveries(ctx, rows)
 	if err != nil {
-		return page, err
+		return store.DeliveryPage{}, err
 	}
 	return store.PageOfDeliveries(all, f.Limit), nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// ReadEvents implements store.Events.
+// ReadEvents implements store.Reader.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT id, event_type, event_data, progress, created_at FROM project_build_events
@@ -30,7 +30,7 @@ func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, lim
 	return events, unavailable(ctx, rows.Err())
 }
 
-// Statuses implements store.Events.
+// Statuses implements store.Reader.
 func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error) {
 	statuses := make(map[string]buildcast.Status, len(buildIDs))
 	err := s.eachOf(ctx, `SELECT id, status FROM builds WHERE id IN (SELECT value FROM json_each(?)) AND deleted_at IS NULL`, buildIDs, func(rows *sql.Rows) (err error) {
@@ -44,7 +44,7 @@ func (s *Store) Statuses(ctx context.Context, buildIDs []string) (map[string]bui
 	return statuses, err
 }
 
-// Bounds implements store.Events.
+// Bounds implements store.Reader.
 func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error) {
 	bounds := make(map[string]store.Bounds, len(buildIDs))
 	err := s.eachOf(ctx, `SELECT id, first_event_id, last_event_id FROM builds WHERE id IN (SELECT value FROM json_each(?))`, buildIDs, func(rows *sql.Rows) error {

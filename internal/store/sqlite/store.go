@@ -23,7 +23,10 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Cutter = (*Store)(nil)
+)
 
 const readers = 8
 

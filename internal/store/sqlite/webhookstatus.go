@@ -9,7 +9,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// SaveCounts implements store.WebhookStatus.
+// SaveCounts implements store.Counting.
 func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 	return s.inTx(ctx, func(tx *sql.Tx) error {
 		for _, c := range counts {
@@ -22,7 +22,7 @@ func (s *Store) SaveCounts(ctx context.Context, counts []store.Counts) error {
 	})
 }
 
-// ReadCounts implements store.WebhookStatus.
+// ReadCounts implements store.Counting.
 func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts, error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT endpoint_id, bucket, run, numbers FROM webhook_counts WHERE bucket >= ? ORDER BY bucket`, since.UnixMilli())
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Store) ReadCounts(ctx context.Context, since time.Time) ([]store.Counts
 	return all, unavailable(ctx, rows.Err())
 }
 
-// Waiting implements store.WebhookStatus.
+// Waiting implements store.Backlogs.
 func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT endpoint_id, sum(cursors), sum(events), sum(retrying), sum(dead) FROM (
@@ -68,7 +68,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]store.Waiting, error) {
 	return waiting, unavailable(ctx, rows.Err())
 }
 
-// Size implements store.WebhookStatus: the database and its write-ahead log.
+// Size implements store.Backlogs: the database and its write-ahead log.
 func (s *Store) Size(context.Context) (int64, error) {
 	var size int64
 	for _, name := range []string{s.path, s.path + "-wal"} {

@@ -27,7 +27,7 @@ func each(t *testing.T, n int, f func(i int) error) {
 }
 
 // appendAll appends the build's events and gives the ids in the order asked for.
-func appendAll(t *testing.T, s store.Events, appends ...store.Append) ([]store.Appended, error) {
+func appendAll(t *testing.T, s store.Appender, appends ...store.Append) ([]store.Appended, error) {
 	answers, err := s.AppendEvents(t.Context(), appends)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 )
 
 // remove deletes the build and returns the id of its next event.
-func remove(t fataler, s store.Builds, id string) int64 {
+func remove(t fataler, s store.Cuts, id string) int64 {
 	t.Helper()
 	first, err := s.DeleteBuild(t.Context(), id)
 	if err != nil {
@@ -30,7 +30,7 @@ func truncate(t fataler, s store.Cuts, id string, first int64) int64 {
 }
 
 // purge runs the purge to its end and returns its steps.
-func purge(t fataler, s store.Cuts) (steps int) {
+func purge(t fataler, s store.Purger) (steps int) {
 	t.Helper()
 	for more := true; more; steps++ {
 		var err error
@@ -63,7 +63,7 @@ func wantFold(t fataler, s store.Store, id string) {
 	}
 }
 
-func wantBounds(t *testing.T, s store.Events, id string, first, last int64) {
+func wantBounds(t *testing.T, s store.Reader, id string, first, last int64) {
 	t.Helper()
 	bounds, err := s.Bounds(t.Context(), []string{id})
 	if err != nil || bounds[id] != (store.Bounds{First: first, Last: last}) {

@@ -42,7 +42,7 @@ func TestStoresAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lite.Close()
-	stores := []store.Events{lite, pg}
+	stores := []store.Store{lite, pg}
 
 	taken, refused := 0, 0
 	for chunk := range generatedEvents / chunkEvents {
@@ -78,7 +78,7 @@ func TestStoresAgree(t *testing.T) {
 }
 
 // compare appends the events to both stores and compares what both answer and return.
-func compare(t *testing.T, stores []store.Events, build string, events []buildcast.NewEvent) {
+func compare(t *testing.T, stores []store.Store, build string, events []buildcast.NewEvent) {
 	t.Helper()
 	var answers, logs [2][]buildcast.Event
 	var both errgroup.Group
@@ -122,7 +122,7 @@ func compare(t *testing.T, stores []store.Events, build string, events []buildca
 }
 
 // culprit finds the first event that a store refuses.
-func culprit(ctx context.Context, s store.Events, events []buildcast.NewEvent, err error) error {
+func culprit(ctx context.Context, s store.Appender, events []buildcast.NewEvent, err error) error {
 	for _, e := range events {
 		if _, err := s.AppendEvents(ctx, []store.Append{{BuildID: "culprit", Events: []buildcast.NewEvent{e}}}); err != nil {
 			return fmt.Errorf("%T: type %q, key %q, data %.300q: %w", s, e.Type, e.Key, e.Data, err)

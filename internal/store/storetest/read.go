@@ -8,7 +8,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-func read(t *testing.T, s store.Events, build string, after int64, limit, maxBytes int) []buildcast.Event {
+func read(t *testing.T, s store.Reader, build string, after int64, limit, maxBytes int) []buildcast.Event {
 	t.Helper()
 	events, err := s.ReadEvents(t.Context(), build, after, limit, maxBytes)
 	if err != nil {

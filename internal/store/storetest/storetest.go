@@ -113,7 +113,7 @@ type fataler interface {
 }
 
 // add appends events and gives what is stored.
-func add(t fataler, s store.Events, build string, events ...buildcast.NewEvent) store.Appended {
+func add(t fataler, s store.Appender, build string, events ...buildcast.NewEvent) store.Appended {
 	t.Helper()
 	answers, err := s.AppendEvents(t.Context(), []store.Append{{BuildID: build, Events: events}})
 	if err != nil {
@@ -145,7 +145,7 @@ func many(n int) []buildcast.NewEvent {
 }
 
 // log is all of a build's events.
-func log(t fataler, s store.Events, build string) []buildcast.Event {
+func log(t fataler, s store.Reader, build string) []buildcast.Event {
 	t.Helper()
 	events, err := s.ReadEvents(t.Context(), build, 0, 1e6, 1e9)
 	if err != nil {

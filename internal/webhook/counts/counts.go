@@ -21,7 +21,7 @@ import (
 // bucketTime is the length of one bucket.
 const bucketTime = 5 * time.Minute
 
-// Store keeps the counts; see store.WebhookStatus.
+// Store keeps the counts; see store.Counting.
 type Store interface {
 	SaveCounts(ctx context.Context, counts []store.Counts) error
 	ReadCounts(ctx context.Context, since time.Time) ([]store.Counts, error)

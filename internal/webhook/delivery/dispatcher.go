@@ -52,19 +52,19 @@ type Log interface {
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
 }
 
-// Cursors are the endpoints' places in the logs; see store.Deliveries.
+// Cursors are the endpoints' places in the logs; see store.Cursors.
 type Cursors interface {
 	ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error)
 	MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error)
 }
 
-// Leases are those of cursors and retries; see store.Deliveries.
+// Leases are those of cursors and retries; see store.CursorLeases.
 type Leases interface {
 	RenewCursors(ctx context.Context, owner string, now, until time.Time, except ...time.Time) error
 	ReleaseCursors(ctx context.Context, owner string) error
 }
 
-// Retries are the deliveries that failed; see store.Deliveries.
+// Retries are the deliveries that failed; see store.Retries.
 type Retries interface {
 	ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error)
 	SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error
