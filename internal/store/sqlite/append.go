@@ -85,40 +85,35 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 	keyed := make(map[store.EventKey]buildcast.Event)
 	lock, keyStmt := tx.StmtContext(ctx, s.stmts.lock), tx.StmtContext(ctx, s.stmts.keyed)
 	for _, ap := range appends {
-		if rows[ap.BuildID] == nil {
-			row := s.rows.take(ap.BuildID)
-			if row == nil {
-				var err error
-				if row, err = s.lockRow(ctx, tx, lock, ap, now); err != nil {
-					return store.Assigned{}, err
-				}
-			}
-			if row != nil {
-				rows[ap.BuildID] = row
+		if rows[ap.BuildID] != nil {
+			continue
+		}
+		row := s.rows.take(ap.BuildID)
+		if row == nil {
+			var err error
+			if row, err = s.lockRow(ctx, tx, lock, ap, now); err != nil {
+				return store.Assigned{}, err
 			}
 		}
+		if row != nil {
+			rows[ap.BuildID] = row
+		}
+	}
+	// An append may bring back the build of a fenced one before it: all rows are
+	// known before the first key is looked up.
+	for _, ap := range appends {
+		row := rows[ap.BuildID]
 		for _, e := range ap.Events {
-			if e.Key == "" {
+			if e.Key == "" || row == nil {
 				continue
 			}
-			stored := buildcast.Event{BuildID: ap.BuildID}
-			var at int64
-			err := keyStmt.QueryRowContext(ctx, ap.BuildID, e.Key).Scan(&stored.ID, &stored.Type, &stored.Progress, &at)
-			stored.Timestamp = msTime(at)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
+			stored, found, err := keptUnder(ctx, tx, keyStmt, row, store.EventKey{BuildID: ap.BuildID, Key: e.Key})
 			if err != nil {
 				return store.Assigned{}, err
 			}
-			if row := rows[ap.BuildID]; row != nil && stored.ID < row.Status.FirstEventID {
-				// The event was cut off, and its key is forgotten with it.
-				if _, err := tx.ExecContext(ctx, `DELETE FROM project_build_events WHERE build_id = ? AND id = ?`, ap.BuildID, stored.ID); err != nil {
-					return store.Assigned{}, err
-				}
-				continue
+			if found {
+				keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
 			}
-			keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
 		}
 	}
 	a := store.Assign(appends, rows, keyed, now)
@@ -140,6 +135,23 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 		}
 	}
 	return a, nil
+}
+
+// keptUnder returns the event that is kept under the key, without its data. An event
+// that was cut off makes place for a new one: its key is forgotten with it.
+func keptUnder(ctx context.Context, tx *sql.Tx, keyed *sql.Stmt, row *store.Row, key store.EventKey) (e buildcast.Event, found bool, err error) {
+	e.BuildID = key.BuildID
+	var at int64
+	err = keyed.QueryRowContext(ctx, key.BuildID, key.Key).Scan(&e.ID, &e.Type, &e.Progress, &at)
+	e.Timestamp = msTime(at)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return e, false, nil
+	case err == nil && e.ID < row.Status.FirstEventID:
+		_, err = tx.ExecContext(ctx, `DELETE FROM project_build_events WHERE build_id = ? AND id = ?`, key.BuildID, e.ID)
+		return e, false, err
+	}
+	return e, err == nil, err
 }
 
 // lockRow reads the build's row, and makes that of an external build if the build

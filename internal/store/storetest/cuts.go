@@ -285,6 +285,25 @@ func testCutKeys(t *testing.T, s store.Store) {
 	}
 }
 
+// A fenced append to a deleted build, and one behind it that makes the build again:
+// the keys of the old log are forgotten for both.
+func testCutKeysBehindAFence(t *testing.T, s store.Store) {
+	planned(t, s, "b")
+	lease := claim(t, s, "one", time.Hour, 1)[0]
+	add(t, s, "b", keyed("k1"), event(buildcast.BuildCompleted, `{}`))
+	remove(t, s, "b")
+	answers, err := s.AppendEvents(t.Context(), []store.Append{
+		{BuildID: "b", Generation: lease.Generation, Events: []buildcast.NewEvent{keyed("k1")}},
+		{BuildID: "b", Events: []buildcast.NewEvent{keyed("k1")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, answers[0].Err, buildcast.Fenced)
+	wantIDs(t, answers[1].Events, 3, 3)
+	wantFold(t, s, "b")
+}
+
 func testPurgeSteps(t *testing.T, s store.Store) {
 	if steps := purge(t, s); steps != 1 {
 		t.Errorf("%d steps for nothing", steps)

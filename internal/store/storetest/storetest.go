@@ -61,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"truncate", testTruncate},
 		{"truncate in turn", testTruncateInTurn},
 		{"keys of events that were cut off", testCutKeys},
+		{"keys of events that were cut off, behind a fence", testCutKeysBehindAFence},
 		{"purge in steps", testPurgeSteps},
 		{"purge and deliveries", testPurgeDeliveries},
 		{"cursors in a log that is cut", testCutCursors},
