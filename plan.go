@@ -13,7 +13,7 @@ const (
 	MaxFiles       = 10000 // of all tasks together
 	MaxRetries     = 10    // of one task
 	MaxTimeout     = 24 * time.Hour
-	DefaultTimeout = 10 * time.Minute // of a command where the plan names none
+	DefaultTimeout = 10 * time.Minute // of a command if the plan names none
 	maxName        = MaxProject       // bytes of a plan's or a task's name
 	maxCommand     = 64 << 10         // bytes of a shell command
 )
@@ -24,7 +24,7 @@ const (
 	DeployNone  = "none"  // the build ends after its build command
 )
 
-// Plan says what a build does: its tasks as their needs allow, then install,
+// Plan is what a build does: its tasks as their needs allow, then install,
 // then build; then the output directory goes to the deploy target.
 type Plan struct {
 	Name  string `json:"name"`
@@ -66,7 +66,7 @@ type fileObject struct {
 	From    string `json:"from,omitempty"`
 }
 
-// MarshalJSON gives the shortest form that keeps the bytes.
+// MarshalJSON returns the shortest form that keeps the bytes.
 func (f File) MarshalJSON() ([]byte, error) {
 	switch {
 	case f.From != "":
@@ -99,7 +99,7 @@ func (f *File) UnmarshalJSON(b []byte) error {
 // Duration is a time.Duration whose text form is 90s, 5m, 1h30m.
 type Duration time.Duration
 
-// MarshalText gives the form of time.Duration.
+// MarshalText returns the form of time.Duration.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 // UnmarshalText reads the form of time.ParseDuration.
@@ -112,7 +112,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Or is the duration, or def where it is zero.
+// Or is the duration, or def if it is zero.
 func (d Duration) Or(def time.Duration) time.Duration {
 	if d == 0 {
 		return def

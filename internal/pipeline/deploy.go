@@ -36,9 +36,9 @@ func (r *run) runDeploy(ctx context.Context) error {
 	target := cmp.Or(asked, buildcast.DeployLocal)
 	optional := asked == "" && r.build.Plan.Output == ""
 	if target != buildcast.DeployNone && !optional {
-		r.journal.say(buildcast.DeployStarted, deployStarted{target})
+		r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	}
-	r.journal.say(buildcast.BuildStarted, nothing{})
+	r.journal.report(buildcast.BuildStarted, nothing{})
 	for _, s := range stagesOf(r.build.Plan) {
 		if err := r.runStage(ctx, s); err != nil {
 			return err
@@ -54,7 +54,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	case optional && errors.Is(err, fs.ErrNotExist):
 		return r.end(buildcast.BuildCompleted, nothing{})
 	}
-	r.journal.say(buildcast.DeployStarted, deployStarted{target})
+	r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	if err == nil {
 		return r.end(buildcast.DeployCompleted, deployCompleted{target, command.Clean(url)})
 	}
@@ -67,7 +67,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	if s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, done) {
 		return nil
 	}
-	r.journal.say(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.doing, Percent: s.began})
+	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.doing, Percent: s.began})
 	began := time.Now()
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
@@ -75,7 +75,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	switch {
 	case err == nil:
 		done.DurationMS = time.Since(began).Milliseconds()
-		r.journal.say(buildcast.BuildProgress, done)
+		r.journal.report(buildcast.BuildProgress, done)
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -89,8 +89,8 @@ func (r *run) deployTo(ctx context.Context, name string) (url string, err error)
 		return "", buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use local or none", name).At("deploy")
 	}
 	progress := func(message string) {
-		r.journal.say(buildcast.DeployStarted, deployStarted{name})
-		r.journal.say(buildcast.DeployProgress, deployProgress{command.Clean(message)})
+		r.journal.report(buildcast.DeployStarted, deployStarted{name})
+		r.journal.report(buildcast.DeployProgress, deployProgress{command.Clean(message)})
 	}
 	err = r.whenPossible(ctx, func() error {
 		dir, err := r.space.Output(r.build.Plan.Output)

@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// The data of the events that a run says. plan_started, build_started and
+// The data of the events that a run reports. plan_started, build_started and
 // build_completed have none.
 
 // planGenerated. Tasks has as many names as fit; TaskCount counts all.
@@ -41,8 +41,8 @@ type taskFailed struct {
 	RetryInMS int64 `json:"retryInMs,omitempty"` // until the next attempt begins
 }
 
-// failure says what went wrong. Message, where it is the build's last event,
-// says of what: the build's status shows it.
+// failure is what went wrong. Message is set in the build's last event and names
+// the step that failed: the build's status shows it.
 type failure struct {
 	Message  string `json:"message,omitempty"`
 	Error    string `json:"error"`
@@ -50,7 +50,7 @@ type failure struct {
 	Output   string `json:"output,omitempty"` // the last 4 KiB
 }
 
-// of gives the failure with its Message.
+// of returns the failure with its Message.
 func (f failure) of(what string) failure {
 	f.Message = what + " failed: " + f.Error
 	return f
@@ -60,7 +60,7 @@ type deployStarted struct {
 	Target string `json:"target"`
 }
 
-// buildProgress is said when a stage begins and, with Done, when it has ended.
+// buildProgress is reported when a stage begins and, with Done, when it has ended.
 type buildProgress struct {
 	Stage      string `json:"stage"` // install or build
 	Message    string `json:"message"`
@@ -88,7 +88,7 @@ type deployFailed struct {
 	failure
 }
 
-// source says whose output a build_log has.
+// source is whose output a build_log has.
 type source struct {
 	TaskName string `json:"taskName,omitempty"`
 	Stage    string `json:"stage,omitempty"`
@@ -108,7 +108,7 @@ type nothing struct{}
 // maxNames bounds the names in plan_generated, in bytes as JSON.
 const maxNames = 48 << 10
 
-// namesOf gives the tasks' names that fit.
+// namesOf returns the tasks' names that fit.
 func namesOf(tasks []buildcast.Task) []string {
 	names := []string{}
 	bytes := 0
@@ -121,7 +121,7 @@ func namesOf(tasks []buildcast.Task) []string {
 	return names
 }
 
-// encode gives data as the log stores it. Text keeps its < and >: the limits of
+// encode returns data as the log stores it. Text keeps its < and >: the limits of
 // output count on it.
 func encode(data any) (json.RawMessage, error) {
 	var b bytes.Buffer

@@ -85,14 +85,14 @@ func TestDroppedOutputIsTold(t *testing.T) {
 		return nil
 	}, outbox.Options{MaxEvents: 2, Logger: quiet})
 	j := newJournal(e, map[string]bool{}, quiet)
-	j.say(buildcast.PlanStarted, nothing{})
+	j.report(buildcast.PlanStarted, nothing{})
 	j.output(source{Stage: "build"}, []string{"fits"})
 	j.output(source{Stage: "build"}, []string{"a", "b"})
 	j.output(source{Stage: "build"}, []string{"c"})
-	j.say(buildcast.PlanGenerated, planGenerated{})
+	j.report(buildcast.PlanGenerated, planGenerated{})
 	j.end(buildcast.BuildCompleted, nothing{})
 	j.output(source{Stage: "build"}, []string{"after the end"})
-	j.say(buildcast.BuildStarted, nothing{})
+	j.report(buildcast.BuildStarted, nothing{})
 
 	sendAll(t, e)
 	var types []string

@@ -15,7 +15,7 @@ const readLimit = 1000
 // commands, so an event of a user that reports a task as completed is believed.
 type history struct {
 	status    buildcast.Status
-	said      map[string]bool // the keys of what was said
+	reported  map[string]bool // the keys of what was reported
 	completed map[string]bool // names of tasks
 	failed    map[string]int  // attempts of a task that failed, by its name
 }
@@ -23,8 +23,8 @@ type history struct {
 // readHistory folds the log.
 func readHistory(ctx context.Context, log Log, b buildcast.Build) (*history, error) {
 	h := &history{
-		status: buildcast.NewStatus(b.ID, b.Project, b.CreatedAt),
-		said:   map[string]bool{}, completed: map[string]bool{}, failed: map[string]int{},
+		status:   buildcast.NewStatus(b.ID, b.Project, b.CreatedAt),
+		reported: map[string]bool{}, completed: map[string]bool{}, failed: map[string]int{},
 	}
 	for {
 		events, err := log.Read(ctx, b.ID, h.status.LastEventID, readLimit)
@@ -40,7 +40,7 @@ func readHistory(ctx context.Context, log Log, b buildcast.Build) (*history, err
 func (h *history) apply(e *buildcast.Event) {
 	h.status.Apply(e)
 	if key := keyOf(e.Type, e.Data); key != "" {
-		h.said[key] = true
+		h.reported[key] = true
 	}
 	d := readWords(e.Data)
 	switch e.Type {

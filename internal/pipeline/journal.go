@@ -8,39 +8,39 @@ import (
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
-// journal is what a run writes to its build's log. What was said already, by
-// this run or one before, is not said again. Its methods never block, and may
+// journal is what a run writes to its build's log. What was reported already, by
+// this run or an earlier one, is not reported again. Its methods never block, and may
 // be called from many goroutines.
 type journal struct {
 	emitter *outbox.Outbox
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	said    map[string]bool
-	dropped int  // lines of output that did not fit since the last that did
-	ended   bool // the last event was said
+	mu       sync.Mutex
+	reported map[string]bool
+	dropped  int  // lines of output that did not fit since the last that did
+	ended    bool // the last event was reported
 }
 
-func newJournal(e *outbox.Outbox, said map[string]bool, log *slog.Logger) *journal {
-	return &journal{emitter: e, said: said, log: log}
+func newJournal(e *outbox.Outbox, reported map[string]bool, log *slog.Logger) *journal {
+	return &journal{emitter: e, reported: reported, log: log}
 }
 
-// has reports whether the event was said.
+// has tells whether the event was reported.
 func (j *journal) has(typ string, data any) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	b, err := encode(data)
-	return err == nil && j.said[keyOf(typ, b)]
+	return err == nil && j.reported[keyOf(typ, b)]
 }
 
-// say says a step of the build.
-func (j *journal) say(typ string, data any) {
+// report reports a step of the build.
+func (j *journal) report(typ string, data any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.keep(typ, data)
 }
 
-// end says the last step.
+// end reports the last step.
 func (j *journal) end(typ string, data any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -51,8 +51,8 @@ func (j *journal) end(typ string, data any) {
 	j.ended = true
 }
 
-// output says what a command wrote. Where the log has been away so long that
-// it does not fit, it is left out and counted.
+// output reports what a command wrote. If the log has been away so long that it
+// does not fit, it is left out and counted.
 func (j *journal) output(from source, lines []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -80,7 +80,7 @@ func (j *journal) keep(typ string, data any) {
 	}
 	b, err := encode(data)
 	key := keyOf(typ, b)
-	if key != "" && j.said[key] {
+	if key != "" && j.reported[key] {
 		return
 	}
 	if err == nil {
@@ -91,7 +91,7 @@ func (j *journal) keep(typ string, data any) {
 		return
 	}
 	if key != "" {
-		j.said[key] = true
+		j.reported[key] = true
 	}
 }
 

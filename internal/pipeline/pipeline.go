@@ -1,20 +1,20 @@
 // Package pipeline runs the builds that have a plan: it claims a lease, works
 // through the tasks as their needs allow, runs install and build, and deploys.
 //
-// A build's log is all that is known of it. What a run says is an event whose
-// key is made from what it says, so a run that begins again says nothing twice:
+// A build's log is all that is known of it. A run reports events whose keys are
+// made from their data, so a run that begins again reports nothing twice:
 // it reads the log, passes over the tasks that are completed, and goes on. The
-// lease's generation fences the run that came before. Where the workspace is
-// not there any more (another node has taken over, or the machine was started
+// lease's generation fences the run that came before. If the workspace no longer
+// exists (another node has taken over, or the machine was started
 // again), completed tasks are done again without events: what they made is
-// needed, and what is said of them holds.
+// needed, and their events stand.
 //
 // Events go through an emitter that never blocks: while the store is away the
 // work goes on and its events wait, in order. A build holds its place among
 // those that run until the log has taken all of them.
 //
-// A run ends early in one of three ways, and says nothing more in any of them:
-// the lease was lost, the build was ended by somebody else (a cancel), or
+// A run ends early in one of three ways, and reports nothing more in any of them:
+// the lease was lost, somebody else ended the build (a cancel), or
 // this node drains. Processes are gone within a second.
 package pipeline
 
@@ -38,7 +38,7 @@ type Log interface {
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
 }
 
-// Builds gives a build and its plan, or NotFound.
+// Builds returns a build and its plan, or NotFound.
 type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 }
@@ -62,7 +62,7 @@ type Config struct {
 	Targets map[string]Target                                           // by name; "none" needs none
 
 	// Label makes a build id a directory name. Nil: the id itself, which is
-	// enough only where names of files know upper and lower case.
+	// enough only if file names are case-sensitive.
 	Label         func(buildID string) string
 	MaxBuilds     int           // at once; 0: 4
 	MaxTasks      int           // of one build at once; 0: 4
@@ -120,7 +120,7 @@ func New(cfg Config) *Pipeline {
 	}
 }
 
-// Kick says that a build may be waiting. It is a hint and never blocks.
+// Kick tells that a build may be waiting. It is a hint and never blocks.
 func (p *Pipeline) Kick() {
 	select {
 	case p.kick <- struct{}{}:
@@ -129,10 +129,10 @@ func (p *Pipeline) Kick() {
 }
 
 // Run runs builds until ctx ends. Then it claims no more, stops the commands
-// that run, waits up to DrainTimeout until the log has taken what they said, and
+// that run, waits up to DrainTimeout until the log has taken their events, and
 // gives the leases back. It is called once, and returns nil.
 func (p *Pipeline) Run(ctx context.Context) error {
-	// ctx says take no more; abandon says leave what is not done.
+	// The end of ctx means take no more builds; that of abandon, leave what is not done.
 	abandon, giveUp := lasting(ctx, p.config.DrainTimeout)
 	defer giveUp()
 	var parts sync.WaitGroup
@@ -143,7 +143,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	return nil
 }
 
-// lasting gives a context that ends d after ctx has.
+// lasting returns a context that ends d after ctx.
 func lasting(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

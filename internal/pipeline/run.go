@@ -29,7 +29,7 @@ type run struct {
 	pipeline *Pipeline
 	lease    store.Lease
 	log      *slog.Logger
-	// stop ends the run with nothing more to say: the lease is lost, or the
+	// stop ends the run, which then reports nothing more: the lease is lost, or the
 	// build is over.
 	stop context.CancelCauseFunc
 
@@ -46,7 +46,7 @@ type run struct {
 }
 
 // run runs the build until it is over, its lease is lost, or draining ends. It
-// returns when its processes are gone and the log has taken what it said, or
+// returns when its processes are gone and the log has taken its events, or
 // life has ended.
 func (r *run) run(life, draining context.Context) {
 	work, halt := context.WithCancelCause(life)
@@ -70,7 +70,7 @@ func (r *run) run(life, draining context.Context) {
 	}
 	r.log.Info("build runs", "after", r.past.status.LastEventID)
 	emitter := outbox.New(r.append, outbox.Options{MaxEvents: waitEvents, MaxBytes: waitBytes, Logger: r.log})
-	r.journal = newJournal(emitter, r.past.said, r.log)
+	r.journal = newJournal(emitter, r.past.reported, r.log)
 	helpers.Go(func() {
 		if err := emitter.Run(life); err != nil {
 			r.stop(err) // fenced
@@ -106,7 +106,7 @@ func (r *run) guard(work func() error) (err error) {
 	return work()
 }
 
-// end says the last event. Nothing is said after it.
+// end reports the last event. Nothing is reported after it.
 func (r *run) end(typ string, data any) error {
 	r.journal.end(typ, data)
 	return errOver
@@ -160,13 +160,13 @@ func (r *run) renewOnce(ctx context.Context, timeout time.Duration) error {
 	return r.pipeline.config.Leases.RenewLease(ctx, r.lease, r.pipeline.config.LeaseTTL)
 }
 
-// leaseLost reports whether RenewLease said that the build is no longer this run's.
+// leaseLost reports whether RenewLease found that the build is no longer this run's.
 func leaseLost(err error) bool {
 	c := buildcast.CodeOf(err)
 	return c == buildcast.Fenced || c == buildcast.NotFound
 }
 
-// watch ends the run when the log says that the build is over, whoever said so:
+// watch ends the run when the log shows that the build is over, whoever reported it:
 // a cancel may come in at any node.
 func (r *run) watch(life context.Context) {
 	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID, nil)

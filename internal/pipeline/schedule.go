@@ -2,7 +2,7 @@ package pipeline
 
 import "github.com/buildcast/buildcast"
 
-// schedule says which tasks may start. It belongs to one goroutine.
+// schedule decides which tasks may start. It belongs to one goroutine.
 type schedule struct {
 	tasks   []scheduled // in the plan's order
 	running int

@@ -25,7 +25,7 @@ type outcome struct {
 	err    error
 }
 
-// taskRunner works through a build's tasks. One goroutine decides and speaks;
+// taskRunner works through a build's tasks. One goroutine decides and reports;
 // the others do the work and hand in outcomes.
 type taskRunner struct {
 	*run
@@ -35,7 +35,7 @@ type taskRunner struct {
 	workers  sync.WaitGroup
 }
 
-// runTasks runs the tasks that are not completed. It gives nil when all are,
+// runTasks runs the tasks that are not completed. It returns nil when all are,
 // errOver when one has failed for good, or the cause of ctx's end.
 func (r *run) runTasks(ctx context.Context) error {
 	t := &taskRunner{run: r, tasks: r.build.Plan.Tasks, outcomes: make(chan outcome, len(r.build.Plan.Tasks))}
@@ -61,12 +61,12 @@ func (r *run) runTasks(ctx context.Context) error {
 	return nil
 }
 
-// startReady starts what may start. All of it is said, in the plan's order,
+// startReady starts what may start. All of it is reported, in the plan's order,
 // before any of it runs.
 func (t *taskRunner) startReady(ctx context.Context) {
 	ready := t.schedule.next(t.pipeline.config.MaxTasks)
 	for _, i := range ready {
-		t.journal.say(buildcast.TaskStarted, t.about(i))
+		t.journal.report(buildcast.TaskStarted, t.about(i))
 	}
 	for _, i := range ready {
 		about := t.about(i) // here, not in the worker: it reads what take changes
@@ -89,7 +89,7 @@ func (t *taskRunner) take(ctx context.Context, o outcome) error {
 		t.schedule.ready(o.index)
 		return nil
 	case o.err == nil:
-		t.journal.say(buildcast.TaskCompleted, o.done)
+		t.journal.report(buildcast.TaskCompleted, o.done)
 		t.schedule.complete(o.index)
 		return nil
 	case ctx.Err() != nil:
@@ -98,7 +98,7 @@ func (t *taskRunner) take(ctx context.Context, o outcome) error {
 	return t.fail(ctx, o)
 }
 
-// fail says that the attempt failed, and has it tried again or ends the build.
+// fail reports the failed attempt, and tries the task again or ends the build.
 func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	var p *panicked
 	if errors.As(o.err, &p) {
@@ -111,7 +111,7 @@ func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	}
 	delay := t.pipeline.retry.after(event.Attempt)
 	event.WillRetry, event.RetryInMS = true, delay.Milliseconds()
-	t.journal.say(buildcast.TaskFailed, event)
+	t.journal.report(buildcast.TaskFailed, event)
 	t.past.failed[event.TaskName] = event.Attempt
 	t.schedule.pause(o.index)
 	t.workers.Go(func() {
@@ -121,14 +121,14 @@ func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	return nil
 }
 
-// stopped waits for the workers. What they completed all the same is said, so
+// stopped waits for the workers. What they completed all the same is reported, so
 // that it is not done again.
 func (t *taskRunner) stopped(ctx context.Context) error {
 	t.workers.Wait()
 	close(t.outcomes)
 	for o := range t.outcomes {
 		if !o.waited && o.err == nil {
-			t.journal.say(buildcast.TaskCompleted, o.done)
+			t.journal.report(buildcast.TaskCompleted, o.done)
 		}
 	}
 	return context.Cause(ctx)

@@ -22,8 +22,8 @@ const (
 	envTask      = "BUILDCAST_TASK" // a task's name, or install or build
 )
 
-// work takes the build from where its log stands to its end. It gives errOver
-// when it has said the last event, or the cause of ctx's end.
+// work takes the build from where its log stands to its end. It returns errOver
+// when it has reported the last event, or the cause of ctx's end.
 func (r *run) work(ctx context.Context) error {
 	if err := r.whenPossible(ctx, r.openSpace); err != nil {
 		if ctx.Err() != nil {
@@ -32,8 +32,8 @@ func (r *run) work(ctx context.Context) error {
 		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
 	plan := r.build.Plan
-	r.journal.say(buildcast.PlanStarted, nothing{})
-	r.journal.say(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
+	r.journal.report(buildcast.PlanStarted, nothing{})
+	r.journal.report(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
 	if len(r.past.completed) > 0 && !r.space.Kept {
 		r.journal.output(source{}, []string{"[the build goes on in an empty workspace: completed tasks run again, without events]"})
 	}
@@ -71,7 +71,7 @@ func (r *run) openSpace() (err error) {
 	if err != nil {
 		return fmt.Errorf("make the workspace: %w", err)
 	}
-	r.killStrays() // also where the workspace is new: its path may be the same
+	r.killStrays() // also if the workspace is new: its path may be the same
 	return nil
 }
 
@@ -146,7 +146,7 @@ func (r *run) command(script, name string, from source) command.Command {
 	}
 }
 
-// failureOf says for people what went wrong. A cause may hold the server's own
+// failureOf describes for people what went wrong. A cause may hold the server's own
 // paths: it goes to the server's log.
 func (r *run) failureOf(err error) failure {
 	if f, ok := errors.AsType[*command.Failure](err); ok {

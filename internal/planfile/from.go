@@ -12,7 +12,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// readFrom reads the file that from: names and gives it to found with the path
+// readFrom reads the file that from: names and passes it to found with the path
 // ".", or each file below the directory that it names, with its path below it.
 func (r *reader) readFrom(n *yaml.Node, name, at string, found func(below string, content []byte)) {
 	name, ok := r.inside(n, name, at)
@@ -32,7 +32,7 @@ func (r *reader) readFrom(n *yaml.Node, name, at string, found func(below string
 	}
 }
 
-// inside gives the path in the form of package fs, if it stays in the plan
+// inside returns the path in the form of package fs, if it stays in the plan
 // file's directory by its text; that it does so by its links is up to r.from.
 func (r *reader) inside(n *yaml.Node, name, at string) (string, bool) {
 	if r.from == nil {

@@ -19,7 +19,7 @@ func isJSON(name string, data []byte) bool {
 	return strings.EqualFold(filepath.Ext(name), ".json") || json.Valid(data)
 }
 
-// parseJSON gives the same nodes that the YAML parser would.
+// parseJSON returns the same nodes that the YAML parser would.
 func (r *reader) parseJSON(data []byte) *yaml.Node {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
@@ -43,7 +43,7 @@ type jsonNodes struct {
 	at   position
 }
 
-// next gives the next value, or nil at the end of a list or an object. It does
+// next returns the next value, or nil at the end of a list or an object. It does
 // not fail: the data was checked as a whole, and nests no deeper than the
 // 10,000 levels that encoding/json allows.
 func (j *jsonNodes) next() *yaml.Node {
@@ -81,7 +81,7 @@ func (j *jsonNodes) next() *yaml.Node {
 	return n
 }
 
-// advance gives the place of the token that follows offset start, past the
+// advance returns the place of the token that follows offset start, past the
 // white space and punctuation before it. Places are counted on from the last
 // one, so that a file is counted through once.
 func (j *jsonNodes) advance(start int) position {

@@ -1,7 +1,7 @@
 // Package planfile reads plan files: YAML or JSON into a [buildcast.Plan].
 //
-// A plan file is written by people, so what is wrong with it is said with the
-// place and the field, one line for each problem:
+// A plan file is written by people, so an error names the place and the field,
+// one line for each problem:
 //
 //	plan.yaml:12:7: tasks[2].needs[0]: task "x" needs "y", which is not a task of this plan
 //
@@ -87,7 +87,7 @@ func Parse(data []byte, name string, from fs.FS) (*buildcast.Plan, error) {
 	return p, nil
 }
 
-// parse gives the value of the file's one document, or nil and a problem.
+// parse returns the value of the file's one document, or nil and a problem.
 func (r *reader) parse(data []byte) *yaml.Node {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	switch {
@@ -130,7 +130,7 @@ func (r *reader) parseYAML(data []byte) *yaml.Node {
 	return &first
 }
 
-// reportSyntax reports what the YAML parser says, in this package's form.
+// reportSyntax reports the error of the YAML parser, in this package's form.
 func (r *reader) reportSyntax(data []byte, err error) {
 	at, message := position{}, err.Error()
 	if e, ok := errors.AsType[*yaml.LoadError](err); ok {

@@ -44,7 +44,7 @@ func (r *reader) err() error {
 	return buildcast.Errorf(first.code, "%s", text.String()).At(first.field)
 }
 
-// nearest is the place of the field, or of what encloses it where the file does
+// nearest is the place of the field, or of what encloses it if the file does
 // not have the field.
 func (r *reader) nearest(field string) position {
 	for {

@@ -206,7 +206,7 @@ func (r *reader) duration(to *buildcast.Duration) value {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// describe says what a node is, for an error about what it is not.
+// describe tells what a node is, for an error about what it is not.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -231,7 +231,7 @@ func describe(n *yaml.Node) string {
 	return "the tag " + clip(n.ShortTag())
 }
 
-// quoteHint helps where YAML takes a bare word for something else.
+// quoteHint helps if YAML takes a bare word for something else.
 func quoteHint(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode {
 		return ""

@@ -97,7 +97,7 @@ func dirError(path, what string, cause error) error {
 	return buildcast.Errorf(buildcast.InvalidArgument, "the data directory %s %s (%v): make it writable for this user, or name another one with --data-dir", path, what, cause).At("--data-dir")
 }
 
-// readOwner gives the directory's owner id, made once.
+// readOwner returns the directory's owner id, which is made once.
 func readOwner(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if owner := strings.TrimSpace(string(b)); err == nil && owner != "" {
@@ -129,7 +129,7 @@ type Info struct {
 	PID        int    `json:"pid"`
 }
 
-// ReadInfo gives what the server of the data directory wrote. After a crash it
+// ReadInfo returns what the server of the data directory wrote. After a crash it
 // may be left over: ask the URL before trusting it.
 func ReadInfo(dataDir string) (Info, error) {
 	var info Info

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// reportEvery is how often a long copy says how far it is.
+// reportEvery is how often a long copy reports its progress.
 const reportEvery = 2 * time.Second
 
 // copyAll copies the listing into a new directory at to. When it returns

@@ -89,7 +89,7 @@ func (t *Target) serve(w http.ResponseWriter, r *http.Request, label, name strin
 	http.ServeContent(w, r, s.name, time.Time{}, s.file)
 }
 
-// notFound serves the site's own 404.html where it has one.
+// notFound serves the site's own 404.html if it has one.
 func (t *Target) notFound(w http.ResponseWriter, r *http.Request, label string) {
 	s, err := t.open(label, "404.html")
 	if err != nil {
@@ -156,7 +156,7 @@ func (t *Target) open(label, name string) (*siteFile, error) {
 	return &siteFile{f, name, version}, nil
 }
 
-// filePath gives the path below the site's root that a URL's path names, and
+// filePath returns the path below the site's root that a URL's path names, and
 // whether it names a directory. Everything that is not a plain path is refused
 // rather than cleaned, and so is what a deploy leaves out.
 func filePath(name string) (string, bool, error) {

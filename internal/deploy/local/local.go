@@ -44,7 +44,7 @@ const sweepEvery = time.Hour
 
 // Config is what a Target is made of.
 type Config struct {
-	// Dir is where previews are kept. It is made if it is not there.
+	// Dir is where previews are kept. It is made if it is missing.
 	Dir string
 	// Address is how browsers reach the handler.
 	Address Address
@@ -92,7 +92,7 @@ func (t *Target) URL(buildID string) string {
 }
 
 // Deploy publishes the files of dir as the build's preview, in place of what
-// was there, and gives its URL. Doing it again, after a crash too, gives the
+// was there, and returns its URL. A repeated deploy, after a crash too, returns the
 // same URL. Left out are node_modules and what begins with a dot, except
 // .well-known. Progress is told what is being done: once, and then every other
 // second. If something is wrong with dir, the error is an *buildcast.Error with
@@ -147,7 +147,7 @@ func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *
 	return syncDir(t.sites())
 }
 
-// link points the site to the version, and gives the version it pointed to.
+// link points the site to the version, and returns the version it pointed to.
 func (t *Target) link(label, version string) (old string, err error) {
 	// The link is made among the versions, where Run removes it after a crash.
 	temporary := filepath.Join(t.versions(), version+".link")

@@ -8,7 +8,7 @@ import (
 )
 
 // types are the media types by extension. They are a table of their own, since
-// the machine's mime.types may be missing, or say otherwise than the next one's.
+// the machine's mime.types may be missing, or differ from another machine's.
 var types = map[string]string{
 	".html": "text/html", ".htm": "text/html", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript",
 	".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv", ".vtt": "text/vtt", ".ics": "text/calendar",

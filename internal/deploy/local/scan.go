@@ -96,7 +96,7 @@ func (s *scanner) dir(name string) error {
 	return nil
 }
 
-// names gives what is to be deployed of one directory, in order.
+// names returns what is to be deployed of one directory, in order.
 func (s *scanner) names(dir string) ([]string, error) {
 	f, err := s.root.Open(dir)
 	if err != nil {

@@ -101,7 +101,7 @@ func (t *Target) inUse(version string) bool {
 	return err == nil && current == version
 }
 
-// list gives the names in the directory; none if there is no directory yet.
+// list returns the names in the directory; none if there is no directory yet.
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -48,7 +48,7 @@ type Command struct {
 
 // Failure is a command that did not end well.
 type Failure struct {
-	Reason string // what is wrong and, where there is one, the fix
+	Reason string // what is wrong, and the fix if there is one
 	// ExitCode is the shell's, 128+n after signal n; nil if the command was
 	// stopped by its timeout or could not be started.
 	ExitCode *int

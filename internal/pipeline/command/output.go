@@ -24,7 +24,7 @@ const cutNote = "[the output is cut here: 1 MiB of a command's output is kept]"
 
 // Output turns what a command writes into lines that fit an event: valid UTF-8
 // without control characters other than tab and escape. They are handed on at
-// once where the last ones are flushEvery ago, and else together at that time.
+// once if the last ones are flushEvery ago, and otherwise together at that time.
 // A carriage return begins the line anew, so of a progress meter's drawings
 // between two calls only the last is handed on.
 type Output struct {

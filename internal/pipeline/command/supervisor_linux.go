@@ -78,7 +78,7 @@ type group struct {
 }
 
 // obey waits for the server. A byte asks for an orderly stop; the end of the pipe
-// says that the server is gone.
+// means that the server is gone.
 func (g *group) obey(control *os.File) {
 	if n, _ := control.Read(make([]byte, 1)); n == 1 {
 		g.signal(syscall.SIGTERM)

@@ -16,13 +16,13 @@ const removed = ".removed-"
 // Entry is a directory below the base.
 type Entry struct {
 	Name string
-	// Owner is the zero value where nothing says whose it is.
+	// Owner is the zero value if nothing tells whose it is.
 	Owner Owner
 	// Changed is when a run last closed it, or made it, by this machine's clock.
 	Changed time.Time
 }
 
-// List gives what is below base: none if it is not there.
+// List returns what is below base: none if it does not exist.
 func List(base string) ([]Entry, error) {
 	dirs, err := os.ReadDir(base)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +43,7 @@ func List(base string) ([]Entry, error) {
 	return entries, nil
 }
 
-// OwnerOf returns whose base/name is; the zero value if nothing says it.
+// OwnerOf returns whose base/name is; the zero value if nothing tells it.
 func OwnerOf(base, name string) Owner {
 	m, err := readMeta(filepath.Join(base, name))
 	if err != nil {
@@ -52,8 +52,8 @@ func OwnerOf(base, name string) Owner {
 	return m.Owner
 }
 
-// Discard takes the directory out of use at once, and gives what removes it,
-// which may take long. Nothing is there: remove does nothing.
+// Discard takes the directory out of use at once, and returns what removes it,
+// which may take long. If nothing is there, remove does nothing.
 func Discard(base, name string) (remove func() error, err error) {
 	if strings.HasPrefix(name, removed) {
 		return func() error { return removeAll(filepath.Join(base, name)) }, nil
@@ -66,7 +66,7 @@ func Discard(base, name string) (remove func() error, err error) {
 	return func() error { return removeAll(to) }, err
 }
 
-// removeAll removes the directory even where commands have made directories
+// removeAll removes the directory even if commands have made directories
 // read-only, as Go's module cache is.
 func removeAll(dir string) error {
 	if os.RemoveAll(dir) == nil {

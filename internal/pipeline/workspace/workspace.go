@@ -8,9 +8,9 @@
 //	{name}/tmp/         TMPDIR of its commands
 //
 // A workspace is kept when its build is taken up again, so that completed tasks
-// need not run again. It is started over where it cannot be relied on: where
-// it belongs to another build, or where the machine was started since, for
-// nothing says what commands wrote had reached the disk by then.
+// need not run again. It is started over if it cannot be relied on: if it
+// belongs to another build, or if the machine was started since, because what
+// commands wrote may not have reached the disk.
 package workspace
 
 import (
@@ -37,7 +37,7 @@ const (
 	metaFile = "build.json"
 )
 
-// Owner says whose a workspace is. A build that was deleted and made again
+// Owner is whose a workspace is. A build that was deleted and made again
 // under its id differs in when it was created.
 type Owner struct {
 	BuildID string         `json:"buildId"`
@@ -46,7 +46,7 @@ type Owner struct {
 
 type meta struct {
 	Owner
-	Boot string `json:"boot"` // of the machine; empty where the system has no name for it
+	Boot string `json:"boot"` // of the machine; empty if the system has no name for it
 }
 
 // Workspace is the directory of one build. Close it.
@@ -58,8 +58,8 @@ type Workspace struct {
 	root *os.Root
 }
 
-// Open gives the owner's workspace in base/name, and makes it, or starts it
-// over, where it must.
+// Open returns the owner's workspace in base/name. It makes it, or starts it over,
+// if it must.
 func Open(base, name string, owner Owner) (*Workspace, error) {
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ func (w *Workspace) sync(dir string) error {
 }
 
 // Output is the absolute path of a directory of the workspace, with its links
-// followed. InvalidArgument where it is not there or leads outside.
+// followed. InvalidArgument if it does not exist or leads outside.
 func (w *Workspace) Output(name string) (string, error) {
 	if name == "" {
 		name = "."
