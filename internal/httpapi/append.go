@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 )
 
 // appendEvents stores events at the end of a build's log, and answers after
@@ -39,7 +40,7 @@ func (a *api) appendBody(w http.ResponseWriter, r *http.Request, id string) erro
 	if err != nil {
 		return err
 	}
-	events, err := decodeEvents(body)
+	events, err := eventjson.Decode(body)
 	if err != nil {
 		return err
 	}

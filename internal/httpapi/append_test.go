@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 )
 
 const eventsPath = "/api/builds/b1/events"
@@ -51,8 +52,8 @@ func TestAppendArray(t *testing.T) {
 	if !slices.Equal(again.IDs, []int64{3, 5}) || again.LastEventID != 5 {
 		t.Errorf("the repeat gives %+v", again)
 	}
-	full := "[" + strings.Repeat(`{"type":"x"},`, maxEvents-1) + `{"type":"x"}]`
-	if a := decode[appended](h.post("/api/builds/b2/events", full).want(http.StatusCreated)); len(a.IDs) != maxEvents {
+	full := "[" + strings.Repeat(`{"type":"x"},`, eventjson.MaxEvents-1) + `{"type":"x"}]`
+	if a := decode[appended](h.post("/api/builds/b2/events", full).want(http.StatusCreated)); len(a.IDs) != eventjson.MaxEvents {
 		t.Errorf("%d ids", len(a.IDs))
 	}
 }
@@ -100,11 +101,14 @@ func TestAppendHostile(t *testing.T) {
 		{"a key with a zero byte", `{"type":"x","key":"a\u0000"}`, buildcast.InvalidArgument, "key", "control"},
 		{"data with a zero byte", `{"type":"x","data":"a\u0000"}`, buildcast.InvalidArgument, "data", "\\u0000"},
 		{"half a surrogate", `{"type":"x","data":"\ud800"}`, buildcast.InvalidArgument, "data", "surrogate"},
+		{"half a surrogate in a key", `{"type":"x","key":"job-\ud83d"}`, buildcast.InvalidArgument, "key", "surrogate"},
+		{"half a surrogate in a type", `{"type":"x\udc00"}`, buildcast.InvalidArgument, "type", "surrogate"},
+		{"half a surrogate in a timestamp", `{"type":"x","timestamp":"\ud83d"}`, buildcast.InvalidArgument, "timestamp", "surrogate"},
 		{"bad UTF-8 in data", "{\"type\":\"x\",\"data\":\"\xff\"}", buildcast.InvalidArgument, "data", "UTF-8"},
 		{"bad UTF-8 in a key", "{\"type\":\"x\",\"key\":\"\xff\"}", buildcast.InvalidArgument, "key", "UTF-8"},
 		{"a huge number", `{"type":"x","data":1e99999}`, buildcast.InvalidArgument, "data", "exponent"},
 		{"deep data", `{"type":"x","data":` + deep(101) + `}`, buildcast.InvalidArgument, "data", "100"},
-		{"very deep data", `{"type":"x","data":` + deep(30_000) + `}`, buildcast.InvalidArgument, "", "depth"},
+		{"very deep data", `{"type":"x","data":` + deep(30_000) + `}`, buildcast.InvalidArgument, "data", "depth"},
 		{"a very deep body", deep(2_000_000), buildcast.InvalidArgument, "", "expected an event"},
 		{"large data", `{"type":"x","data":"` + strings.Repeat("d", buildcast.MaxEventData) + `"}`, buildcast.TooLarge, "data", "65536"},
 		{"text", `hello`, buildcast.InvalidArgument, "", "line 1, column 1"},
@@ -114,19 +118,19 @@ func TestAppendHostile(t *testing.T) {
 		{"an array in an array", `[[{"type":"x"}]]`, buildcast.InvalidArgument, "", "expected an event"},
 		{"two objects", "{\"type\":\"x\"}\n{\"type\":\"y\"}", buildcast.InvalidArgument, "", "line 2, column 1"},
 		{"no comma", `{"type":"x" "key":"k"}`, buildcast.InvalidArgument, "", "column 13"},
-		{"a comma too many", `{"type":"x",}`, buildcast.InvalidArgument, "", "column 13"},
-		{"a comma too many in an array", `[{"type":"x"},]`, buildcast.InvalidArgument, "", "column 15"},
+		{"a comma too many", `{"type":"x",}`, buildcast.InvalidArgument, "", "column 12"},
+		{"a comma too many in an array", `[{"type":"x"},]`, buildcast.InvalidArgument, "", "column 14"},
 		{"no comma in an array", `[{"type":"x"}{"type":"y"}]`, buildcast.InvalidArgument, "", "column 14"},
 		{"an array without an end", `[{"type":"x"}`, buildcast.InvalidArgument, "", "ends here"},
-		{"no value", `{"type":"x","data":}`, buildcast.InvalidArgument, "", "expected a value"},
-		{"no colon", `{"type"}`, buildcast.InvalidArgument, "", "expected :"},
+		{"no value", `{"type":"x","data":}`, buildcast.InvalidArgument, "", "start of value"},
+		{"no colon", `{"type"}`, buildcast.InvalidArgument, "", "expecting ':'"},
 		{"no end", `{"type":"x"`, buildcast.InvalidArgument, "", "ends here"},
-		{"a text without an end", `{"type":"x`, buildcast.InvalidArgument, "", "does not end"},
-		{"a bad escape", `{"type":"\x"}`, buildcast.InvalidArgument, "", "not valid"},
-		{"a line break in a text", "{\"type\":\"x\ny\"}", buildcast.InvalidArgument, "", "not valid"},
+		{"a text without an end", `{"type":"x`, buildcast.InvalidArgument, "", "ends here"},
+		{"a bad escape", `{"type":"\x"}`, buildcast.InvalidArgument, "", "escape"},
+		{"a line break in a text", "{\"type\":\"x\ny\"}", buildcast.InvalidArgument, "", "control"},
 		{"data that is no JSON", "{\"type\":\"x\",\n\"data\":{\"a\":tru}}", buildcast.InvalidArgument, "", "line 2, column 16"},
 		{"brackets that do not match", `{"type":"x","data":[}}`, buildcast.InvalidArgument, "", "column 21"},
-		{"nul for null", `{"type":"x","key":nul}`, buildcast.InvalidArgument, "", "column 19"},
+		{"nul for null", `{"type":"x","key":nul}`, buildcast.InvalidArgument, "", "column 22"},
 		{"NaN", `{"type":"x","data":NaN}`, buildcast.InvalidArgument, "", "column 20"},
 		{"the second of an array", `[{"type":"x"},{"type":""}]`, buildcast.InvalidArgument, "[1].type", "a-z"},
 		{"the second of an array has an unknown field", `[{"type":"x"},{"typ":""}]`, buildcast.InvalidArgument, "[1].typ", "not a field"},
@@ -156,7 +160,7 @@ func TestAppendLimits(t *testing.T) {
 	h := newHarness(t)
 	// The most that is allowed.
 	h.post(eventsPath, `{"type":"x","data":"`+strings.Repeat("d", buildcast.MaxEventData-2)+`"}`).want(http.StatusCreated)
-	many := "[" + strings.Repeat(`{"type":"x"},`, maxEvents) + `{"type":"x"}]`
+	many := "[" + strings.Repeat(`{"type":"x"},`, eventjson.MaxEvents) + `{"type":"x"}]`
 	if p := h.post(eventsPath, many).want(413).problem(buildcast.TooLarge, ""); !strings.Contains(p.Detail, "1000") || !strings.Contains(p.Detail, "x-ndjson") {
 		t.Errorf("detail %q", p.Detail)
 	}

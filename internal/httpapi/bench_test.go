@@ -112,16 +112,6 @@ func BenchmarkPollGzip(b *testing.B) {
 	bench(b, "GET", eventsPath+"?lastEventId=7&limit=500", "", "", "Accept-Encoding", "gzip")
 }
 
-func BenchmarkDecodeEvent(b *testing.B) {
-	line := []byte(benchEvent)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := decodeEvent(line); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // BenchmarkAppendOneOverHTTP is 32 clients with connections that stay open.
 func BenchmarkAppendOneOverHTTP(b *testing.B) {
 	h := &harness{t: b, handler: benchHandler()}

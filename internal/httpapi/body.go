@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 )
 
 const (
@@ -105,26 +106,22 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if err != nil || len(body) == 0 {
 		return err
 	}
+	// encoding/json replaces what is not valid Unicode: two names would become one.
+	if err := eventjson.Check(body); err != nil {
+		return err
+	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return jsonError(err, body)
-	}
-	if s := (scanner{b: body, i: int(d.InputOffset())}); s.peek() != 0 {
-		return (&malformed{s.i, "there is more after the object"}).at(body)
+		return jsonError(err)
 	}
 	return nil
 }
 
-// jsonError says what encoding/json found, and where.
-func jsonError(err error, body []byte) error {
-	var syntax *json.SyntaxError
+// jsonError says what encoding/json found in a body that is JSON.
+func jsonError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
-	case errors.As(err, &syntax):
-		return (&malformed{int(syntax.Offset) - 1, syntax.Error()}).at(body)
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return (&malformed{len(body), "the body ends in the middle"}).at(body)
 	case errors.As(err, &wrong) && wrong.Field == "":
 		return buildcast.Errorf(buildcast.InvalidArgument, "the body is a JSON %s: send an object", wrong.Value)
 	case errors.As(err, &wrong):

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 )
 
 // Bounds of a stream. One batch is gathered while another is being stored, so a
@@ -20,8 +19,6 @@ import (
 const (
 	batchEvents = 1000
 	batchBytes  = 1 << 20
-	maxLine     = buildcast.MaxEventData + 8<<10 // room for the type, the key and the timestamp
-	arenaSize   = 16 << 10                       // lines share pieces of memory of this size
 
 	// streamIdle ends a stream on which nothing comes. A blank line keeps one open.
 	streamIdle = 2 * time.Minute
@@ -130,10 +127,9 @@ type batch struct {
 
 // stream is a body being read: read fills a batch, take empties it.
 type stream struct {
-	ctx   context.Context // ends when the server stops
-	body  io.ReadCloser
-	conn  *http.ResponseController
-	arena []byte
+	ctx  context.Context // ends when the server stops
+	body io.ReadCloser
+	conn *http.ResponseController
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -143,17 +139,13 @@ type stream struct {
 	err     error // why the stream ended; nil: it was complete
 }
 
-var lineReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, maxLine+2) }}
-
 // read gathers lines until the stream ends or nobody takes them any more.
 func (s *stream) read() {
-	lines := lineReaders.Get().(*bufio.Reader)
-	lines.Reset(deadlineReader{s})
+	lines := eventjson.NewLines(deadlineReader{s})
 	defer func() {
-		lines.Reset(nil)
-		lineReaders.Put(lines)
-		if v := recover(); v != nil { // net/http catches it in a handler's own goroutine only
-			s.finish(fmt.Errorf("reading a stream panicked: %v\n%s", v, debug.Stack()))
+		lines.Close()
+		if v := recover(); v != nil { // net/http recovers only in the handler's own goroutine
+			s.finish(buildcast.Errorf(buildcast.Internal, "reading a stream panicked").Because(fmt.Errorf("%v\n%s", v, debug.Stack())))
 		}
 	}()
 	s.finish(s.readLines(lines))
@@ -167,27 +159,17 @@ func (s *stream) finish(err error) {
 	s.changed.Broadcast()
 }
 
-func (s *stream) readLines(lines *bufio.Reader) error {
-	for number := 1; ; number++ {
-		line, err := lines.ReadSlice('\n')
-		s.at(number)
+func (s *stream) readLines(lines *eventjson.Lines) error {
+	for {
+		event, blank, err := lines.Next()
+		s.at(lines.Number())
 		switch {
-		case errors.Is(err, bufio.ErrBufferFull) || len(line) > maxLine+1:
-			return buildcast.Errorf(buildcast.TooLarge, "line %d is longer than %d bytes: send less data in one event, at most %d bytes", number, maxLine, buildcast.MaxEventData)
-		case err != nil && !errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
 			return s.readError(err)
-		}
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			event, decodeErr := decodeEvent(s.keep(line))
-			if decodeErr != nil {
-				return decodeErr
-			}
-			if !s.put(event, number) {
-				return nil
-			}
-		}
-		if err != nil {
-			return nil // the body's end
+		case !blank && !s.put(event, lines.Number()):
+			return nil
 		}
 	}
 }
@@ -196,17 +178,6 @@ func (s *stream) at(line int) {
 	s.mu.Lock()
 	s.line = line
 	s.mu.Unlock()
-}
-
-// keep copies the line to where the log may hold on to it. Small lines share a
-// piece of memory; it is never used again once it is full.
-func (s *stream) keep(line []byte) []byte {
-	if cap(s.arena)-len(s.arena) < len(line) {
-		s.arena = make([]byte, 0, max(arenaSize, len(line)))
-	}
-	n := len(s.arena)
-	s.arena = append(s.arena, line...)
-	return s.arena[n:len(s.arena):len(s.arena)]
 }
 
 // put adds an event, and waits while the batch is full. It reports whether
@@ -277,7 +248,11 @@ func (s *stream) stopped() bool {
 	return s.done || s.ctx.Err() != nil
 }
 
+// readError is the error of a line, or of the body below it.
 func (s *stream) readError(err error) error {
+	if _, ok := errors.AsType[*buildcast.Error](err); ok {
+		return err
+	}
 	if s.ctx.Err() != nil {
 		return buildcast.Errorf(buildcast.StoreUnavailable, "the server is stopping: send the lines from this one on to the next one").After(time.Second).Because(err)
 	}

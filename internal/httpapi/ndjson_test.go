@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -100,7 +101,7 @@ func TestStreamRanges(t *testing.T) {
 // TestStreamBadLine: what came before the bad line is stored, and the answer
 // says how far the stream came.
 func TestStreamBadLine(t *testing.T) {
-	long := strings.Repeat("d", maxLine)
+	long := strings.Repeat("d", eventjson.MaxLine)
 	for _, tt := range []struct {
 		name, body string
 		code       buildcast.Code
@@ -133,7 +134,7 @@ func TestStreamBadLine(t *testing.T) {
 	}
 	h := newHarness(t)
 	fits := `{"type":"a","data":"` + strings.Repeat("d", buildcast.MaxEventData-2) + `"}`
-	fits += strings.Repeat(" ", maxLine-len(fits))
+	fits += strings.Repeat(" ", eventjson.MaxLine-len(fits))
 	h.stream("b1", fits+"\n"+fits).want(http.StatusCreated)
 }
 
@@ -276,7 +277,7 @@ func TestStreamBatchIsBoundedInBytes(t *testing.T) {
 		sizes = append(sizes, size)
 	}
 	h.stream("b1", strings.Repeat(`{"type":"x","data":"`+strings.Repeat("d", 60_000)+"\"}\n", 100)).want(http.StatusCreated)
-	if slices.Max(sizes) > batchBytes+maxLine {
+	if slices.Max(sizes) > batchBytes+eventjson.MaxLine {
 		t.Errorf("transactions of %v bytes", sizes)
 	}
 }

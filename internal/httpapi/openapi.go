@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/eventjson"
 )
 
 const about = `Every build has one log of events with ids 1, 2, 3, … without gaps. Append events to it; follow it by asking for what comes after the last id you have seen. An append is answered when it is durable, and an event with a key is stored once, however often it is sent.`
@@ -98,7 +99,7 @@ func (a *api) eventRoutes() {
 	const path = eventsRoute
 	tags := []string{"events"}
 	event := content[buildcast.NewEvent](a, jsonBody)
-	most := maxEvents
+	most := eventjson.MaxEvents
 	events := &huma.Schema{OneOf: []*huma.Schema{event[jsonBody].Schema, {Type: huma.TypeArray, Items: event[jsonBody].Schema, MaxItems: &most}}}
 	a.handle(&huma.Operation{
 		Method: http.MethodPost, Path: path, OperationID: "appendEvents", Tags: tags, Security: needsKey,
