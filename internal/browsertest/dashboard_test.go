@@ -53,3 +53,25 @@ func TestReplayOfALongBuild(t *testing.T) {
 	b.eval(t, page, `const only = document.getElementById("only"); only.value = "only task 1"; only.dispatchEvent(new Event("change"))`)
 	b.await(t, page, lastLine+` === "line 23999"`)
 }
+
+// Issue 8, 24: the search finds builds that are far from the newest.
+func TestTheSearchAsksTheServer(t *testing.T) {
+	t.Parallel()
+	p := newBuildPage(t, "the-oldest")
+	p.report(event("step", `{"message":"Needle in a haystack"}`))
+	for i := range 60 {
+		p.build = fmt.Sprintf("newer-%d", i)
+		p.report(event(buildcast.PlanStarted, `{}`))
+	}
+	p.tab = p.open(t, p.server+"/")
+	p.until(`all('.row').length === 50 && !all('.row .mono').some((each) => each.textContent === 'the-oldest')`)
+	search := func(text string) {
+		p.eval(t, p.tab, fmt.Sprintf(`{ const { q } = document.getElementById('filter'); q.value = %q; q.dispatchEvent(new Event('input', { bubbles: true })); }`, text))
+	}
+	search("needle")
+	p.until(`all('.row').length === 1 && all('.row .mono')[0].textContent === 'the-oldest' && location.search === '?q=needle'`)
+	search("nothing like it")
+	p.until(`all('.row').length === 0 && $('empty').textContent === 'No build matches the filter.'`)
+	search("NEWER-5")
+	p.until(`all('.row').length === 11`)
+}

@@ -23,6 +23,7 @@ const (
 var (
 	statusParam  = stringParam{name: "status", enum: phases(), doc: "Only builds that stand here."}
 	projectParam = stringParam{name: "project", max: buildcast.MaxProject, doc: "Only builds of this project."}
+	textParam    = stringParam{name: "q", max: 200, doc: "Only builds with this text in their id, project or message, in upper or lower case."}
 	buildsParam  = intParam{"limit", 1, 200, 50, "How many builds to answer with at most."}
 	beforeParam  = stringParam{name: "before", max: 200, doc: "The next of the page before."}
 )
@@ -184,6 +185,9 @@ func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
 	}
 	f := store.Filter{Phase: buildcast.Phase(phase), Limit: int(limit)}
 	if f.Project, err = projectParam.read(q); err != nil {
+		return err
+	}
+	if f.Text, err = textParam.read(q); err != nil {
 		return err
 	}
 	if f.Before, err = beforeParam.read(q); err != nil {

@@ -65,7 +65,7 @@ func (a *api) buildRoutes() {
 	}, a.createBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/api/builds", OperationID: "listBuilds", Tags: tags,
-		Summary: "List builds, the newest first", Parameters: describeParams(statusParam, projectParam, buildsParam, beforeParam),
+		Summary: "List builds, the newest first", Parameters: describeParams(statusParam, projectParam, textParam, buildsParam, beforeParam),
 		Responses: a.answers(answer[builds](http.StatusOK, "One page of them."), unchanged, readProblems),
 	}, a.listBuilds)
 	a.handle(&huma.Operation{

@@ -66,6 +66,13 @@ func TestOverSQLite(t *testing.T) {
 	if l := decode[builds](h.get("/api/builds?status=cancelled&project=web").want(http.StatusOK)); len(l.Builds) != 1 || l.Builds[0].LastEventID != 5002 {
 		t.Errorf("the list is %+v", l)
 	}
+	if l := decode[builds](h.get("/api/builds?q=WEB&status=cancelled").want(http.StatusOK)); len(l.Builds) != 1 || l.Builds[0].LastEventID != 5002 {
+		t.Errorf("a search: %+v", l)
+	}
+	if l := decode[builds](h.get("/api/builds?q=nobody").want(http.StatusOK)); len(l.Builds) != 0 {
+		t.Errorf("a search for nothing: %+v", l)
+	}
+	h.get("/api/builds?q="+strings.Repeat("x", 201)).want(http.StatusBadRequest).problem(buildcast.InvalidArgument, "q")
 	h.get("/api/builds?before=nonsense").want(http.StatusBadRequest).problem(buildcast.InvalidArgument, "before")
 	h.do("DELETE", "/api/builds/b1", "").want(http.StatusNoContent)
 	h.get("/api/builds/b1/status").want(http.StatusNotFound).problem(buildcast.NotFound, "")

@@ -90,6 +90,9 @@ type NewBuild struct {
 type Filter struct {
 	Phase   buildcast.Phase // empty: any
 	Project string          // empty: any
+	// Text is a part of the id, the project or the status's message, in upper or
+	// lower case (of ASCII letters); empty: any.
+	Text string
 	// Before is the Next of the page before; empty: the first page.
 	Before string
 	Limit  int

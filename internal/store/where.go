@@ -16,6 +16,8 @@ type Dialect struct {
 	Time func(ms int64) any
 	// Phase is the condition for builds in a phase; ? is the phase.
 	Phase func(p buildcast.Phase) string
+	// Position is the function that finds a text in another, and returns 0 if it is not there.
+	Position string
 }
 
 // Numbered is a Dialect's Parameter for $1, $2, and so on.
@@ -64,6 +66,9 @@ func (f Filter) Query(d Dialect) (query string, args []any, err error) {
 	}
 	if f.Project != "" {
 		w.and(`project = ?`, f.Project)
+	}
+	if f.Text != "" {
+		w.and(d.Position+"(lower(id || '\n' || project || '\n' || (status ->> 'message')), lower(?)) > 0", f.Text)
 	}
 	if f.Before != "" {
 		p, err := ParsePlace(f.Before)

@@ -82,6 +82,7 @@ var dialect = store.Dialect{
 	Parameter: store.Numbered,
 	Time:      store.AsTime,
 	Phase:     func(buildcast.Phase) string { return `phase = ?` },
+	Position:  "strpos",
 }
 
 // ListBuilds implements store.Builds.

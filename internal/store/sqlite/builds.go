@@ -86,6 +86,7 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 var dialect = store.Dialect{
 	Parameter: func(int) string { return "?" },
 	Time:      store.Same,
+	Position:  "instr",
 	// The indexes hold builds of one kind, finished or not.
 	Phase: func(p buildcast.Phase) string {
 		if p.Terminal() {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -246,6 +247,36 @@ func testListFilters(t *testing.T, s store.Store) {
 				}
 			}
 		}
+	}
+}
+
+// A list finds a text wherever it is in the id, the project or the message, and
+// takes nothing in it for a pattern.
+func testListText(t *testing.T, s store.Store) {
+	for id, b := range map[string][2]string{
+		"Alpha": {"site", "50% done"}, "beta": {"Alphabet", "nothing"}, "gamma": {"x", "the ALPHA came"}, "delta_1": {"", `a\b`}, "delta21": {"", "it's"},
+	} {
+		create(t, s, store.NewBuild{ID: id, Project: b[0]})
+		data, err := json.Marshal(map[string]string{"message": b[1]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, id, event("step", string(data)))
+	}
+	for text, want := range map[string][]string{
+		"alpha": {"Alpha", "beta", "gamma"}, "ALPHA": {"Alpha", "beta", "gamma"}, "%": {"Alpha"}, "_": {"delta_1"}, `\`: {"delta_1"}, "'": {"delta21"},
+		"delta": {"delta21", "delta_1"}, "none": nil, "siteAlpha": nil, "": {"Alpha", "beta", "delta21", "delta_1", "gamma"},
+	} {
+		for _, limit := range []int{1, 10} {
+			got := pages(t, s, store.Filter{Text: text, Limit: limit})
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("text %q, limit %d: %v, want %v", text, limit, got, want)
+			}
+		}
+	}
+	if got := pages(t, s, store.Filter{Text: "alpha", Project: "site", Phase: buildcast.Queued, Limit: 10}); !slices.Equal(got, []string{"Alpha"}) {
+		t.Errorf("with other filters: %v", got)
 	}
 }
 

@@ -52,6 +52,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"plan comes back as it was", testPlan},
 		{"list pages", testListPages},
 		{"list filters", testListFilters},
+		{"list text", testListText},
 		{"list while builds are made", testListGrows},
 		{"list from nowhere", testListNowhere},
 		{"delete", testDelete},
