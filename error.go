@@ -72,8 +72,8 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// Describe gives what a client is told of an error: its code, a text for people
-// and the field it is about. What is no Error is a defect, and its text stays here.
+// Describe returns what a client is told of an error: its code, a text for people
+// and the field it is about. Any other error is a defect, and its text stays here.
 func Describe(err error) (code Code, message, field string) {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code, e.Message, e.Field

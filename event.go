@@ -66,7 +66,7 @@ type NewEvent struct {
 	// Data is any JSON value; absent or null means {}.
 	Data json.RawMessage `json:"data,omitempty"`
 	// Key makes the append idempotent: the same key again in the same build
-	// gives the event that is already stored. Empty: no key.
+	// returns the event that is already stored. Empty: no key.
 	Key string `json:"key,omitempty"`
 	// Timestamp is when it happened; zero means when it is stored.
 	Timestamp Time `json:"timestamp,omitzero"`
@@ -94,7 +94,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	return append(b, `"}`...)
 }
 
-// MarshalJSON gives the form of AppendJSON.
+// MarshalJSON returns the form of AppendJSON.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return e.AppendJSON(make([]byte, 0, EventOverhead+len(e.Data))), nil
 }

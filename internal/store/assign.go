@@ -33,10 +33,10 @@ type Assigned struct {
 }
 
 // Assign does what both stores do the same between locking the rows and
-// inserting: it checks the fences and the keys, gives the ids and folds. rows
-// has a row for each build of the appends, except where all of a build's appends
-// are fenced and there is none; keyed has the events that are stored under the
-// appends' keys already.
+// inserting: it checks the fences and the keys, assigns the ids and folds. rows
+// has a row for each build of the appends, except for builds that do not exist and
+// whose appends are all fenced; keyed has the events that are kept under the appends'
+// keys, without their data.
 func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast.Event, now buildcast.Time) Assigned {
 	a := Assigned{Appended: make([]Appended, len(appends))}
 	for i, ap := range appends {

@@ -29,7 +29,7 @@ func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
 	return b, plan, err
 }
 
-// Matches returns Conflict unless the build that is there was asked for with the
+// Matches returns Conflict unless the existing build was asked for with the
 // same words. Its id does not count: where it differs, the idempotency key was
 // the same.
 func (n NewBuild) Matches(there buildcast.Build) error {

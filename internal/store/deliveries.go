@@ -35,7 +35,7 @@ func (p DeliveryPlace) String() string {
 	return fmt.Sprintf("%d.%s.%d.%s", p.Created, p.BuildID, p.EventID, p.EndpointID)
 }
 
-// ParseDeliveryPlace reads what String gave.
+// ParseDeliveryPlace reads the form of String.
 func ParseDeliveryPlace(text string) (p DeliveryPlace, err error) {
 	parts := strings.Split(text, ".")
 	if len(parts) == 4 {

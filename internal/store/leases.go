@@ -18,7 +18,7 @@ type claimedLease struct {
 // Add takes a lease and when its build was created.
 func (c *Claimed) Add(l Lease, created time.Time) { *c = append(*c, claimedLease{l, created}) }
 
-// OldestFirst gives the leases in order.
+// OldestFirst returns the leases in order.
 func (c Claimed) OldestFirst() []Lease {
 	slices.SortFunc(c, func(a, b claimedLease) int {
 		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.BuildID, b.BuildID))

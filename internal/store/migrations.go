@@ -39,7 +39,7 @@ func Migrations(files fs.FS) (MigrationList, error) {
 	return all, nil
 }
 
-// After gives the steps that a database at the version still lacks. A database
+// After returns the steps that a database at the version still lacks. A database
 // that is ahead of this binary is refused: it may mean something else by its tables.
 func (l MigrationList) After(version int) (MigrationList, error) {
 	if version > len(l) {

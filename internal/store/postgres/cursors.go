@@ -49,7 +49,7 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 		c.StartAt(first)
 		return c, err
 	})
-	// RETURNING gives no order.
+	// RETURNING has no order.
 	slices.SortFunc(all, func(a, b claimed) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.BuildID, b.BuildID)) })
 	cursors := make([]store.Cursor, len(all))
 	for i, c := range all {
@@ -181,7 +181,7 @@ func (s *Store) moveOnce(ctx context.Context, args []any, parked []string, count
 	return moved, nil
 }
 
-// moveArgs turns the moves into the columns that unnest takes, and gives the
+// moveArgs turns the moves into the columns that unnest takes, and returns the
 // builds whose cursors are to be parked.
 func moveArgs(owner string, moves []store.Move) (args []any, parked []string, err error) {
 	count := len(moves)

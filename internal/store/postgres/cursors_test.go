@@ -181,7 +181,7 @@ func TestDeleteBuildLocksCursorsInOrder(t *testing.T) {
 	}
 }
 
-// The log of operations is no build of anybody's, and takes no place in a page.
+// The log of operations is not a build of anybody, and takes no place in a page.
 func TestListLeavesOutOperations(t *testing.T) {
 	s := open(t, pgtest.URL(t))
 	appendTo(t, s, store.Append{BuildID: "b", Events: step("")})

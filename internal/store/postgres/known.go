@@ -83,7 +83,7 @@ type knownRow struct {
 	sharedUntil time.Time // not to be guessed at before
 }
 
-// take gives the rows of the builds that are known, and forgets them until it is
+// take returns the rows of the builds that are known, and forgets them until it is
 // certain what they hold.
 func (k *knownRows) take(appends []store.Append) map[string]*store.Row {
 	k.mu.Lock()

@@ -14,7 +14,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// two gives two stores on one database, as two processes have them.
+// two returns two stores on one database, as two processes have them.
 func two(t *testing.T) (one, other *Store) {
 	t.Helper()
 	url := pgtest.URL(t)

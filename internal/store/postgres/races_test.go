@@ -104,7 +104,7 @@ func (r *race) append(ctx context.Context, s *Store, n int, seed uint64) error {
 }
 
 // deliver sends what is due to each endpoint, in which some fail and are retried.
-// It gives how much was claimed.
+// It returns how much was claimed.
 func (r *race) deliver(ctx context.Context, s *Store, owner string, now time.Time) (claimed int, err error) {
 	for _, e := range r.endpoints {
 		cursors, err := s.ClaimCursors(ctx, owner, e, nil, now, now.Add(lease), 4)

@@ -79,7 +79,7 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 	return a.Appended, nil
 }
 
-// append appends within the transaction, and gives the rows as they are then.
+// append appends within the transaction, and leaves the rows in rows as they are then.
 func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row) (store.Assigned, error) {
 	now := buildcast.Now()
 	keyed := make(map[store.EventKey]buildcast.Event)

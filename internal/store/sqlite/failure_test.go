@@ -13,7 +13,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// appendOne appends one event of about 4 KB and gives its id.
+// appendOne appends one event of about 4 KB and returns its id.
 func appendOne(t *testing.T, s *Store, build string) (int64, error) {
 	t.Helper()
 	e := buildcast.NewEvent{Type: "step", Data: json.RawMessage(`"` + strings.Repeat("x", 4000) + `"`)}

@@ -95,7 +95,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	open(t, path)
 }
 
-// What has been acknowledged is there after kill -9, and no event is there in half.
+// What was acknowledged is stored after kill -9, and no event is stored in part.
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "b.db")
 	acked := map[string]int64{}

@@ -57,7 +57,7 @@ func (s *Store) Bounds(ctx context.Context, buildIDs []string) (map[string]store
 	return bounds, err
 }
 
-// eachOf runs the query for the builds and gives each row to scan.
+// eachOf runs the query for the builds and calls scan for each row.
 func (s *Store) eachOf(ctx context.Context, query string, buildIDs []string, scan func(*sql.Rows) error) error {
 	ids, err := store.Encode(buildIDs)
 	if err != nil {

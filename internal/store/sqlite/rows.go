@@ -7,10 +7,10 @@ const maxRows = 4096
 
 // rows are builds' rows as they are stored: this process alone writes them, so
 // an append need not read again what the last one wrote. Whoever changes a row
-// otherwise (its lease, or that it is there) holds changing until it is forgotten.
+// otherwise (its lease, a deletion, a cut) holds changing until it is forgotten.
 type rows map[string]store.Row
 
-// take gives the row and forgets it until it is certain what becomes of it.
+// take returns the row, and forgets it until it is certain what becomes of it.
 func (r rows) take(id string) *store.Row {
 	row, ok := r[id]
 	if !ok {

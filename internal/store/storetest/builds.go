@@ -137,7 +137,7 @@ func testPlan(t *testing.T, s store.Store) {
 	}
 }
 
-// pages reads the list to its end and gives the ids.
+// pages reads the list to its end and returns the ids.
 func pages(t fataler, s store.Builds, f store.Filter) []string {
 	t.Helper()
 	var ids []string
@@ -158,7 +158,7 @@ func pages(t fataler, s store.Builds, f store.Filter) []string {
 	}
 }
 
-// newestFirst gives the ids in the order of a list.
+// newestFirst returns the ids in the order of a list.
 func newestFirst(t fataler, s store.Builds, ids []string) []string {
 	t.Helper()
 	builds := make(map[string]buildcast.Build, len(ids))

@@ -26,7 +26,7 @@ func each(t *testing.T, n int, f func(i int) error) {
 	all.Wait()
 }
 
-// appendAll appends the build's events and gives the ids in the order asked for.
+// appendAll appends the build's events and returns the answers in the order asked for.
 func appendAll(t *testing.T, s store.Appender, appends ...store.Append) ([]store.Appended, error) {
 	answers, err := s.AppendEvents(t.Context(), appends)
 	if err != nil {

@@ -49,7 +49,7 @@ func (b *modelBuild) build() buildcast.Build {
 	}
 }
 
-// missing gives the ids that an append would make builds of: a fenced one makes none.
+// missing returns the ids that an append would make builds of: a fenced one makes none.
 func (m *model) missing(appends []store.Append) []string {
 	var ids []string
 	for _, a := range appends {
@@ -137,7 +137,7 @@ func (m *model) read(id string, after int64, limit int) []buildcast.Event {
 	return events[:min(limit, len(events))]
 }
 
-// oldest gives the builds in the order of their creation.
+// oldest returns the builds in the order of their creation.
 func (m *model) oldest() []*modelBuild {
 	var all []*modelBuild
 	for _, b := range m.builds {

@@ -17,7 +17,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Run runs the suite. open gives an empty store and closes it when the test ends.
+// Run runs the suite. open returns an empty store and closes it when the test ends.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
@@ -114,7 +114,7 @@ type fataler interface {
 	Context() context.Context
 }
 
-// add appends events and gives what is stored.
+// add appends events and returns the answer.
 func add(t fataler, s store.Appender, build string, events ...buildcast.NewEvent) store.Appended {
 	t.Helper()
 	answers, err := s.AppendEvents(t.Context(), []store.Append{{BuildID: build, Events: events}})
