@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -135,11 +134,19 @@ func onlyKnown(op *huma.Operation, serve handlerFunc) handlerFunc {
 		}
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {
+		r.Form = nil
 		q, err := query(r)
 		if err != nil {
 			return err
 		}
-		unknown := slices.DeleteFunc(slices.Sorted(maps.Keys(q)), func(name string) bool { return slices.Contains(known, name) })
+		r.Form = q // it is read once
+		var unknown []string
+		for name := range q {
+			if !slices.Contains(known, name) {
+				unknown = append(unknown, name)
+			}
+		}
+		slices.Sort(unknown)
 		switch {
 		case len(unknown) == 0:
 			return serve(w, r)
@@ -156,8 +163,8 @@ func clip(name string) string { return strings.ToValidUTF8(name[:min(len(name), 
 // query reads the URL's query. One that cannot be read is an error: a cursor
 // that is passed over in silence would replay a whole log.
 func query(r *http.Request) (url.Values, error) {
-	if r.URL.RawQuery == "" {
-		return nil, nil
+	if r.URL.RawQuery == "" || r.Form != nil {
+		return r.Form, nil
 	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

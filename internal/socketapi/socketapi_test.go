@@ -40,11 +40,17 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigOver(t, func(s live.Source) live.Source { return s })
+}
+
+// newRigOver is newRig with a hub over what source makes of the store.
+func newRigOver(t *testing.T, source func(live.Source) live.Source) *rig {
+	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "b.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, hub: live.NewHub(db)}
+	r := &rig{t: t, hub: live.NewHub(source(db))}
 	r.log = eventlog.New(db, db, slog.New(slog.DiscardHandler))
 	r.log.Subscribe(r.hub.Changed)
 	sockets := New(r.hub, socketio.Config{})
