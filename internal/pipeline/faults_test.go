@@ -26,7 +26,7 @@ func cancelBuild(r *rig, id string) {
 func TestCancelEndsProcesses(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Tasks: []buildcast.Task{
-		shell("polite", `trap 'echo bye; exit 0' TERM; echo $$; echo polite; sleep 1000 & echo $!; wait`),
+		shell("polite", `trap 'echo bye; exit 0' TERM; sleep 1000 & echo $$; echo $!; echo polite; wait`),
 		shell("stubborn", `trap '' TERM; echo $$; echo stubborn; while :; do sleep 1; done`),
 		shell("escaped", `setsid sh -c 'echo $$; echo escaped; exec sleep 1000' & wait`),
 		shell("cleared", `env -i "$(command -v setsid)" /bin/sh -c 'echo $$; echo cleared; exec sleep 1000' & wait`),
