@@ -26,7 +26,7 @@ Examples:
 
     buildcast emit nightly task_started '{"taskName": "Compile"}'
     buildcast emit nightly crawl.page '{"message": "page 3 of 7", "progress": 42}'
-    make report.json && buildcast emit nightly report - < report.json
+    buildcast emit nightly report - < report.json
 
 It prints the event's id once the event is stored.`
 }

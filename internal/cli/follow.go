@@ -33,6 +33,7 @@ type follower struct {
 	show   display
 	asJSON bool
 	link   *verb.Link
+	absent bool // whether the server knows no such build yet
 	note   func(format string, args ...any)
 }
 
@@ -61,7 +62,7 @@ func (f *follower) follow(ctx context.Context, c *client.Client, id string, afte
 	if f.asJSON {
 		from = after // only people need to know what came before
 	}
-	state := new(progress.State)
+	state := &progress.State{Absent: f.absent}
 	events := make(chan buildcast.Event)
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

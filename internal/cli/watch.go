@@ -23,7 +23,9 @@ Examples:
     buildcast watch nightly --json --after 120 >> events.ndjson
     buildcast watch nightly --tail 20
 
-It may begin before the build does, and goes on through restarts of the server.
+If there is no such build yet, it says so and waits for the build's first event.
+It goes on through restarts of the server.
+
 Exit codes: 0 completed; 1 failed; 130 cancelled, or left with Ctrl-C.`
 }
 
@@ -37,7 +39,8 @@ func (w *watchCmd) Run(s *verb.Session) error {
 	}
 	status, err := c.Status(ctx, w.ID)
 	if buildcast.CodeOf(err) == buildcast.NotFound {
-		s.Note("There is no build %s yet; waiting for its first event.", w.ID)
+		s.Note("No such build yet: %s. Waiting for its first event; Ctrl-C ends the wait.", w.ID)
+		f.absent = true
 	} else if err != nil {
 		return err
 	}

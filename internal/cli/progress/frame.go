@@ -83,6 +83,9 @@ func (s *State) spin(k Look, now time.Time) string {
 }
 
 func (s *State) waiting() string {
+	if s.Absent && s.Status.Phase == "" {
+		return "No such build yet; waiting for its first event"
+	}
 	if s.Status.Phase == "" || s.Status.Phase == buildcast.Queued && s.Status.LastEventID == 0 {
 		return "Queued"
 	}

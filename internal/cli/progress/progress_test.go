@@ -234,3 +234,20 @@ func TestARetryIsNotAFailure(t *testing.T) {
 		t.Errorf("frame:\n%s", frame)
 	}
 }
+
+// A build that does not exist is not shown as one that is queued.
+func TestFrameOfABuildThatIsNotThere(t *testing.T) {
+	s := State{Absent: true}
+	k := Look{Width: 80}
+	frame := func() string { return strings.Join(s.Frame(k, start), "\n") }
+	if got := frame(); !strings.Contains(got, "No such build yet; waiting for its first event") || strings.Contains(got, "Queued") {
+		t.Errorf("frame:\n%s", got)
+	}
+	s.Apply(step{0, "task_started", `{"taskName":"a"}`}.event(1))
+	if got := frame(); strings.Contains(got, "No such build") {
+		t.Errorf("frame after its first event:\n%s", got)
+	}
+	if got := strings.Join(new(State).Frame(k, start), "\n"); !strings.Contains(got, "Queued") {
+		t.Errorf("frame of a build without events:\n%s", got)
+	}
+}

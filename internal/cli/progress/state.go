@@ -24,7 +24,9 @@ const tailLines = 20
 type State struct {
 	Status buildcast.Status
 	// Notice, where set, is shown above the bar: what watching itself suffers from.
-	Notice  string
+	Notice string
+	// Absent means that there was no such build when watching began.
+	Absent  bool
 	running []*work // in the order they started
 	output  []string
 	failed  *work

@@ -70,7 +70,7 @@ func (f *forwarder) named(ctx context.Context, ids []string) error {
 		status, err := f.builds.Status(ctx, id)
 		switch {
 		case buildcast.CodeOf(err) == buildcast.NotFound:
-			f.note("There is no build %s yet; waiting for its first event.", id)
+			f.note("No such build yet: %s. Waiting for its first event.", id)
 		case err != nil:
 			return err
 		case status.Phase.Terminal() && !f.replay:
