@@ -174,7 +174,7 @@ func (p *Pipeline) claimBuilds(ctx, abandon context.Context, parts *sync.WaitGro
 				r, life := p.begin(abandon, lease)
 				parts.Go(func() {
 					r.run(life, ctx)
-					p.end(r)
+					p.end(context.WithoutCancel(abandon), r)
 				})
 			}
 		}
@@ -237,13 +237,13 @@ func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, cont
 }
 
 // end frees the build's place.
-func (p *Pipeline) end(r *run) {
+func (p *Pipeline) end(ctx context.Context, r *run) {
 	p.mu.Lock()
 	delete(p.running, r.lease.BuildID)
 	remove := r.remove
 	p.mu.Unlock()
 	if remove {
-		ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		if err := p.Remove(ctx, r.lease.BuildID); err != nil {
 			r.log.Warn("the workspace of a deleted build is still there", "error", err)
