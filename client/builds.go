@@ -21,12 +21,12 @@ type CreateBuild struct {
 	// external one: others run it and report its events.
 	Plan   *buildcast.Plan `json:"plan,omitempty"`
 	Deploy string          `json:"deploy,omitempty"` // the target; empty: the plan's own
-	// IdempotencyKey makes it safe to call again where there is no ID.
+	// IdempotencyKey makes it safe to call again without an ID.
 	IdempotencyKey string `json:"-"`
 }
 
 // CreateBuild creates the build and queues it where it has a plan. The same
-// call again, with an ID or an IdempotencyKey, gives the build that is there.
+// call again, with an ID or an IdempotencyKey, returns the build that exists.
 // Errors: InvalidArgument, TooLarge, NoPlanner; Conflict where a build with this
 // id or key is there that was asked for in other words.
 func (c *Client) CreateBuild(ctx context.Context, b CreateBuild) (buildcast.Build, error) {
@@ -55,19 +55,19 @@ func encoder(b *bytes.Buffer) *json.Encoder {
 	return e
 }
 
-// Build gives the build: what was asked for, and its status. NotFound.
+// Build returns the build: what was asked for, and its status. NotFound.
 func (c *Client) Build(ctx context.Context, id string) (buildcast.Build, error) {
 	var b buildcast.Build
 	return b, c.onBuild(ctx, http.MethodGet, id, "", &b)
 }
 
-// Status gives where the build stands. NotFound.
+// Status returns where the build stands. NotFound.
 func (c *Client) Status(ctx context.Context, id string) (buildcast.Status, error) {
 	var s buildcast.Status
 	return s, c.onBuild(ctx, http.MethodGet, id, "/status", &s)
 }
 
-// Cancel ends the build, and gives its status after that. A finished build stays as it is. NotFound.
+// Cancel ends the build, and returns its status after that. A finished build stays as it is. NotFound.
 func (c *Client) Cancel(ctx context.Context, id string) (buildcast.Status, error) {
 	var s buildcast.Status
 	return s, c.onBuild(ctx, http.MethodPost, id, "/cancel", &s)

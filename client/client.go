@@ -101,7 +101,7 @@ type request struct {
 	wait time.Duration
 }
 
-// do makes the request and reads the JSON answer into answer, where that is not nil.
+// do makes the request and reads the JSON answer into answer, if that is not nil.
 func (c *Client) do(ctx context.Context, r request, answer any) error {
 	limited := ctx
 	if r.wait >= 0 {

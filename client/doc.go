@@ -10,7 +10,7 @@
 //   - [Client.Append] for one answered request.
 //   - [Client.AppendStream] for NDJSON that exists already.
 //
-// One way to watch: [Client.Follow] gives each event of a build once and in
+// One way to watch: [Client.Follow] returns each event of a build once and in
 // order until the build is over, through lost connections and restarts of the
 // server.
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
-// ErrClosed is what a closed Emitter gives.
+// ErrClosed is the error of a closed Emitter.
 var ErrClosed = outbox.ErrClosed
 
 // EmitterOptions bound what an Emitter keeps in memory while the server is
@@ -48,8 +48,8 @@ func (c *Client) Emitter(buildID string, o EmitterOptions) (*Emitter, error) {
 	return e, nil
 }
 
-// Emit queues the event and returns. It gives the event a key where it has none
-// and the present time where it has no timestamp; its data must not be changed
+// Emit queues the event and returns. It sets a key if the event has none, and the
+// present time if it has no timestamp; its data must not be changed
 // afterwards. Errors, with nothing queued: InvalidArgument and TooLarge for the
 // event; Overloaded where the queue is full; ErrClosed; or why the server takes
 // no more events of this build, such as Unauthenticated.

@@ -20,7 +20,7 @@ const (
 	maxBody   = 4 << 20 // bytes
 )
 
-// Append stores the events, in order, at the end of the build's log and gives
+// Append stores the events, in order, at the end of the build's log and returns
 // their ids. An unknown build id starts an external build. More events than one
 // request takes (1,000, or 4 MiB) go in several: after an error ids are those of
 // the events that are known to be stored, the first ones. With a Key in each
@@ -62,7 +62,7 @@ func appendRequest(buildID, contentType string, body io.Reader) request {
 	}
 }
 
-// encode gives the JSON array of as many of the events, the first n, as one request takes.
+// encode returns the JSON array of as many of the events, the first n, as one request takes.
 func encode(events []buildcast.NewEvent) (body *bytes.Buffer, n int, err error) {
 	body = bytes.NewBufferString("[")
 	enc := encoder(body)

@@ -23,10 +23,10 @@ const (
 	lived = 30 * time.Second
 )
 
-// feed gives a follower the events after its cursor: over a stream, and by long
+// feed returns the events after a cursor to a follower: over a stream, and by long
 // polls where streams do not get through. A stream that fails is followed by a
 // poll, which tells whose fault it is: the stream's where the poll is answered,
-// else the server's or the network's. So the errors that it gives are polls'.
+// else the server's or the network's. So the errors that it returns are polls'.
 type feed struct {
 	open   func(ctx context.Context, after int64) (*stream, error)
 	poll   func(ctx context.Context, after int64, wait time.Duration) (Poll, error)
@@ -41,7 +41,7 @@ type feed struct {
 	spell   time.Duration // how long the last while of polls was
 }
 
-// next gives what comes after the cursor. It waits for it: as long as wait says
+// next returns what comes after the cursor. It waits for it: as long as wait says
 // in polls, for ever on a stream. A wait of 0 is always a poll. The stream lives
 // on after the call, so ctx must be the same in each.
 func (f *feed) next(ctx context.Context, after int64, wait time.Duration) (Poll, error) {
@@ -66,8 +66,8 @@ func (f *feed) next(ctx context.Context, after int64, wait time.Duration) (Poll,
 	return p, err
 }
 
-// read gives the next events of the stream. There may be more, until the stream
-// has said that it is over. It opens a stream where there is none, or where one
+// read returns the next events of the stream. There may be more, until the stream
+// has said that it is over. It opens a stream if none is open, or if one
 // broke that was good.
 func (f *feed) read(ctx context.Context, after int64) (Poll, error) {
 	for {

@@ -91,7 +91,7 @@ func (c *Client) FollowFrom(ctx context.Context, buildID string, o FollowOptions
 // follower is one cursor over one log, and the fold that knows its end.
 type follower struct {
 	buildID string
-	// poll gives what comes after a cursor, and waits for it: a feed does.
+	// poll returns what comes after a cursor, and waits for it: a feed does.
 	poll   func(ctx context.Context, after int64, wait time.Duration) (Poll, error)
 	ask    func(ctx context.Context) (buildcast.Status, error)
 	gap    func(from, to int64) // is told what is missed
@@ -181,7 +181,7 @@ func (f *follower) over() bool {
 	return f.folded && f.status.Phase.Terminal() && f.cursor >= f.status.LastEventID
 }
 
-// read polls once, and moves the cursor over the events that it gives.
+// read polls once, and moves the cursor over the events that it returns.
 func (f *follower) read(ctx context.Context) (events []buildcast.Event, more bool, err error) {
 	wait := followWait
 	if !f.folded {

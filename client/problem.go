@@ -15,7 +15,7 @@ const (
 	maxDetail  = 1000     // bytes of its text that are kept
 )
 
-// problem is an error answer (RFC 9457), as buildcast gives it.
+// problem is an error answer (RFC 9457), as buildcast sends it.
 type problem struct {
 	Detail      string         `json:"detail"`
 	Code        buildcast.Code `json:"code"`

@@ -25,7 +25,7 @@ type message struct {
 }
 
 // parser takes a stream of server-sent events in pieces as they come, cut
-// anywhere, and gives the messages that are complete. The rules are those of the
+// anywhere, and returns the messages that are complete. The rules are those of the
 // HTML standard; the field id is passed over, as an event names its own.
 type parser struct {
 	retry time.Duration // that the server asks for; 0: it did not

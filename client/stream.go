@@ -106,9 +106,9 @@ func (e *noStream) Error() string {
 	return fmt.Sprintf("the answer is of type %.40q, no stream", e.kind)
 }
 
-// next waits for events and gives those that have come together: they follow on
-// each other, and on those before. Where it gives an error, which may come with
-// the last events, there is no more to read.
+// next waits for events and returns those that have come together: they follow on
+// each other, and on those before. After an error, which may come with the last
+// events, nothing is left to read.
 func (s *stream) next() (events []buildcast.Event, err error) {
 	for len(events) == 0 && err == nil {
 		if s.alive {
@@ -153,7 +153,7 @@ func (s *stream) events(messages []message) (events []buildcast.Event, err error
 		}
 		var e buildcast.Event
 		if err := json.Unmarshal(m.data, &e); err != nil {
-			return events, fmt.Errorf("%w: something in it is no event: %w", errDefect, err)
+			return events, fmt.Errorf("%w: something in it is not an event: %w", errDefect, err)
 		}
 		if e.BuildID != s.buildID || e.ID > s.last+1 {
 			return events, errMissing
@@ -181,7 +181,7 @@ func (s *stream) begin(data []byte) error {
 	return nil
 }
 
-// cause is why the stream broke, where this side did it: net/http's error does not say.
+// cause is why the stream broke, if this side did it: net/http's error does not say.
 func (s *stream) cause(err error) error {
 	if s.ctx.Err() != nil && !isAnswer(err) && !errors.Is(err, errOver) {
 		return context.Cause(s.ctx)

@@ -35,7 +35,7 @@ func (c *Client) CreateEndpoint(ctx context.Context, asked buildcast.EndpointCha
 	return e, err
 }
 
-// Endpoint gives one receiver, without its secret. NotFound.
+// Endpoint returns one receiver, without its secret. NotFound.
 func (c *Client) Endpoint(ctx context.Context, id string) (buildcast.Endpoint, error) {
 	var e buildcast.Endpoint
 	err := c.onEndpoint(ctx, http.MethodGet, id, "", nil, &e)
@@ -55,7 +55,7 @@ func (c *Client) DeleteEndpoint(ctx context.Context, id string) error {
 	return c.onEndpoint(ctx, http.MethodDelete, id, "", nil, nil)
 }
 
-// RotateSecret gives the endpoint a new secret, made by the server where it is
+// RotateSecret sets a new secret of the endpoint, made by the server where it is
 // empty, and the answer holds it. The one before signs as well for the time of
 // overlap, to the second and at most 7 days; with 0 it ends at once.
 // InvalidArgument, NotFound.
@@ -69,7 +69,7 @@ func (c *Client) RotateSecret(ctx context.Context, id, secret string, overlap ti
 	return e, err
 }
 
-// TestEndpoint sends a request to the endpoint now and gives what came of it:
+// TestEndpoint sends a request to the endpoint now and returns what came of it:
 // the error is nil also where the receiver failed. NotFound.
 func (c *Client) TestEndpoint(ctx context.Context, id string) (buildcast.Attempt, error) {
 	var a buildcast.Attempt
@@ -99,7 +99,7 @@ func (c *Client) Redeliver(ctx context.Context, id, buildID string, eventID int6
 }
 
 // RedeliverDead does so with all deliveries to the endpoint that were given up
-// at or after since, and gives how many. NotFound.
+// at or after since, and returns how many. NotFound.
 func (c *Client) RedeliverDead(ctx context.Context, id string, since time.Time) (int64, error) {
 	asked := struct {
 		Since buildcast.Time `json:"since"`
@@ -142,7 +142,7 @@ func (c *Client) Deliveries(ctx context.Context, f DeliveryFilter) (DeliveryPage
 	return p, err
 }
 
-// WebhookStatus gives how deliveries stand, by endpoint, and how the log grows.
+// WebhookStatus returns how deliveries stand, by endpoint, and how the log grows.
 func (c *Client) WebhookStatus(ctx context.Context) (buildcast.WebhookStatus, error) {
 	var s buildcast.WebhookStatus
 	err := c.do(ctx, request{method: http.MethodGet, path: "webhooks/status"}, &s)

@@ -176,7 +176,7 @@ func (p *pageWriter) encoded() []byte {
 // write sends bytes. A client has sendTimeout for each piece.
 func (p *pageWriter) write(b []byte) {
 	_ = http.NewResponseController(p.w).SetWriteDeadline(time.Now().Add(sendTimeout))
-	_, err := p.w.Write(b)
+	_, err := p.w.Write(b) //nolint:gosec // JSON, and sent as such
 	p.left = p.left || err != nil
 }
 

@@ -117,8 +117,9 @@ func (a *api) sendSpan(w http.ResponseWriter, r *http.Request, p poll, s span) (
 	}
 	out := newPageWriter(w, r, a.Hub)
 	defer out.close()
+	ctx := r.Context()
 	done, err := out.page(s, func(after int64) ([]buildcast.Event, error) {
-		return a.Events.ReadEvents(r.Context(), p.buildID, after, int(min(s.end-after, pieceEvents)), pieceBytes)
+		return a.Events.ReadEvents(ctx, p.buildID, after, int(min(s.end-after, pieceEvents)), pieceBytes)
 	})
 	if err != nil {
 		h.Del("ETag")

@@ -24,7 +24,7 @@ type longLogs struct{ noise string }
 const longLog = 20_000 // events
 
 func newLongLogs() longLogs {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // it stands for what does not compress well
+	random := rand.New(rand.NewPCG(1, 2))
 	var noise strings.Builder
 	for noise.Len() < 1<<20 {
 		fmt.Fprintf(&noise, "%016x", random.Uint64())
@@ -93,7 +93,7 @@ func TestSlowReadersCostNothing(t *testing.T) {
 				handler := New(Config{Events: logs, Hub: hub, Logger: quiet(), Stopping: stopping})
 				dial := pipeServer(t, handler)
 				rest := inUse()
-				random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // it spreads readers
+				random := rand.New(rand.NewPCG(3, 4))
 				conns := make([]net.Conn, readers)
 				served := 0
 				for i := range conns {

@@ -185,7 +185,7 @@ func (s *sse) head() {
 // next attempt of its own for each client, so that they do not all come back in the
 // same moment; and with each build's cursor and status.
 func (s *sse) beginning() []byte {
-	out := fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.IntN(2000)) //nolint:gosec // it spreads clients, no more
+	out := fmt.Appendf(nil, "retry: %d\n\n", 1000+rand.IntN(2000)) //nolint:gosec // it only spreads clients
 	var cursors []string
 	for _, b := range s.builds {
 		cursors = append(cursors, fmt.Sprintf("%s:%d", b.id, b.begun.After))
@@ -329,7 +329,8 @@ func endFrame(b *live.Batch) []byte {
 	return fmt.Appendf(nil, "event: end\ndata: %s\n\n", status)
 }
 
-// sendBatch sends the forms of the batch that all readers share, where there are such.
+// sendBatch sends the form of the batch that all readers of its kind share, if there
+// is one.
 func (s *sse) sendBatch(b *live.Batch) bool {
 	switch {
 	case s.several:

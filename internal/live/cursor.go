@@ -70,7 +70,7 @@ func (c *Cursor) Begin(ctx context.Context) (Beginning, error) {
 func (c *Cursor) Take(ctx context.Context) (*Batch, error) { return c.feed.take(ctx, c) }
 
 // Ready is Take from memory: it never waits. Where the store must be asked,
-// stored is true, and Take gives the batch.
+// stored is true, and Take returns the batch.
 func (c *Cursor) Ready() (b *Batch, stored bool) {
 	c.feed.mu.Lock()
 	defer c.feed.mu.Unlock()

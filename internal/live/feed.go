@@ -100,8 +100,8 @@ func (f *feed) wakeEager() {
 	}
 }
 
-// wakeSoon has the cursors woken after a while, or now where there is none to
-// wait: the first event of a quiet build goes out at once, and what comes within
+// wakeSoon has the cursors woken after a while, or now if wait is not positive: the
+// first event of a quiet build goes out at once, and what comes within
 // the interval after it travels together. The hub's workers do it: neither the
 // log's writer nor a lock waits while thousands of sockets are written to.
 func (f *feed) wakeSoon(wait time.Duration) {

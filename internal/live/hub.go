@@ -1,4 +1,4 @@
-// Package live gives those who watch a build the events after their cursor,
+// Package live delivers the events after their cursor to those who watch a build,
 // within milliseconds of the commit.
 //
 // A wake-up is a hint and reading is the guarantee: hints may be lost, late or
@@ -7,7 +7,7 @@
 // builds have moved on (another process on the same database may have appended).
 //
 // A watch is registered before its first read, so an event is either in what
-// that read gives or wakes the watch: there is no hand-over from replay to live
+// that read returns or wakes the watch: there is no hand-over from replay to live
 // to get wrong.
 //
 // There is no queue per watcher. A watched build has one feed: the end of its log

@@ -28,7 +28,7 @@ func (q *wakeQueue) signal() {
 	}
 }
 
-// pop takes the feed that has waited longest, nil where there is none.
+// pop takes the feed that has waited longest, or nil if none waits.
 func (q *wakeQueue) pop() (f *feed, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -28,7 +28,7 @@ import (
 	"github.com/buildcast/buildcast/internal/backoff"
 )
 
-// ErrClosed is what an emitter gives that was closed, or whose Run has ended.
+// ErrClosed is the error of an emitter that was closed, or whose Run has ended.
 var ErrClosed = errors.New("the emitter is closed")
 
 // Append stores the events in order, all or none, and answers when they are
@@ -94,8 +94,8 @@ type Outbox struct {
 	dropped  int64
 	moved    chan struct{} // closed, and made anew, when settled or ended changes
 	failure  error         // of the last attempt; nil after a success
-	refusal  error         // why it takes no more; nil while it does
-	ended    error         // why it sends no more; nil while it may
+	refusal  error         // why Emit refuses; nil while it does not
+	ended    error         // why nothing is sent any longer; nil while it is
 }
 
 // New makes an emitter in front of append. Events may be emitted at once; they
@@ -110,8 +110,8 @@ func New(append Append, o Options) *Outbox {
 	}
 }
 
-// Emit queues the event. It gives the event a key where it has none, and the
-// present time where it has no timestamp. The event's data must not be changed
+// Emit queues the event. It sets a key if the event has none, and the
+// present time if it has no timestamp. The event's data must not be changed
 // afterwards. Errors, all at once and with nothing queued: InvalidArgument and
 // TooLarge for the event, Overloaded where the queue is full, and why the
 // emitter has stopped.
@@ -201,7 +201,7 @@ func (o *Outbox) Close() {
 
 // Run sends what is emitted, one batch at a time. It is called once. It returns
 // nil when ctx ends, with what waits unsent (call Flush before), or the error
-// that stopped the emitter. Emit then gives that error, or ErrClosed.
+// that stopped the emitter. Emit then returns that error, or ErrClosed.
 func (o *Outbox) Run(ctx context.Context) error {
 	err := o.send(ctx)
 	o.mu.Lock()

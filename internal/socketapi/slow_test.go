@@ -141,13 +141,13 @@ func TestSlowReadersCostNothing(t *testing.T) {
 				sockets := New(hub, socketio.Config{})
 				ctx, cancel := context.WithCancel(context.Background())
 				listener := pipeListener{make(chan net.Conn), make(chan struct{})}
-				server := &http.Server{Handler: sockets} //nolint:gosec // its clients are the test's
+				server := &http.Server{Handler: sockets}
 				var parts sync.WaitGroup
 				parts.Go(func() { _ = hub.Run(ctx) })
 				parts.Go(func() { _ = sockets.Run(ctx) })
 				parts.Go(func() { _ = server.Serve(listener) })
 				rest := inUse()
-				random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // it spreads readers
+				random := rand.New(rand.NewPCG(3, 4))
 				conns, updates := make([]net.Conn, readers), make([]io.Reader, readers)
 				for i := range conns {
 					var theirs net.Conn

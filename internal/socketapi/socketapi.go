@@ -32,7 +32,7 @@ const (
 	statusTimeout = 10 * time.Second
 )
 
-// Hub gives cursors; see live.Hub.
+// Hub makes cursors; see live.Hub.
 type Hub interface {
 	WatchFrom(buildID string, start buildcast.Start, wake func()) *live.Cursor
 }
