@@ -23,10 +23,6 @@ func fold(events []Event) Status {
 	return s
 }
 
-func event(typ, data string) Event {
-	return Event{BuildID: "27", Type: typ, Data: json.RawMessage(data), Timestamp: start}
-}
-
 // The vectors are read by the JavaScript fold's tests too (js/test/fold.test.js).
 // The events of a vector happen one second apart, the first one second after the
 // build's creation.
