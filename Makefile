@@ -6,7 +6,7 @@ TOOLS   := $(CURDIR)/.tools
 FUZZ    ?= 30s
 ROUNDS  ?= 50
 
-.PHONY: help test deps build lint vuln fuzz chaos suites bench clean
+.PHONY: help test deps build lint vuln fuzz chaos compat suites bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -17,7 +17,7 @@ test: deps ## install what is missing, then vet and test everything under the ra
 	$(GO) test -race -timeout 15m ./...
 	npm --prefix js test
 
-deps: ## install PostgreSQL, Chromium and npm packages where they are missing (Debian)
+deps: ## install PostgreSQL, Chromium, nginx, Apache, HAProxy and npm packages if they are missing (Debian)
 	@scripts/install-deps
 
 build: ## bin/buildcast
@@ -36,6 +36,9 @@ fuzz: ## each fuzz target for FUZZ (30s)
 
 chaos: deps ## kill -9 the server ROUNDS (50) times while builds run and clients append, on both stores
 	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill|TestPostgresStopped|TestTwoNodes' ./internal/chaostest
+
+compat: deps ## clients that ogen and oapi-codegen make of the OpenAPI document
+	$(GO) test -tags compat -timeout 20m -count 1 -run TestGoClients ./internal/openapitest
 
 suites: ## the Engine.IO and Socket.IO repositories' own test suites (needs the network)
 	@scripts/suites

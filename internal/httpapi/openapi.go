@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -21,7 +22,15 @@ func describe(version, server string) huma.Config {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.AllowAdditionalPropertiesByDefault = true // answers may grow fields
 	c.Info.Description = about
-	c.Tags = []*huma.Tag{{Name: "builds"}, {Name: "events"}, {Name: "webhooks"}, {Name: "server"}}
+	c.Info.License = &huma.License{Name: "MIT", Identifier: "MIT"}
+	c.Info.Contact = &huma.Contact{Name: "The buildcast authors"}
+	c.Security = []map[string][]string{{}} // unless an operation says otherwise
+	c.Tags = []*huma.Tag{
+		{Name: "builds", Description: "What is built, and where it stands."},
+		{Name: "events", Description: "Append to a build's log, and follow it."},
+		{Name: "webhooks", Description: "Endpoints that events are sent to. All of it needs a key if the server has keys."},
+		{Name: "server", Description: "The state of the server itself."},
+	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, where the server has keys; reading builds is open."},
 	}
@@ -36,13 +45,13 @@ func (a *api) routes() {
 	a.webhookRoutes()
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{"server"},
-		Summary:   "Is the server alive?",
-		Responses: a.answers(answer[health](http.StatusOK, "It is.")),
+		Summary: "Is the server alive?", Description: "It asks nothing else, so a store that is away does not get the server restarted.",
+		Responses: a.answers(answer[health](http.StatusOK, "It is."), problems(buildcast.InvalidArgument)),
 	}, a.healthz)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{"server"},
-		Summary:   "Can the server take work?",
-		Responses: a.answers(answer[health](http.StatusOK, "It can."), problems(buildcast.StoreUnavailable)),
+		Summary: "Can the server take work?", Description: "It can if it is not about to stop and its store can write. The store is asked once a second at most.",
+		Responses: a.answers(answer[health](http.StatusOK, "It can."), readProblems),
 	}, a.readyz)
 	a.describeNouns()
 }
@@ -65,17 +74,17 @@ func (a *api) buildRoutes() {
 	}, a.createBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/api/builds", OperationID: "listBuilds", Tags: tags,
-		Summary: "List builds, the newest first", Parameters: describeParams(statusParam, projectParam, textParam, buildsParam, beforeParam),
+		Summary: "List builds, the newest first", Description: "Statuses only; each filter narrows the list. Pages follow by before.", Parameters: describeParams(statusParam, projectParam, textParam, buildsParam, beforeParam),
 		Responses: a.answers(answer[builds](http.StatusOK, "One page of them."), unchanged, readProblems),
 	}, a.listBuilds)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: one, OperationID: "getBuild", Tags: tags,
-		Summary: "Get a build: what was asked for, and where it stands", Parameters: inPath(),
+		Summary: "Get a build: what was asked for, and where it stands", Description: "With its plan, if it has one. The ETag changes when the log grows.", Parameters: inPath(),
 		Responses: a.answers(answer[buildcast.Build](http.StatusOK, "The build."), unchanged, readProblems, problems(buildcast.NotFound)),
 	}, a.getBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: one + "/status", OperationID: "getStatus", Tags: tags,
-		Summary: "Get where a build stands", Parameters: inPath(),
+		Summary: "Get where a build stands", Description: "The fold of its log. The ETag changes when the log grows.", Parameters: inPath(),
 		Responses: a.answers(answer[buildcast.Status](http.StatusOK, "The status."), unchanged, readProblems, problems(buildcast.NotFound)),
 	}, a.getStatus)
 	a.handle(&huma.Operation{
@@ -87,7 +96,7 @@ func (a *api) buildRoutes() {
 	}, a.cancelBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodDelete, Path: one, OperationID: "deleteBuild", Tags: tags, Security: needsKey,
-		Summary: "Delete a finished build and its log", Parameters: inPath(),
+		Summary: "Delete a finished build and its log", Description: "Its id stays taken: events that are appended under it later have higher ids.", Parameters: inPath(),
 		Responses: a.answers(empty(http.StatusNoContent, "It is gone."),
 			problems(buildcast.InvalidArgument, buildcast.NotFound, buildcast.NotFinished), writeProblems),
 	}, a.deleteBuild)
@@ -100,7 +109,12 @@ func (a *api) eventRoutes() {
 	tags := []string{"events"}
 	event := content[buildcast.NewEvent](a, jsonBody)
 	most := eventjson.MaxEvents
-	events := &huma.Schema{OneOf: []*huma.Schema{event[jsonBody].Schema, {Type: huma.TypeArray, Items: event[jsonBody].Schema, MaxItems: &most}}}
+	// Named, because oapi-codegen loses the content of a choice that is not.
+	a.schemas().Map()["NewEvents"] = &huma.Schema{
+		Description: "One event, or several in their order",
+		OneOf:       []*huma.Schema{event[jsonBody].Schema, {Type: huma.TypeArray, Items: event[jsonBody].Schema, MaxItems: &most}},
+	}
+	events := &huma.Schema{Ref: "#/components/schemas/NewEvents"}
 	a.handle(&huma.Operation{
 		Method: http.MethodPost, Path: path, OperationID: "appendEvents", Tags: tags, Security: needsKey,
 		Summary: "Append events to a build's log",
@@ -124,7 +138,7 @@ func (a *api) eventRoutes() {
 		Description: "A build that does not exist yet, or no longer, has no events: that is not an error. A cursor beyond the log's end is an error (cursor_ahead), and so is one whose next event is no longer kept (cursor_gone): go on from firstEventId - 1. " +
 			"A page ends at limit or about 4 MiB. Full pages are cacheable; the others have an ETag. While too much is being sent to other clients the answer is overloaded: try again after Retry-After.",
 		Parameters: append(inPath(), describeParams(append(cursorParams, limitParam, waitParam)...)...),
-		Responses: a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty."), unchanged, readProblems,
+		Responses: a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty. With Accept: text/event-stream, a stream as of streamEvents."), orStream, over, unchanged, readProblems,
 			problems(buildcast.CursorAhead, buildcast.CursorGone, buildcast.Overloaded)),
 	}, a.pollEvents)
 	a.streamRoutes(tags)
@@ -135,10 +149,9 @@ func (a *api) streamRoutes(tags []string) {
 		to["200"] = &huma.Response{
 			Description: "event: begin for each build, whose data are buildId, after (its cursor), firstEventId, lastEventId and status (null: there is no such build yet); " +
 				"an id and data line for each event; event: end after the last one of a finished build, with its status; event: problem, with a problem as its data, before a stream that ends because events after its cursor are no longer kept; a comment every 15 s.",
-			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Content: map[string]*huma.MediaType{eventStream: {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}
 	}
-	over := empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor.")
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/events/{id}", OperationID: "streamEvents", Tags: tags,
 		Summary: "Follow a build as server-sent events",
@@ -220,6 +233,9 @@ func problems(may ...buildcast.Code) reply {
 					continue
 				}
 				status := strconv.Itoa(c.Status)
+				if to[status] != nil && strings.Contains(to[status].Description, string(c.Code)+": ") {
+					continue
+				}
 				if to[status] == nil {
 					to[status] = &huma.Response{Content: content[problem](a, "application/problem+json")}
 				} else {
@@ -231,7 +247,15 @@ func problems(may ...buildcast.Code) reply {
 	}
 }
 
+// orStream adds the stream that a poll becomes if its client asks for one.
+func orStream(_ *api, to map[string]*huma.Response) {
+	to["200"].Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+}
+
+const eventStream = "text/event-stream"
+
 var (
+	over          = empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor: a stream has nothing to send.")
 	unchanged     = empty(http.StatusNotModified, "It is what If-None-Match names.")
 	readProblems  = problems(buildcast.InvalidArgument, buildcast.StoreUnavailable)
 	writeProblems = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.TooLarge, unsupportedMediaType, buildcast.Overloaded, buildcast.StoreUnavailable)

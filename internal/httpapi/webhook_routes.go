@@ -33,7 +33,7 @@ const (
 )
 
 var (
-	keyProblems     = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.StoreUnavailable)
+	keyProblems     = problems(buildcast.InvalidArgument, buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.StoreUnavailable)
 	onEndpoint      = problems(buildcast.InvalidArgument, buildcast.NotFound)
 	changedEndpoint = problems(buildcast.Conflict)
 )
@@ -44,7 +44,7 @@ func (a *api) endpointRoutes() {
 		"url": "https://example.com/hooks/builds", "types": []string{"task_*", "deploy_completed"}, "projects": []string{"web"},
 	}
 	a.webhook(&huma.Operation{
-		Method: http.MethodGet, Path: endpointsPath, OperationID: "listEndpoints", Summary: "List the endpoints",
+		Method: http.MethodGet, Path: endpointsPath, OperationID: "listEndpoints", Summary: "List the endpoints", Description: "Without their secrets.",
 		Responses: a.answers(answer[endpoints](http.StatusOK, "All of them."), keyProblems),
 	}, a.listEndpoints)
 	a.webhook(&huma.Operation{
@@ -55,7 +55,7 @@ func (a *api) endpointRoutes() {
 			problems(buildcast.InvalidArgument, buildcast.Conflict), writeProblems),
 	}, a.createEndpoint)
 	a.webhook(&huma.Operation{
-		Method: http.MethodGet, Path: endpointPath, OperationID: "getEndpoint", Summary: "Get an endpoint", Parameters: endpointInPath(),
+		Method: http.MethodGet, Path: endpointPath, OperationID: "getEndpoint", Summary: "Get an endpoint", Description: "With how its receiver fares, and without its secret.", Parameters: endpointInPath(),
 		Responses: a.answers(answer[buildcast.Endpoint](http.StatusOK, "The endpoint, without its secret."), onEndpoint, keyProblems),
 	}, a.getEndpoint)
 	a.webhook(&huma.Operation{
@@ -65,7 +65,7 @@ func (a *api) endpointRoutes() {
 		Responses:   a.answers(answer[buildcast.Endpoint](http.StatusOK, "The endpoint after the change."), onEndpoint, changedEndpoint, writeProblems),
 	}, a.changeEndpoint)
 	a.webhook(&huma.Operation{
-		Method: http.MethodDelete, Path: endpointPath, OperationID: "deleteEndpoint", Summary: "Delete an endpoint and what is still to be sent to it",
+		Method: http.MethodDelete, Path: endpointPath, OperationID: "deleteEndpoint", Summary: "Delete an endpoint and what is still to be sent to it", Description: "A request that is under way may still arrive.",
 		Parameters: endpointInPath(),
 		Responses:  a.answers(empty(http.StatusNoContent, "It is gone."), onEndpoint, keyProblems),
 	}, a.deleteEndpoint)
@@ -79,7 +79,7 @@ func (a *api) endpointRoutes() {
 			onEndpoint, changedEndpoint, writeProblems),
 	}, a.rotateSecret)
 	a.webhook(&huma.Operation{
-		Method: http.MethodPost, Path: endpointPath + "/test", OperationID: "testEndpoint", Summary: "Send a request to an endpoint now",
+		Method: http.MethodPost, Path: endpointPath + "/test", OperationID: "testEndpoint", Summary: "Send a request to an endpoint now", Description: "It is a ping, sent once; it leaves no delivery. If it arrives, the breaker closes.",
 		Parameters: endpointInPath(),
 		Responses:  a.answers(answer[buildcast.Attempt](http.StatusOK, "What the receiver said, or why it said nothing."), onEndpoint, keyProblems),
 	}, a.testEndpoint)
@@ -90,7 +90,7 @@ func (a *api) deliveryRoutes() {
 	to := content[place](a, jsonBody)
 	to[jsonBody].Example = event
 	a.webhook(&huma.Operation{
-		Method: http.MethodPost, Path: endpointPath + "/rewind", OperationID: "rewindEndpoint", Summary: "Deliver a build's events again, from one of them on",
+		Method: http.MethodPost, Path: endpointPath + "/rewind", OperationID: "rewindEndpoint", Summary: "Deliver a build's events again, from one of them on", Description: "Events that were delivered before are sent again, with the same webhook-id.",
 		Parameters: endpointInPath(), RequestBody: a.body(true, to),
 		Responses: a.answers(empty(http.StatusAccepted, "Delivery goes on with that event."), onEndpoint, writeProblems),
 	}, a.rewindEndpoint)
@@ -100,7 +100,7 @@ func (a *api) deliveryRoutes() {
 		"all dead":  {Value: map[string]any{"since": "2026-11-23T00:00:00Z"}},
 	}
 	a.webhook(&huma.Operation{
-		Method: http.MethodPost, Path: endpointPath + "/redeliver", OperationID: "redeliver", Summary: "Deliver one event again, or all that were given up",
+		Method: http.MethodPost, Path: endpointPath + "/redeliver", OperationID: "redeliver", Summary: "Deliver one event again, or all that were given up", Description: "Name one event by buildId and eventId, or all that were given up since a time.",
 		Parameters: endpointInPath(), RequestBody: a.body(true, again),
 		Responses: a.answers(answer[redelivered](http.StatusAccepted, "They are due at once, and tried as if for the first time."), onEndpoint, writeProblems),
 	}, a.redeliver)
@@ -112,7 +112,7 @@ func (a *api) deliveryRoutes() {
 		Responses:   a.answers(answer[deliveries](http.StatusOK, "One page of them."), problems(buildcast.InvalidArgument), keyProblems),
 	}, a.listDeliveries)
 	a.webhook(&huma.Operation{
-		Method: http.MethodGet, Path: "/api/webhooks/status", OperationID: "webhookStatus", Summary: "How deliveries stand, by endpoint, and how the log grows",
+		Method: http.MethodGet, Path: "/api/webhooks/status", OperationID: "webhookStatus", Summary: "How deliveries stand, by endpoint, and how the log grows", Description: "Counts of the last hour, day and week.",
 		Responses: a.answers(answer[buildcast.WebhookStatus](http.StatusOK, "As it is now."), keyProblems),
 	}, a.webhookStatus)
 }
@@ -122,6 +122,8 @@ func (a *api) describeWebhook() {
 	header := func(name, what string) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Required: true, Description: what, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
+	payload := content[buildcast.WebhookPayload](a, jsonBody)
+	payload[jsonBody].Schema = a.schemas().Map()["WebhookPayload"] // see describeNouns
 	a.huma.OpenAPI().Webhooks = map[string]*huma.PathItem{"event": {Post: &huma.Operation{
 		OperationID: "receiveEvent", Tags: []string{"webhooks"}, Summary: "An event, as it is sent to an endpoint",
 		Description: "At least once: an event may come again, with the same webhook-id. Any 2xx is taken as received; 410 disables the endpoint.",
@@ -131,7 +133,7 @@ func (a *api) describeWebhook() {
 			header("webhook-signature", "v1, and the base64 HMAC-SHA256 of id.timestamp.body by the secret; one for each secret, with a space between (Standard Webhooks)"),
 			header("X-Webhook-Signature", "The hex HMAC-SHA256 of the body by the secret as it is written"),
 		},
-		RequestBody: a.body(true, content[buildcast.WebhookPayload](a, jsonBody)),
+		RequestBody: a.body(true, payload),
 		Responses:   a.answers(empty(http.StatusNoContent, "It is received.")),
 	}}}
 }

@@ -50,6 +50,7 @@ function term(name, schema, required) {
 /** The schemas that a schema is made of and that have fields to show. */
 function parts(doc, schema) {
   if (!schema) return [];
+  if (schema.$ref && !resolve(doc, schema).properties) return parts(doc, resolve(doc, schema)); // a choice with a name
   if (schema.$ref || schema.properties) return [schema];
   if (schema.items) return parts(doc, schema.items);
   if (schema.additionalProperties?.$ref) return [schema.additionalProperties];
