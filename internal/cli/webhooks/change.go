@@ -180,9 +180,8 @@ one before the other ends.`
 }
 
 func (c *rotateCmd) Run(s *verb.Session) error {
-	const most = 7 * 24 * time.Hour
-	if c.Overlap < 0 || c.Overlap > most {
-		return verb.Usage("--overlap is %v: use 0 to %v", c.Overlap, most)
+	if c.Overlap < 0 || c.Overlap > buildcast.MaxSecretOverlap {
+		return verb.Usage("--overlap is %v: use 0 to %v", c.Overlap, buildcast.MaxSecretOverlap)
 	}
 	secret, err := c.readSecret(s)
 	if err != nil {
