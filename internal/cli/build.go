@@ -19,10 +19,10 @@ type buildCmd struct {
 	verb.Remote
 	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
-	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local or none. Default: what the plan says."`
-	Detach  bool   `help:"Leave as soon as the server has the build."`
+	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local or none. Default: the plan's."`
+	Detach  bool   `help:"Exit as soon as the server has accepted the build."`
 	JSON    bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
-	Exit    bool   `help:"Leave when the build is over, also where the preview is served by this process."`
+	Exit    bool   `help:"Exit when the build is over, even if this process serves the preview."`
 
 	config.Config `embed:"" group:"own"`
 }
@@ -36,9 +36,9 @@ Examples:
     buildcast build plan.yaml --exit --json > events.ndjson
     buildcast build plan.yaml --server https://builds.example.com --detach
 
-The build runs on the server that is named with --server or runs on this
-machine. Where there is none, this process serves it itself (it takes the
-settings of "buildcast serve" too), and the preview until Ctrl-C.
+The build runs on the server that --server names, or on the one that runs on this
+machine. If there is none, this process is the server: it accepts the settings of
+"buildcast serve" too, and serves the preview until Ctrl-C.
 
 Exit codes: 0 completed; 1 failed; 2 wrong usage; 130 cancelled, or left with Ctrl-C.`
 }
@@ -71,7 +71,7 @@ func (b *buildCmd) Run(s *verb.Session) error {
 		return b.onServer(ctx, s, at, plan)
 	}
 	if b.Detach {
-		return buildcast.Errorf(buildcast.NotFound, "--detach needs a server that goes on: start one with `buildcast serve`, or name one with --server URL")
+		return buildcast.Errorf(buildcast.NotFound, "--detach needs a running server: start one with `buildcast serve`, or name one with --server URL")
 	}
 	return b.onOwnServer(ctx, s, plan)
 }
@@ -168,7 +168,7 @@ func cancelOwn(ctx context.Context, s *verb.Session, c *client.Client, id string
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	if _, err := c.Cancel(ctx, id); err != nil {
-		s.Note("build %s could not be cancelled (%v); the next server on this data directory goes on with it", id, err)
+		s.Note("Build %s could not be cancelled (%v). The next server on this data directory goes on with it.", id, err)
 	} else {
 		s.Note("Cancelled build %s.", id)
 	}
@@ -181,7 +181,7 @@ func left(s *verb.Session, id, named string) error {
 	if named != "" {
 		flag = " --server " + named
 	}
-	s.Note("\nBuild %s goes on without you.\n  watch it again   buildcast watch %s%s\n  cancel it        buildcast cancel %s%s", id, id, flag, id, flag)
+	s.Note("\nBuild %s goes on.\n  watch it again   buildcast watch %s%s\n  cancel it        buildcast cancel %s%s", id, id, flag, id, flag)
 	return &verb.ExitError{Code: verb.ExitCancelled}
 }
 

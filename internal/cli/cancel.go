@@ -20,8 +20,8 @@ Examples:
 
     buildcast cancel 01JD8Y6V9S3P4ZK0GQ2M5T7XWA
 
-What the build runs is stopped. A build that is over stays as it is, which is no
-error if it was cancelled before.`
+The build's running commands are stopped. A build that is over stays as it is; that
+is an error unless it was cancelled.`
 }
 
 func (c *cancelCmd) Run(s *verb.Session) error {

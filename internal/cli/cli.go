@@ -25,18 +25,18 @@ import (
 )
 
 type commands struct {
-	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, where it is there. Flags and the environment win over it."`
+	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, if it exists. Flags and the environment override it."`
 
-	Build    buildCmd         `cmd:"" help:"Run a plan and watch it, with a server of its own where none is running."`
+	Build    buildCmd         `cmd:"" help:"Run a plan and watch it, in a server of its own if none is running."`
 	Serve    serveCmd         `cmd:"" help:"Run the server: the API, the builds and their previews."`
 	Watch    watchCmd         `cmd:"" help:"Watch a build until it is over."`
 	List     listCmd          `cmd:"" help:"List builds, the newest first."`
-	Status   statusCmd        `cmd:"" help:"Say where a build stands."`
+	Status   statusCmd        `cmd:"" help:"Print the status of a build."`
 	Cancel   cancelCmd        `cmd:"" help:"Cancel a build."`
 	Delete   deleteCmd        `cmd:"" help:"Delete a finished build with its log and preview."`
 	Emit     emitCmd          `cmd:"" help:"Report one event of a build."`
-	Exec     execCmd          `cmd:"" help:"Run any command and report it as a build, or as a task of one."`
-	Webhooks webhooks.Command `cmd:"" help:"Send events to receivers of webhooks: list, add, test and mend them."`
+	Exec     execCmd          `cmd:"" help:"Run any command and report it as a build or as a task of one."`
+	Webhooks webhooks.Command `cmd:"" help:"Send events to webhook endpoints: list, add, test and repair them."`
 	Version  versionCmd       `cmd:"" help:"Print the version."`
 }
 
@@ -129,11 +129,11 @@ func explain(err error) string {
 		if errno, ok := errors.AsType[syscall.Errno](err); ok {
 			cause = errno
 		}
-		return fmt.Sprintf("cannot reach the server at %s: %v; check that it runs there (`buildcast serve`), or name another with --server", server, cause)
+		return fmt.Sprintf("no server answers at %s: %v; start it with `buildcast serve`, or name another with --server", server, cause)
 	}
 	text := strings.ReplaceAll(err.Error(), "\n\t", " ") // drivers list their attempts in lines
 	if buildcast.CodeOf(err) == buildcast.Unauthenticated {
-		text += "; here: set BUILDCAST_API_KEY to it"
+		text += "; for this command, set BUILDCAST_API_KEY to a key"
 	}
 	return text
 }

@@ -12,11 +12,11 @@ import (
 )
 
 type emitCmd struct {
-	ID   string `arg:"" placeholder:"ID" help:"The build's id. An unknown one starts a build that others run."`
+	ID   string `arg:"" placeholder:"ID" help:"The build's id. An unknown id creates a build that you report yourself."`
 	Type string `arg:"" placeholder:"TYPE" help:"The event's type, such as task_started."`
 	Data string `arg:"" optional:"" placeholder:"JSON" help:"The event's data. - reads it from stdin. Default: {}."`
 	verb.Connection
-	Key string `placeholder:"KEY" help:"Makes it safe to repeat: the same key again gives the event that is stored."`
+	Key string `placeholder:"KEY" help:"Makes it safe to repeat the command: for a key that the build has already, nothing is appended and the id of the stored event is printed."`
 }
 
 // Help is shown below the summary.

@@ -25,7 +25,7 @@ type execCmd struct {
 	Build   string `placeholder:"ID" help:"Report the command as a task of this build, which stays open. Default: the command gets a build of its own, which ends with it."`
 	ID      string `placeholder:"ID" help:"The id of the command's own build. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project of the command's own build."`
-	Task    string `placeholder:"NAME" help:"The task's name. Default: the command's, without its arguments, which may hold secrets."`
+	Task    string `placeholder:"NAME" help:"The task's name. Default: the command's name. Arguments are never reported: they may hold secrets."`
 }
 
 // Help is shown below the summary.

@@ -15,7 +15,7 @@ type listCmd struct {
 	verb.Connection
 	Status  string `enum:",queued,planning,executing,deploying,completed,failed,cancelled" default:"" placeholder:"STATUS" help:"Only builds with this status: queued, planning, executing, deploying, completed, failed or cancelled."`
 	Project string `placeholder:"NAME" help:"Only builds of this project."`
-	Limit   int    `default:"20" placeholder:"N" help:"At most so many builds, 1 to 10000."`
+	Limit   int    `default:"20" placeholder:"N" help:"List at most N builds, 1 to 10000."`
 	JSON    bool   `name:"json" help:"Print each build's status as a line of JSON."`
 }
 
@@ -62,7 +62,7 @@ func (l *listCmd) show(s *verb.Session, all []buildcast.Status, more bool) error
 
 func (l *listCmd) empty() string {
 	if l.Status != "" || l.Project != "" {
-		return "No build is like that. `buildcast list` shows all."
+		return "No build matches. `buildcast list` lists all."
 	}
 	return "No builds yet. Run one: buildcast build examples/hello-site/plan.yaml"
 }

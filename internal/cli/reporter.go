@@ -108,11 +108,11 @@ func (r *reporter) finish(s *verb.Session, found bool) {
 	r.parts.Wait()
 	switch {
 	case err != nil && !found:
-		s.Note("buildcast: the command was not reported: no server answered")
+		s.Note("buildcast: the command was not reported: no server answers")
 	case err != nil:
 		s.Note("buildcast: the command was not reported in full: %v", err)
 	case r.emit.Dropped() > 0:
-		s.Note("buildcast: %d events of the command were left out: there were too many", r.emit.Dropped())
+		s.Note("buildcast: %d events of the command were dropped: there were too many", r.emit.Dropped())
 	}
 }
 

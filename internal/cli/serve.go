@@ -18,15 +18,16 @@ type serveCmd struct {
 // Help is shown below the summary.
 func (serveCmd) Help() string {
 	return `
-Each setting is a flag, a BUILDCAST_ variable, or a line of the configuration
-file under the flag's name; the flag wins, then the variable, then the file.
+Each setting is a flag, a BUILDCAST_ variable, or a line of the configuration file
+under the flag's name. A flag overrides a variable, and a variable the file.
 
     buildcast serve
     BUILDCAST_API_KEYS=@keys buildcast serve --listen :8080
     BUILDCAST_DATABASE=postgres://user:password@db/buildcast buildcast serve
 
-SIGTERM and Ctrl-C drain: no more requests are taken, running builds stop and go
-on at the next start, what was acknowledged is stored. A second signal ends it at once.`
+SIGTERM and Ctrl-C drain the server: it accepts no more requests, and running
+builds stop and go on at the next start. Acknowledged events are stored already. A
+second signal ends the server at once.`
 }
 
 func (c *serveCmd) Run(s *verb.Session) error {

@@ -46,7 +46,7 @@ type Config struct {
 	PreviewHost string `hidden:""`
 	// DataDir holds the SQLite database, workspaces, previews and the lock that
 	// keeps it to one process.
-	DataDir string `default:".buildcast" placeholder:"DIR" help:"Directory for the database, workspaces and previews. One server at a time uses it; it is made where it is missing."`
+	DataDir string `default:".buildcast" placeholder:"DIR" help:"Directory for the database, workspaces and previews. It is created if it does not exist. Only one server at a time can use it."`
 	// Database is postgres://… or empty for SQLite in DataDir. It may hold a
 	// password: print [Config.Store] instead.
 	Database string `placeholder:"URL" help:"postgres://user:password@host/name. Empty: SQLite in the data directory. @FILE reads it from a file. Flags are visible in process lists: keep passwords in the environment or a file."`

@@ -14,15 +14,15 @@ import (
 // server's default. They have no variables: a setting of all endpoints that are
 // ever added would be one too many.
 type endpointFlags struct {
-	Type        []string          `placeholder:"PATTERN" env:"-" help:"Send events of this type only; * stands for any run of characters, such as task_*. A list, or repeated. Default: all."`
-	Build       []string          `placeholder:"ID" env:"-" help:"Send this build's events; may be repeated. Default, without --project: all builds'."`
+	Type        []string          `placeholder:"PATTERN" env:"-" help:"Send only events of this type. * matches any characters, as in task_*. Give a list, or repeat the flag. Default: all types."`
+	Build       []string          `placeholder:"ID" env:"-" help:"Send the events of this build; may be repeated. Default, without --project: all builds."`
 	Project     []string          `placeholder:"NAME" env:"-" help:"Send the events of this project's builds; may be repeated."`
 	Header      map[string]string `placeholder:"NAME=VALUE" mapsep:"none" env:"-" help:"Send this header with each request; may be repeated. NAME=@FILE reads the value from a file: flags are visible in process lists."`
-	Description *string           `placeholder:"TEXT" env:"-" help:"What it is for."`
-	RateLimit   *int              `placeholder:"N" env:"-" help:"Requests a second at most, from each node; 0: no limit."`
+	Description *string           `placeholder:"TEXT" env:"-" help:"What the endpoint is for."`
+	RateLimit   *int              `placeholder:"N" env:"-" help:"Send at most N requests a second from each node. 0 is no limit."`
 	Timeout     *time.Duration    `placeholder:"DURATION" env:"-" help:"How long the receiver may take to answer, such as 10s."`
-	Ordering    string            `enum:",normal,strict" default:"" placeholder:"WORD" env:"-" help:"What becomes of a build's later events while one is tried again: they go on (normal), or wait (strict)."`
-	Payload     string            `enum:",full,thin" default:"" placeholder:"WORD" env:"-" help:"The event with its data (full), or without (thin): the receiver fetches it."`
+	Ordering    string            `enum:",normal,strict" default:"" placeholder:"WORD" env:"-" help:"While an event is tried again, the later events of its build are sent (normal) or wait (strict)."`
+	Payload     string            `enum:",full,thin" default:"" placeholder:"WORD" env:"-" help:"Send events with their data (full) or without (thin); a receiver of thin events fetches the data."`
 }
 
 func (f *endpointFlags) change() (buildcast.EndpointChange, error) {
@@ -74,7 +74,7 @@ type addCmd struct {
 	endpointFlags
 	secretFlag
 	verb.Connection
-	Disabled bool `env:"-" help:"Send nothing before it is enabled."`
+	Disabled bool `env:"-" help:"Send nothing until the endpoint is enabled."`
 	JSON     bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
@@ -88,8 +88,8 @@ Examples:
     buildcast webhooks add https://example.com/hooks --secret-file secret.txt --header Authorization=@token.txt
     buildcast webhooks add https://example.com/hooks --json | jq -r .secret > secret.txt
 
-It prints the endpoint and the secret that its receiver verifies requests with,
-where it was not given.`
+It prints the endpoint. If no secret is given, it makes one and prints that too: the
+receiver verifies requests with it.`
 }
 
 func (c *addCmd) Run(s *verb.Session) error {
@@ -134,7 +134,7 @@ Examples:
     buildcast webhooks change ENDPOINT --type 'task_*' --rate-limit 50
     buildcast webhooks change ENDPOINT --type=        # all types again
 
-A list or the headers that are given replace those that were there; the rest stays.`
+A list or the headers that you give replace the old ones. Other settings stay.`
 }
 
 func (c *changeCmd) Run(s *verb.Session) error {
@@ -144,7 +144,7 @@ func (c *changeCmd) Run(s *verb.Session) error {
 	}
 	asked.URL = c.URL
 	if asked == (buildcast.EndpointChange{}) {
-		return verb.Usage("nothing is to be changed: name a setting; see `buildcast webhooks change --help`")
+		return verb.Usage("nothing to change: give at least one setting; see `buildcast webhooks change --help`")
 	}
 	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		e, err := cl.ChangeEndpoint(ctx, c.ID, asked)
@@ -161,7 +161,7 @@ func (c *changeCmd) Run(s *verb.Session) error {
 
 type rotateCmd struct {
 	ID      string        `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
-	Overlap time.Duration `default:"24h" placeholder:"DURATION" env:"-" help:"How long the secret before signs as well, 168h at most; 0: not at all."`
+	Overlap time.Duration `default:"24h" placeholder:"DURATION" env:"-" help:"How long requests are signed with the old secret too, at most 168h. 0 ends it at once."`
 	secretFlag
 	verb.Connection
 	JSON bool `name:"json" help:"Print the endpoint as JSON."`
@@ -175,8 +175,8 @@ Examples:
     buildcast webhooks rotate ENDPOINT
     buildcast webhooks rotate ENDPOINT --overlap 1h --secret-file - < secret.txt
 
-Each request is signed with both secrets meanwhile: give the receiver the new
-one before the other ends.`
+Until the overlap ends each request is signed with both secrets. Give the receiver
+the new one before.`
 }
 
 func (c *rotateCmd) Run(s *verb.Session) error {
@@ -224,7 +224,9 @@ Example:
 
     buildcast webhooks remove ENDPOINT
 
-To keep it and what waits for it: buildcast webhooks disable ENDPOINT`
+To keep the endpoint and the events that wait for it, disable it instead:
+
+    buildcast webhooks disable ENDPOINT`
 }
 
 func (c *removeCmd) Run(s *verb.Session) error {

@@ -27,7 +27,7 @@ Example:
 
     buildcast webhooks test ENDPOINT
 
-It prints what the receiver answered. Exit codes: 0 it answered 2xx; 1 it did not.`
+It prints what the receiver answered. Exit codes: 0 if it answered 2xx, 1 if not.`
 }
 
 func (c *testCmd) Run(s *verb.Session) error {
@@ -67,8 +67,8 @@ type failuresCmd struct {
 	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only deliveries to this endpoint."`
 	verb.Connection
 	Build string `placeholder:"ID" env:"-" help:"Only events of this build."`
-	State string `enum:",retrying,dead,delivered" default:"" placeholder:"STATE" env:"-" help:"Only deliveries that are retrying, dead (given up) or delivered after all. Default: retrying and dead."`
-	Limit int    `default:"50" placeholder:"N" env:"-" help:"At most so many, 1 to 10000."`
+	State string `enum:",retrying,dead,delivered" default:"" placeholder:"STATE" env:"-" help:"Only deliveries in this state: retrying, dead (given up) or delivered (after a failure). Default: retrying and dead."`
+	Limit int    `default:"50" placeholder:"N" env:"-" help:"List at most N deliveries, 1 to 10000."`
 	JSON  bool   `name:"json" help:"Print each delivery, with its attempts, as a line of JSON."`
 }
 
@@ -81,7 +81,7 @@ Examples:
     buildcast webhooks failures ENDPOINT --state dead --build nightly
     buildcast webhooks failures --json | jq -c '{buildId, eventId, answers: [.attempts[].status]}'
 
-To have them delivered: buildcast webhooks redeliver --help`
+To deliver them again: buildcast webhooks redeliver --help`
 }
 
 func (c *failuresCmd) Run(s *verb.Session) error {
@@ -126,7 +126,7 @@ func (c *failuresCmd) show(s *verb.Session, all []buildcast.Delivery, more bool)
 		return nil
 	}
 	if len(all) == 0 {
-		s.Note("No delivery is like that.")
+		s.Note("No delivery matches.")
 		return nil
 	}
 	rows := [][]string{{"BUILD", "EVENT", "TYPE", "STATE", "TRIES", "FIRST", "NEXT", "ENDPOINT", "LAST ANSWER"}}
@@ -164,9 +164,9 @@ func lastAnswer(d *buildcast.Delivery) string {
 type redeliverCmd struct {
 	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" optional:"" placeholder:"BUILD" help:"The event's build."`
-	Event int64  `arg:"" optional:"" placeholder:"EVENT" help:"The event's id. It is delivered again whatever became of it before."`
+	Event int64  `arg:"" optional:"" placeholder:"EVENT" help:"The event's id. It is delivered again even if it was delivered before."`
 	verb.Connection
-	Since string `placeholder:"TIME" env:"-" help:"Deliver all that were given up since then: how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z."`
+	Since string `placeholder:"TIME" env:"-" help:"Deliver all events that were given up since this time: how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z."`
 }
 
 // Help is shown below the summary.
@@ -181,7 +181,7 @@ Examples:
 func (c *redeliverCmd) Run(s *verb.Session) error {
 	one := c.Build != "" && c.Event > 0
 	if one == (c.Since != "") || (c.Build != "") != one {
-		return verb.Usage("say what to deliver again: a build and an event's id, or --since; see `buildcast webhooks redeliver --help`")
+		return verb.Usage("nothing to deliver: give a build and an event's id, or --since; see `buildcast webhooks redeliver --help`")
 	}
 	var since time.Time
 	if !one {
@@ -195,14 +195,14 @@ func (c *redeliverCmd) Run(s *verb.Session) error {
 			if err := cl.Redeliver(ctx, c.ID, c.Build, c.Event); err != nil {
 				return err
 			}
-			s.Print("event %d of build %s is delivered again", c.Event, c.Build)
+			s.Print("event %d of build %s is queued to be delivered again", c.Event, c.Build)
 			return nil
 		}
 		n, err := cl.RedeliverDead(ctx, c.ID, since)
 		if err != nil {
 			return err
 		}
-		s.Print("%d delivered again", n)
+		s.Print("%d queued to be delivered again", n)
 		return nil
 	})
 }
@@ -222,7 +222,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 type rewindCmd struct {
 	ID    string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoint's id."`
 	Build string `arg:"" placeholder:"BUILD" help:"The build's id."`
-	Event int64  `arg:"" placeholder:"EVENT" help:"The id of the first event that is to be delivered again."`
+	Event int64  `arg:"" placeholder:"EVENT" help:"The id of the first event to deliver again."`
 	verb.Connection
 }
 
@@ -233,8 +233,8 @@ Example:
 
     buildcast webhooks rewind ENDPOINT nightly 1
 
-Delivery of the build's events goes on with this one: it and all after it are
-delivered again, in order. A receiver knows them by their webhook-id.`
+This event and all events of the build after it are delivered again, in order. The
+receiver can recognize them by their webhook-id.`
 }
 
 func (c *rewindCmd) Run(s *verb.Session) error {
@@ -242,7 +242,7 @@ func (c *rewindCmd) Run(s *verb.Session) error {
 		if err := cl.Rewind(ctx, c.ID, c.Build, c.Event); err != nil {
 			return err
 		}
-		s.Print("delivery of build %s goes on with event %d", c.Build, c.Event)
+		s.Print("events of build %s are delivered again from event %d on", c.Build, c.Event)
 		return nil
 	})
 }

@@ -74,7 +74,7 @@ func (f *forwarder) named(ctx context.Context, ids []string) error {
 		case err != nil:
 			return err
 		case status.Phase.Terminal() && !f.replay:
-			f.note("Build %s is over: --replay forwards its events.", id)
+			f.note("Build %s is over. To forward its events, use --replay.", id)
 		}
 		starts = append(starts, f.from(id, status.LastEventID))
 	}
@@ -181,7 +181,7 @@ func (f *forwarder) add(s start) {
 		}
 	}
 	if len(f.waiting) == maxWaiting {
-		f.note("Build %s is left out: %d wait already. Name it with --build.", s.id, maxWaiting)
+		f.note("Build %s is not followed: %d builds wait already. To follow it, use --build.", s.id, maxWaiting)
 		return
 	}
 	f.waiting = append(f.waiting, s)
@@ -202,7 +202,7 @@ func (f *forwarder) startWaiting(ctx context.Context) {
 			f.endTurns(len(f.waiting))
 			if !f.crowded {
 				f.crowded = true
-				f.note("%d builds are followed at once; more take turns.", maxFollowed)
+				f.note("More than %d builds are running: they are followed in turns.", maxFollowed)
 			}
 			return
 		}

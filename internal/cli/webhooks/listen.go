@@ -25,11 +25,11 @@ type listenCmd struct {
 	ForwardTo string `required:"" placeholder:"URL" env:"-" help:"The receiver, such as http://localhost:3000/hooks."`
 	secretFlag
 	verb.Connection
-	Build   []string          `placeholder:"ID" env:"-" help:"Forward only this build's events, and end with it; may be repeated. Default: all builds that run or begin meanwhile."`
-	Type    []string          `placeholder:"PATTERN" env:"-" help:"Forward events of this type only; * stands for any run of characters, such as task_*. A list, or repeated. Default: all."`
+	Build   []string          `placeholder:"ID" env:"-" help:"Forward only the events of this build, and exit when it is over; may be repeated. Default: all builds that are running or begin later."`
+	Type    []string          `placeholder:"PATTERN" env:"-" help:"Forward only events of this type. * matches any characters, as in task_*. Give a list, or repeat the flag. Default: all types."`
 	Header  map[string]string `placeholder:"NAME=VALUE" mapsep:"none" env:"-" help:"Send this header with each request; may be repeated. NAME=@FILE reads the value from a file."`
-	Payload string            `enum:"full,thin" default:"full" placeholder:"WORD" env:"-" help:"The event with its data (full), or without (thin)."`
-	Replay  bool              `env:"-" help:"Forward the events too that were stored before."`
+	Payload string            `enum:"full,thin" default:"full" placeholder:"WORD" env:"-" help:"Forward events with their data (full) or without (thin)."`
+	Replay  bool              `env:"-" help:"Also forward the events that are stored already."`
 	JSON    bool              `name:"json" help:"Print each request as a line of JSON."`
 }
 
@@ -42,12 +42,13 @@ Examples:
     buildcast webhooks listen --forward-to http://localhost:3000/hooks --build nightly --replay
     buildcast webhooks listen --forward-to http://localhost:3000/hooks --type 'task_*' --json
 
-The receiver gets the requests that an endpoint would get: signed, a build's
-events in order. No endpoint is made, and the server need not reach the
-receiver. A line is printed for each request with what the receiver answered;
-one that fails is not sent again.
+The receiver gets the requests that an endpoint gets: signed, and a build's events
+in order. The command sends them itself, so the server does not need to reach the
+receiver. It prints a line for each request with the receiver's answer. A request
+that fails is not sent again.
 
-Exit codes, with --build: 0 all were taken; 1 some were not. 130 left with Ctrl-C.`
+Exit codes: with --build, 0 if the receiver accepted all events, 1 if not; 130 after
+Ctrl-C.`
 }
 
 // receiverTimeout is how long a receiver may take to answer, as for an endpoint.
@@ -77,9 +78,9 @@ func (c *listenCmd) Run(s *verb.Session) error {
 	if err != nil {
 		return err
 	}
-	s.Note("Events are forwarded to %s as they come. Ctrl-C ends it.", shown(to.URL))
+	s.Note("Forwarding events to %s. Ctrl-C ends it.", shown(to.URL))
 	if made {
-		s.Note("Requests are signed with this secret, made for this run:\n\n    %s\n", secret.Reveal())
+		s.Note("Requests are signed with a secret that was made for this run:\n\n    %s\n", secret.Reveal())
 	}
 	p := &poster{to: to, shows: shower(s, c.JSON), http: receiverClient()}
 	defer p.http.CloseIdleConnections()
@@ -96,7 +97,7 @@ func (c *listenCmd) Run(s *verb.Session) error {
 	case ctx.Err() != nil:
 		return &verb.ExitError{Code: verb.ExitCancelled}
 	case err == nil && p.failed > 0:
-		return &verb.ExitError{Code: verb.ExitFailed, Err: fmt.Errorf("the receiver did not take %d of %d events", p.failed, p.sent)}
+		return &verb.ExitError{Code: verb.ExitFailed, Err: fmt.Errorf("the receiver did not accept %d of %d events", p.failed, p.sent)}
 	}
 	return err
 }

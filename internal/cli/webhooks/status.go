@@ -15,8 +15,8 @@ import (
 type statusCmd struct {
 	ID string `arg:"" optional:"" name:"endpoint" placeholder:"ENDPOINT" help:"Only this endpoint."`
 	verb.Connection
-	Window string `enum:"1h,24h,7d" default:"24h" placeholder:"WINDOW" env:"-" help:"Count what was delivered, and how fast, in the last 1h, 24h or 7d."`
-	JSON   bool   `name:"json" help:"Print all of it as JSON."`
+	Window string `enum:"1h,24h,7d" default:"24h" placeholder:"WINDOW" env:"-" help:"Count the deliveries of the last 1h, 24h or 7d."`
+	JSON   bool   `name:"json" help:"Print the whole status as JSON."`
 }
 
 // Help is shown below the summary.
@@ -28,9 +28,9 @@ Examples:
     buildcast webhooks status ENDPOINT --window 1h
     test "$(buildcast webhooks status --json | jq '[.endpoints[].dead] | add')" = 0
 
-WAITING are events that are not sent yet, RETRYING and DEAD deliveries that
-failed so far or were given up; P50 and P99 are how long the receiver took to
-answer.`
+WAITING counts events that are not sent yet, RETRYING deliveries that failed and are
+tried again, DEAD deliveries that were given up. P50 and P99 are the times that the
+receiver took to answer.`
 }
 
 func (c *statusCmd) Run(s *verb.Session) error {
@@ -60,7 +60,7 @@ func only(status *buildcast.WebhookStatus, id string) error {
 			return nil
 		}
 	}
-	return buildcast.Errorf(buildcast.NotFound, "there is no endpoint %s: `buildcast webhooks list` shows all", id)
+	return buildcast.Errorf(buildcast.NotFound, "there is no endpoint %s: `buildcast webhooks list` lists all", id)
 }
 
 func (c *statusCmd) show(s *verb.Session, status *buildcast.WebhookStatus) {
@@ -85,7 +85,7 @@ func (c *statusCmd) show(s *verb.Session, status *buildcast.WebhookStatus) {
 		}
 	}
 	w := status.Log.Windows[c.Window]
-	s.Note("In the last %s the log took %d events, %s of data; the database is %s.", c.Window, w.Events, size(w.Bytes), size(status.Log.Bytes))
+	s.Note("In the last %s %d events with %s of data were appended. The database has %s.", c.Window, w.Events, size(w.Bytes), size(status.Log.Bytes))
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

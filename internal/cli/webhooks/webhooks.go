@@ -19,19 +19,19 @@ import (
 )
 
 type Command struct {
-	List      listCmd      `cmd:"" help:"List endpoints: who is sent which events."`
-	Add       addCmd       `cmd:"" help:"Add an endpoint, which is sent events from now on."`
+	List      listCmd      `cmd:"" help:"List the endpoints and the events that each is sent."`
+	Add       addCmd       `cmd:"" help:"Add an endpoint. It is sent the events from now on."`
 	Change    changeCmd    `cmd:"" help:"Change an endpoint's settings."`
 	Test      testCmd      `cmd:"" help:"Send a test request to an endpoint now."`
-	Status    statusCmd    `cmd:"" help:"Say how deliveries stand: what waits, what failed, how fast receivers answer."`
+	Status    statusCmd    `cmd:"" help:"Print how many events wait or failed, and how fast receivers answer."`
 	Failures  failuresCmd  `cmd:"" help:"List events that were not delivered, the newest first."`
-	Redeliver redeliverCmd `cmd:"" help:"Deliver one event again, or all that were given up."`
-	Rewind    rewindCmd    `cmd:"" help:"Deliver a build's events again, from one on."`
-	Rotate    rotateCmd    `cmd:"" help:"Give an endpoint a new secret; the one before signs as well for a while."`
-	Remove    removeCmd    `cmd:"" help:"Remove endpoints, with what is still to be sent to them."`
+	Redeliver redeliverCmd `cmd:"" help:"Deliver one event again, or all events that were given up."`
+	Rewind    rewindCmd    `cmd:"" help:"Deliver a build's events again, beginning with one of them."`
+	Rotate    rotateCmd    `cmd:"" help:"Replace an endpoint's secret. Requests are signed with the old one too for a while."`
+	Remove    removeCmd    `cmd:"" help:"Remove endpoints. Events that wait for them are not sent."`
 	Enable    enableCmd    `cmd:"" help:"Send events to endpoints again."`
-	Disable   disableCmd   `cmd:"" help:"Stop sending events to endpoints, and keep them."`
-	Listen    listenCmd    `cmd:"" help:"Forward events to a receiver on this machine while it is being written, without an endpoint."`
+	Disable   disableCmd   `cmd:"" help:"Stop sending events to endpoints without removing them."`
+	Listen    listenCmd    `cmd:"" help:"Forward events to a receiver on this machine, to try it out. It needs no endpoint."`
 }
 
 // Help is shown below the summary.
@@ -43,7 +43,7 @@ Begin with a receiver on this machine, then add an endpoint for the real one:
     buildcast webhooks add https://example.com/hooks --type 'task_*,build_*'
     buildcast webhooks test ENDPOINT
 
-Where the server has API keys they need one: set BUILDCAST_API_KEY.`
+If the server has API keys, these commands need one: set BUILDCAST_API_KEY.`
 }
 
 // secretVariable holds a secret itself; flags are visible in process lists.
@@ -51,7 +51,7 @@ const secretVariable = "BUILDCAST_WEBHOOK_SECRET" //nolint:gosec // a name
 
 // secretFlag is where a webhook's secret comes from.
 type secretFlag struct {
-	SecretFile string `placeholder:"FILE" env:"-" help:"File with the secret that signs requests; - reads it from stdin. Default: $BUILDCAST_WEBHOOK_SECRET; where that is empty too one is made, and shown once."`
+	SecretFile string `placeholder:"FILE" env:"-" help:"File with the secret that signs requests. - reads it from stdin. Default: $BUILDCAST_WEBHOOK_SECRET. If that is empty too, a secret is made and printed once."`
 }
 
 // maxSecret is more than a secret has in bytes, with line breaks around it.
@@ -78,7 +78,7 @@ func (f *secretFlag) readSecret(s *verb.Session) (webhooksig.Secret, error) {
 			return webhooksig.Secret{}, fmt.Errorf("--secret-file: %w", err)
 		}
 		if text = strings.TrimSpace(string(b)); text == "" {
-			return webhooksig.Secret{}, verb.Usage("--secret-file: there is nothing in it: write the secret as one line")
+			return webhooksig.Secret{}, verb.Usage("--secret-file: the file is empty: write the secret into it as one line")
 		}
 	}
 	if text == "" {
@@ -102,7 +102,7 @@ func showMade(s *verb.Session, e buildcast.Endpoint, given webhooksig.Secret, as
 	}
 	s.Fields(endpointRows(&e, time.Now()))
 	if e.Secret != "" {
-		s.Note("Give the receiver this secret now: it is not shown again.")
+		s.Note("Give the receiver this secret now: it is not printed again.")
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ Examples:
     buildcast webhooks list
     buildcast webhooks list --json | jq -r 'select(.enabled | not) | .id' | xargs buildcast webhooks enable
 
-Secrets and the values of headers are not shown.`
+Secrets and the values of headers are never printed.`
 }
 
 func (c *listCmd) Run(s *verb.Session) error {
