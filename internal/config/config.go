@@ -20,7 +20,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// The addresses that the CLI looks at, and tries to listen on, where none is named.
+// The addresses that the CLI tries if none is named, and the server listens on.
 const (
 	DefaultListen        = "127.0.0.1:8080"
 	DefaultPreviewListen = "127.0.0.1:8081"
@@ -112,7 +112,7 @@ func (c *Config) readSecrets() (err error) {
 		keys = append(keys, keysIn(text)...)
 	}
 	if len(keys) == 0 && len(c.APIKeys) > 0 {
-		return invalid("--api-keys", "it is set, but holds no key: give at least one, or leave it out")
+		return invalid("--api-keys", "it is set, but holds no key: set at least one, or leave it out")
 	}
 	c.APIKeys = keys
 	return nil

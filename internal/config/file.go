@@ -15,7 +15,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// DefaultFile is read where --config names no other, if it is there.
+// DefaultFile is read if --config names no other and it exists.
 const DefaultFile = "buildcast.yaml"
 
 // File is a configuration file: a YAML mapping from flags' names to values. It
@@ -33,7 +33,7 @@ type setting struct {
 var _ kong.Resolver = (*File)(nil)
 
 // ReadFile reads the file at path. Errors are *buildcast.Error, with the line
-// where there is one, and never show a value: it may be a secret.
+// if there is one, and never show a value: it may be a secret.
 func ReadFile(path string) (*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -144,7 +144,7 @@ func nearest(name string, known map[string]bool) string {
 	return fmt.Sprintf(": did you mean %s?", slices.Min(names))
 }
 
-// Resolve gives the file's value for the flag, unless the environment sets it.
+// Resolve returns the file's value for the flag, unless the environment sets it.
 func (f *File) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	for _, name := range flag.Envs {
 		if _, ok := os.LookupEnv(name); ok {

@@ -40,7 +40,7 @@ func (w *Webhooks) readSecrets() (err error) {
 
 func (w *Webhooks) check() error {
 	if w.Key != "" && len(w.Key) < minWebhookKey {
-		return invalid("--webhook-key", "it has %d characters: use %d or more, such as what 'openssl rand -base64 32' gives", len(w.Key), minWebhookKey)
+		return invalid("--webhook-key", "it has %d characters: use %d or more, such as the output of 'openssl rand -base64 32'", len(w.Key), minWebhookKey)
 	}
 	if len(w.Retries) > maxRetries {
 		return invalid("--webhook-retries", "there are %d: use at most %d", len(w.Retries), maxRetries)

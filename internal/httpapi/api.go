@@ -69,17 +69,17 @@ type Config struct {
 	// Ping reports whether the store can write now; it is called once a second at most.
 	Ping func(ctx context.Context) error
 
-	// Ready, where set, gives the reason why the server takes no more work,
+	// Ready, if set, returns the reason why the server takes no more work,
 	// such as that it is stopping; nil means that it does.
 	Ready func() error
 	// Warning is told to whoever asks for readiness: what is wrong, although the
 	// server takes work. Empty: nothing.
 	Warning string
-	// Stopping, where set, ends waiting polls and open streams when it ends.
+	// Stopping, if set, ends waiting polls and open streams when it ends.
 	Stopping context.Context
-	// Webhooks, where set, serves /api/webhooks; without it there is nothing there.
+	// Webhooks, if set, serves /api/webhooks; without it these routes answer 404.
 	Webhooks Webhooks
-	// Guard, where set, is asked about every request.
+	// Guard, if set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,
 	// such as https://app.example.com; "*" means all.
@@ -121,11 +121,11 @@ type api struct {
 	pinger pinger
 }
 
-// New gives the API's handler. It leaves time-outs of headers and writes to the
+// New returns the API's handler. It leaves time-outs of headers and writes to the
 // server, and sets the read deadline of bodies itself: the server's ReadTimeout
 // must be 0, or it ends long polls and streams.
 //
-// It panics where the description of the operations does not hold together:
+// It panics if the description of the operations is inconsistent:
 // that depends on nothing but this package.
 func New(c Config) http.Handler {
 	gzip, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false), gzhttp.ContentTypes(compressed))

@@ -51,7 +51,7 @@ func (p *pinger) check(ctx context.Context) error {
 	}
 }
 
-func (p *pinger) last() (err error, fresh bool) { //nolint:staticcheck // ST1008: the error is the value here
+func (p *pinger) last() (err error, fresh bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err, !p.at.IsZero() && time.Since(p.at) < pingAge

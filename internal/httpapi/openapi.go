@@ -32,7 +32,7 @@ func describe(version, server string) huma.Config {
 		{Name: "server", Description: "The state of the server itself."},
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, where the server has keys; reading builds is open."},
+		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, if the server has keys; reading builds is open."},
 	}
 	c.Extensions = map[string]any{"x-problem-codes": codes}
 	aliasNouns(c.Components.Schemas)
@@ -65,7 +65,7 @@ func (a *api) buildRoutes() {
 		Description: "With a plan, the build is queued and run. Without one, it is an external build that others report on; appending events to an unknown id starts one too. Unknown fields are refused.",
 		Parameters: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-			Description: "The same key again gives the build that is there.",
+			Description: "The same key again returns the build that it made.",
 		}},
 		RequestBody: a.body(false, content[newBuild](a, jsonBody)),
 		Responses: a.answers(answer[buildcast.Build](http.StatusCreated, "The build was created; Location is its address."),

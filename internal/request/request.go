@@ -58,7 +58,8 @@ func Handler(c Config, next http.Handler) http.Handler {
 			}
 		}()
 		if r.URL.Path == c.Prefix && c.Prefix != "" {
-			http.Redirect(rec, r, c.Prefix+"/"+query(r.URL), http.StatusPermanentRedirect)
+			rec.Header().Set("Location", c.Prefix+"/"+query(r.URL))
+			rec.WriteHeader(http.StatusPermanentRedirect)
 			return
 		}
 		next.ServeHTTP(rec, below(r, c.Prefix))

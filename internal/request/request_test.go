@@ -213,11 +213,11 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 		if got := b.String(); !strings.Contains(got, "--allow-origins https://a.example") || !strings.Contains(got, "--public-url") {
 			t.Errorf("the fix is not named: %s", got)
 		}
-		time.Sleep(59 * time.Second)
+		<-time.After(59 * time.Second)
 		warnings(1, "https://a.example", "https://b.example")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		warnings(1, "https://a.example", "https://b.example")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		var many []string
 		for i := range maxCauses + 50 {
 			many = append(many, fmt.Sprintf("https://%d.example", i))

@@ -183,7 +183,7 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	return nil, buildcast.Errorf(buildcast.InvalidArgument, "%s: cannot listen on %s (%v): use an address of this machine, such as %s", flag, addr, cause(err), config.DefaultListen).At(flag)
 }
 
-// cause is the system's own word for what failed, where there is one.
+// cause is the system's error if there is one, which is shorter.
 func cause(err error) error {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
@@ -243,7 +243,7 @@ func (s *Server) file(name string) string {
 	return strings.TrimSuffix(s.dir.path, "/") + "/" + name
 }
 
-// Close gives back what New took. Run does so itself.
+// Close releases what New took. Run calls it itself.
 func (s *Server) Close() {
 	s.stop()
 	for _, h := range []*httpServer{&s.api, &s.preview} {
