@@ -210,7 +210,7 @@ func (c *docsChecker) checkTree(d document, listing string, report reportFunc) {
 	}
 }
 
-// exists finds a path below the project's root, the document's folder or its
+// exists finds a path below the project's root, internal/, the document's folder or its
 // sources. Of {a,b} each must exist.
 func (c *docsChecker) exists(document, name string) bool {
 	if before, rest, ok := strings.Cut(name, "{"); ok {
@@ -221,7 +221,7 @@ func (c *docsChecker) exists(document, name string) bool {
 		return ok
 	}
 	folder := path.Dir(document)
-	for _, base := range []string{"", folder, path.Join(folder, "src")} {
+	for _, base := range []string{"", "internal", folder, path.Join(folder, "src")} {
 		if _, err := os.Stat(filepath.Join(c.root, base, name)); err == nil {
 			return true
 		}
