@@ -31,11 +31,11 @@ const (
 
 // Secret is what sender and receiver share. It shows itself to nobody but the
 // caller of Reveal: printed, logged or marshalled it is whsec_***. The zero
-// Secret is no secret: it signs nothing and verifies nothing. Secrets may be
+// Secret is not a secret: it signs nothing and verifies nothing. Secrets may be
 // copied, and used by several goroutines at once.
 type Secret struct {
-	// Where a Secret is in an unexported field, fmt cannot ask its methods, and
-	// prints what is behind one pointer for some verbs. It never goes behind two.
+	// If a Secret is in an unexported field, fmt cannot call its methods, and for
+	// some verbs prints what is behind one pointer. It never follows two.
 	at **secret
 }
 
@@ -88,7 +88,7 @@ func makeSecret(text string, key []byte) Secret {
 	return Secret{&at}
 }
 
-// open gives what is inside; nil for the zero Secret.
+// open returns what is inside; nil for the zero Secret.
 func (s Secret) open() *secret {
 	if s.at == nil {
 		return nil
@@ -96,7 +96,7 @@ func (s Secret) open() *secret {
 	return *s.at
 }
 
-// Reveal gives the text form, which ParseSecret reads; "" for the zero Secret.
+// Reveal returns the text form, which ParseSecret reads; "" for the zero Secret.
 func (s Secret) Reveal() string {
 	if one := s.open(); one != nil {
 		return one.text
@@ -104,7 +104,7 @@ func (s Secret) Reveal() string {
 	return ""
 }
 
-// IsZero reports whether it is no secret.
+// IsZero reports whether it is the zero Secret.
 func (s Secret) IsZero() bool { return s.at == nil }
 
 // String hides the secret, as all that follow do.
@@ -122,7 +122,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText is for encoders, JSON's among them.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// MarshalJSON is for those that look for no more.
+// MarshalJSON is for encoders that do not use MarshalText.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 // macs keeps HMAC states that are keyed already: keying hashes two blocks and
@@ -140,7 +140,7 @@ type mac struct {
 	sum [sha256.Size]byte
 }
 
-// take gives a state with nothing written to it; put gives it back.
+// take returns a state with nothing written to it; put returns it to the pool.
 func (m *macs) take() *mac {
 	if one, ok := m.idle.Get().(*mac); ok {
 		one.Reset()

@@ -12,8 +12,8 @@ import (
 const (
 	HeaderID            = "Webhook-Id"          // the message: the same for each attempt
 	HeaderTimestamp     = "Webhook-Timestamp"   // when the attempt was made, Unix seconds
-	HeaderSignature     = "Webhook-Signature"   // what Sign gives
-	HeaderBodySignature = "X-Webhook-Signature" // what SignBody gives
+	HeaderSignature     = "Webhook-Signature"   // what Sign returns
+	HeaderBodySignature = "X-Webhook-Signature" // what SignBody returns
 )
 
 const (
@@ -21,7 +21,7 @@ const (
 	v1Len   = len(version) + (sha256.Size+2)/3*4
 )
 
-// Sign gives the webhook-signature header of Standard Webhooks: a v1 signature of
+// Sign returns the webhook-signature header of Standard Webhooks: a v1 signature of
 // each secret, with spaces between. While a secret is being replaced, sign with
 // the new one and the one before, so that receivers find theirs. at counts in
 // whole seconds, as in webhook-timestamp.
@@ -40,7 +40,7 @@ func Sign(id string, at time.Time, body []byte, secrets ...Secret) string {
 	return string(header)
 }
 
-// SignBody gives the X-Webhook-Signature header: the HMAC-SHA256 of the body, in
+// SignBody returns the X-Webhook-Signature header: the HMAC-SHA256 of the body, in
 // lower-case hex, keyed with the secret's text as it is written. It is for
 // receivers that know no Standard Webhooks; without a time in it, it does not
 // tell a repeated request from the first. "" for the zero Secret.

@@ -19,13 +19,13 @@ const Tolerance = 5 * time.Minute
 var (
 	ErrMissingHeader = errors.New("a header of the signature is missing")
 	ErrTimestamp     = errors.New("the webhook-timestamp is not within the tolerance")
-	ErrNoMatch       = errors.New("no signature of the request is by a secret of ours")
+	ErrNoMatch       = errors.New("no signature of the request is by one of the secrets")
 )
 
 // Verifier checks requests. Verify is its short form.
 type Verifier struct {
-	// Secrets are those that a request may be signed with: one, or two while one
-	// is being replaced.
+	// Secrets are the ones that a request may be signed with: one, or two while a
+	// secret is being replaced.
 	Secrets []Secret
 	// Tolerance is how far the timestamp may be from now, both ways; 0: 5 minutes.
 	Tolerance time.Duration
@@ -36,12 +36,12 @@ type Verifier struct {
 // Verify checks that the request with the headers and exactly the bytes of body
 // was signed with one of the secrets, within the last 5 minutes. The error is
 // ErrMissingHeader, ErrTimestamp or ErrNoMatch, with details that may be logged.
-// A receiver that must not act twice keeps the webhook-id of what it has done.
+// A receiver that must not act twice remembers the webhook-id of what it has done.
 func Verify(header http.Header, body []byte, secrets ...Secret) error {
 	return Verifier{Secrets: secrets}.Verify(header, body)
 }
 
-// Verify is Verify with the settings of v.
+// Verify is the function Verify with the settings of v.
 func (v Verifier) Verify(header http.Header, body []byte) error {
 	for _, name := range [...]string{HeaderID, HeaderTimestamp, HeaderSignature} {
 		if header.Get(name) == "" {

@@ -31,7 +31,7 @@ func (a *api) appendEvents(w http.ResponseWriter, r *http.Request) error {
 // appended is the answer to an append of one body.
 type appended struct {
 	BuildID     string  `json:"buildId"`
-	IDs         []int64 `json:"ids" doc:"Of the events, in the order they were sent; a key that was there already gives the id it has"`
+	IDs         []int64 `json:"ids" doc:"Of the events, in the order they were sent; a key that is stored already has the id of its event"`
 	LastEventID int64   `json:"lastEventId" doc:"The last id of the log"`
 }
 

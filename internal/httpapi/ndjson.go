@@ -20,11 +20,11 @@ const (
 	batchEvents = 1000
 	batchBytes  = 1 << 20
 
-	// streamIdle ends a stream on which nothing comes. A blank line keeps one open.
+	// streamIdle is how long a stream may be silent. A blank line keeps it open.
 	streamIdle = 2 * time.Minute
-	// appendTimeout bounds storing what has arrived, also when the client has left.
+	// appendTimeout bounds storing what has arrived. It goes on when the client leaves.
 	appendTimeout = 30 * time.Second
-	// maxRanges bounds the answer where other writers' events lie between the stream's.
+	// maxRanges bounds the answer when other writers' events lie between the stream's.
 	maxRanges = 10_000
 )
 
@@ -34,14 +34,14 @@ type streamed struct {
 	IDRanges    [][2]int64 `json:"idRanges" doc:"First and last id of each run of events without a gap, in the order sent"`
 	Truncated   bool       `json:"truncated,omitempty" doc:"There were more ranges than are listed"`
 	Count       int64      `json:"count" doc:"How many events were sent, and are stored"`
-	LastEventID int64      `json:"lastEventId" doc:"The highest id given; the last id of the log where there were no events"`
+	LastEventID int64      `json:"lastEventId" doc:"The highest id given; the last id of the log if no events were sent"`
 }
 
 // appendStream stores a body of one event a line, of any length.
 //
-// One goroutine reads lines into a batch, this one stores batches: whatever has
-// been gathered when the store is free, so that a slow stream is live, line by
-// line, and a fast one travels in large transactions.
+// One goroutine reads lines into a batch, and this one stores batches. Each time the
+// store is free it takes what has been gathered: a slow stream is stored line by
+// line, and a fast one in large transactions.
 func (a *api) appendStream(w http.ResponseWriter, r *http.Request, id string) error {
 	s := &stream{ctx: a.Stopping, body: r.Body, conn: http.NewResponseController(w)}
 	s.changed.L = &s.mu
@@ -98,7 +98,7 @@ func (a *api) storeBatches(ctx context.Context, s *stream, id string) (answer st
 }
 
 // appendBatch does not end with the request: what a client sent before its
-// connection broke is often what tells why.
+// connection broke often says why it broke.
 func (a *api) appendBatch(ctx context.Context, id string, events []buildcast.NewEvent) ([]buildcast.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
@@ -151,7 +151,7 @@ func (s *stream) read() {
 	s.finish(s.readLines(lines))
 }
 
-// finish wakes who takes batches for the last time.
+// finish wakes the goroutine that takes batches for the last time.
 func (s *stream) finish(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *stream) put(e buildcast.NewEvent, line int) bool {
 	return true
 }
 
-// take waits for events and gives what there is; nothing at the stream's end.
+// take waits for events and returns those that have come; none at the stream's end.
 // The spare batch's memory gathers the next ones.
 func (s *stream) take(spare batch) batch {
 	s.mu.Lock()
@@ -215,7 +215,7 @@ func (s *stream) take(spare batch) batch {
 	return b
 }
 
-// stop ends the reading where storing has failed.
+// stop ends the reading after storing has failed.
 func (s *stream) stop() {
 	s.mu.Lock()
 	s.done = true
@@ -227,11 +227,11 @@ func (s *stream) stop() {
 // interrupt ends a read that waits for input.
 func (s *stream) interrupt() {
 	if s.conn.SetReadDeadline(time.Now()) != nil {
-		_ = s.body.Close() // the body is no network connection's: tests
+		_ = s.body.Close() // a body without a network connection: tests
 	}
 }
 
-// deadlineReader gives each read of the body its time.
+// deadlineReader sets a deadline for each read of the body.
 type deadlineReader struct{ s *stream }
 
 func (d deadlineReader) Read(p []byte) (int, error) {

@@ -11,24 +11,24 @@ import (
 )
 
 // Endpoints are the receivers of webhooks. Errors: InvalidArgument with the
-// field, NotFound, Conflict where two changes met.
+// field, NotFound, Conflict if two changes meet.
 type Endpoints interface {
-	// Endpoints gives all of them, the oldest first. Secrets and the values of
-	// headers are never in an answer, but for a secret in that of the call which
+	// Endpoints returns all of them, the oldest first. Secrets and the values of
+	// headers are never in an answer, except a secret in the answer to the call that
 	// made it.
 	Endpoints(ctx context.Context) ([]buildcast.Endpoint, error)
 	Endpoint(ctx context.Context, id string) (buildcast.Endpoint, error)
 	Create(ctx context.Context, asked buildcast.EndpointChange) (buildcast.Endpoint, error)
 	Change(ctx context.Context, id string, asked buildcast.EndpointChange) (buildcast.Endpoint, error)
 	Delete(ctx context.Context, id string) error
-	// Rotate gives the endpoint a new secret, made where it is empty; the one
-	// before signs as well for the time of overlap.
+	// Rotate replaces the endpoint's secret, by a new one if it is empty. The one
+	// before signs as well until the overlap ends.
 	Rotate(ctx context.Context, id, secret string, overlap time.Duration) (buildcast.Endpoint, error)
 }
 
 // Deliveries is what was and is to be sent to the endpoints.
 type Deliveries interface {
-	// Test sends one request now and gives what came of it, also where it failed.
+	// Test sends one request now and returns the outcome, also of a failure.
 	Test(ctx context.Context, id string) (buildcast.Attempt, error)
 	// Rewind has delivery of the build go on with the event.
 	Rewind(ctx context.Context, id, buildID string, eventID int64) error
@@ -65,7 +65,7 @@ func validateEndpointID(id, field string) error {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-'
 	}
 	if id == "" || len(id) > maxEndpointID || strings.ContainsFunc(id, strange) {
-		return buildcast.Errorf(buildcast.InvalidArgument, "%s is no endpoint's id: GET /api/webhooks/endpoints lists them", quote(id)).At(field)
+		return buildcast.Errorf(buildcast.InvalidArgument, "%s is not an endpoint's id: GET /api/webhooks/endpoints lists them", quote(id)).At(field)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (a *api) deleteEndpoint(w http.ResponseWriter, r *http.Request) error {
 
 // rotation is the body of a change of secret.
 type rotation struct {
-	Secret         string   `json:"secret,omitempty" doc:"The new one; made where it is absent"`
+	Secret         string   `json:"secret,omitempty" doc:"The new one; made if it is absent"`
 	OverlapSeconds *int64   `json:"overlapSeconds,omitempty" minimum:"0" maximum:"604800" default:"86400" doc:"How long the secret before signs as well"`
 	_              struct{} `additionalProperties:"false"`
 }
@@ -172,7 +172,7 @@ func (a *api) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 	return sendJSON(w, http.StatusOK, changed)
 }
 
-// testEndpoint answers 200 also where the receiver failed: the attempt says so.
+// testEndpoint answers 200 also if the receiver fails: the attempt says so.
 func (a *api) testEndpoint(w http.ResponseWriter, r *http.Request) error {
 	id, err := endpointID(r)
 	if err != nil {

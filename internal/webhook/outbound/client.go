@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Limits of a client. Times end what no request waits for any more: a request's
+// Limits of a client. The times bound work that no request waits for: a request's
 // own deadline is its context's.
 const (
 	MaxResponseHeader = 64 << 10 // bytes of a response's header
@@ -25,8 +25,8 @@ const (
 	pingAfter         = 15 * time.Second // an HTTP/2 connection in use but silent is tested after this
 )
 
-// Options are what a client takes from its surroundings. The zero Options are
-// the machine's own.
+// Options are what a client takes from its surroundings. The zero Options take the
+// machine's settings.
 type Options struct {
 	// Resolver finds receivers' addresses; nil: [net.DefaultResolver]. Whatever it
 	// answers is checked.
@@ -38,18 +38,18 @@ type Options struct {
 	RootCAs *x509.CertPool
 }
 
-// NewClient makes a client that reaches what p lets it reach, and nothing else.
+// NewClient makes a client that reaches only the addresses that p allows.
 //
 // It follows no redirect: a 3xx is a response like any other. It keeps no
 // cookies, asks for no compression and verifies TLS (1.2 at least). The caller
 // bounds the time, by the request's context, and the body it reads. Errors may
 // hold the URL, and with it a receiver's token: show and log [Describe] of them.
 //
-// Deliveries carry an id and may arrive twice, so a POST is sent again at once
-// where a kept connection turns out to be closed; else each pause of a receiver's
-// would be a failed attempt. It is sent once more and no oftener, on a new
-// connection: a receiver that an event crashes would else be crashed by one
-// attempt as often as there are kept connections.
+// Deliveries carry an id and may arrive twice, so a POST is sent again at once if a
+// kept connection turns out to be closed. Without that, each pause of a receiver
+// would fail an attempt. It is sent once more, on a new connection, and no more than
+// once: otherwise an event that crashes its receiver would do so once per kept
+// connection in one attempt.
 //
 // http.Client.CloseIdleConnections ends the client's goroutines once no request is under way.
 func NewClient(p Policy, o Options) *http.Client {

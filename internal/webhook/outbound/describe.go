@@ -17,10 +17,10 @@ import (
 // Kind is what ended an attempt, in stable words: for metrics, and to branch on.
 type Kind string
 
-// The kinds. None is a response's status: a response is no error here.
+// The kinds. None is a response's status: a response is not an error here.
 const (
 	RefusedAddress Kind = "refused address"    // the policy does not allow it
-	RefusedURL     Kind = "refused url"        // the policy does not allow it, or it is no http URL
+	RefusedURL     Kind = "refused url"        // the policy does not allow it, or it is not an http URL
 	Cancelled      Kind = "cancelled"          // by the caller
 	Timeout        Kind = "timeout"            // the detail says in which phase
 	Proxy          Kind = "proxy failure"      // the proxy cannot be reached, or refuses
@@ -36,7 +36,7 @@ const (
 )
 
 // Describe says in a short line what went wrong in an attempt: a [Kind], and
-// where there is more to say ": " and a detail. It holds nothing of the URL, no
+// and, if there is more to say, ": " and a detail. It holds nothing of the URL, no
 // credentials and no text of the receiver's. It is "" for nil.
 func Describe(err error) string {
 	if err == nil {
@@ -81,7 +81,7 @@ func explain(err error) (Kind, string) {
 		if dns.IsNotFound {
 			return DNS, "the name does not exist"
 		}
-		return DNS, "the resolver gives no answer"
+		return DNS, "the resolver does not answer"
 	}
 	if detail := explainTLS(err); detail != "" {
 		return TLS, detail

@@ -102,7 +102,7 @@ func TestKindsOfDNSFailures(t *testing.T) {
 	dns.mu.Lock()
 	dns.failing = true
 	dns.mu.Unlock()
-	if _, failure := post(t, c, "https://failing.test/"); failure != "dns failure: the resolver gives no answer" {
+	if _, failure := post(t, c, "https://failing.test/"); failure != "dns failure: the resolver does not answer" {
 		t.Errorf("%q", failure)
 	}
 }

@@ -91,7 +91,7 @@ var (
 	loopback4 = netip.MustParsePrefix("127.0.0.0/8")
 	loopback6 = netip.MustParsePrefix("::1/128")
 	// unicast6 is all that IANA has set aside for global unicast. What lies outside
-	// is no receiver's, but may embed an IPv4 address (::127.0.0.1) or be a
+	// is not a receiver's, and may embed an IPv4 address (::127.0.0.1) or be a
 	// site's own (fec0::/10).
 	unicast6 = netip.MustParsePrefix("2000::/3")
 )

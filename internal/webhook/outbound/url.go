@@ -29,7 +29,7 @@ func (p Policy) CheckURL(raw string) (*url.URL, error) {
 		return nil, badURL("is %d bytes long; the limit is %d: shorten it", len(raw), MaxURL)
 	}
 	if !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
-		return nil, badURL("holds a space, a control character or a byte that is no text: remove it, or write it as %%20 and the like")
+		return nil, badURL("holds a space, a control character or a byte that is not text: remove it, or write it as %%20 and the like")
 	}
 	if strings.Contains(raw, "#") {
 		return nil, badURL("holds a # and what follows it, which is never sent: remove it")
@@ -93,7 +93,7 @@ func (p Policy) checkHost(host string, bracketed bool) (local bool, err error) {
 	name := strings.TrimSuffix(strings.ToLower(host), ".")
 	if addr, isNumber, err := parseNumber(name); isNumber {
 		if err != nil {
-			return false, badURL("has the host %q, which ends in a number and is no IPv4 address: write four numbers from 0 to 255, or a name", host)
+			return false, badURL("has the host %q, which ends in a number and is not an IPv4 address: write four numbers from 0 to 255, or a name", host)
 		}
 		if err := p.checkLiteral(addr); err != nil {
 			return false, err
@@ -162,7 +162,7 @@ func parseNumber(host string) (addr netip.Addr, isNumber bool, err error) {
 		}
 		n, err := parsePart(part)
 		if err != nil || n >= 1<<free {
-			return netip.Addr{}, true, fmt.Errorf("part %d is no number of %d bits", i+1, free)
+			return netip.Addr{}, true, fmt.Errorf("part %d is not a number of %d bits", i+1, free)
 		}
 		bits = bits<<free | n
 	}
