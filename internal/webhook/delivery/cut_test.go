@@ -58,7 +58,7 @@ func TestCutLogGoesOn(t *testing.T) {
 		cut(t, w, 8)
 		s.Set(nil)
 		before := len(s.IDs("b1"))
-		<-time.After(time.Hour)
+		<-time.After(5 * time.Minute)
 		if diff := cmp.Diff([]int64{8, 9, 10}, s.IDs("b1")[before:]); diff != "" {
 			t.Error(diff)
 		}
@@ -116,9 +116,9 @@ func TestCutToTheEnd(t *testing.T) {
 		cut(t, w, 7)
 		before := len(s.IDs("b1"))
 		s.Set(nil)
-		<-time.After(time.Hour)
+		<-time.After(5 * time.Minute)
 		w.Add("b1", 1)
-		<-time.After(time.Hour)
+		<-time.After(5 * time.Minute)
 		if diff := cmp.Diff([]int64{7}, s.IDs("b1")[before:]); diff != "" {
 			t.Error(diff)
 		}
