@@ -27,7 +27,7 @@ type buildCmd struct {
 	config.Config `embed:"" group:"own"`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (buildCmd) Help() string {
 	return `
 Examples:
@@ -43,7 +43,7 @@ machine. If there is none, this process is the server: it accepts the settings o
 Exit codes: 0 completed; 1 failed; 2 wrong usage; 130 cancelled, or left with Ctrl-C.`
 }
 
-// hideSettings keeps the server's settings out of the verb's help: serve's has them.
+// hideSettings keeps the server's settings out of the help of verbs other than serve.
 func hideSettings(k *kong.Kong) error {
 	for _, cmd := range k.Model.Children {
 		for _, flag := range cmd.Flags {
@@ -84,7 +84,7 @@ func (b *buildCmd) create(ctx context.Context, c *client.Client, plan *buildcast
 	return c.CreateBuild(ctx, client.CreateBuild{ID: b.ID, Project: project, Plan: plan, Deploy: b.Deploy})
 }
 
-// onServer runs the build on a server that goes on without this process.
+// onServer runs the build on a server that is another process.
 func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, plan *buildcast.Plan) error {
 	f := newFollower(s, b.JSON)
 	c, err := b.Client(at, f.option())
@@ -117,7 +117,7 @@ func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, plan *build
 	}
 	err = b.onOwn(ctx, s, own, plan)
 	if stopErr := own.stop(); stopErr != nil {
-		code := max(fail(s, err), verb.ExitFailed) // what the build came to is said first
+		code := max(fail(s, err), verb.ExitFailed) // the build's own result is printed first
 		return &verb.ExitError{Code: code, Err: stopErr}
 	}
 	return err
@@ -155,15 +155,15 @@ func (b *buildCmd) onOwn(ctx context.Context, s *verb.Session, own *ownServer, p
 	s.Note("\nThe preview is served until Ctrl-C.")
 	<-watch.Done()
 	if verb.IsTerminal(s.Stderr) {
-		s.Note("") // the prompt should not stand behind ^C
+		s.Note("") // otherwise the prompt appears behind ^C
 	}
 	return nil
 }
 
-// cancelTimeout bounds telling the server in this process that the build is off.
+// cancelTimeout bounds the cancellation of a build on the server in this process.
 const cancelTimeout = 5 * time.Second
 
-// cancelOwn cancels the build because nobody would run it on.
+// cancelOwn cancels the build: its server ends with this process.
 func cancelOwn(ctx context.Context, s *verb.Session, c *client.Client, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
@@ -175,7 +175,7 @@ func cancelOwn(ctx context.Context, s *verb.Session, c *client.Client, id string
 	return &verb.ExitError{Code: verb.ExitCancelled}
 }
 
-// left says how to go on after Ctrl-C ended the watching, not the build.
+// left prints how to go on after Ctrl-C, which ends the watching but not the build.
 func left(s *verb.Session, id, named string) error {
 	flag := ""
 	if named != "" {
@@ -185,7 +185,7 @@ func left(s *verb.Session, id, named string) error {
 	return &verb.ExitError{Code: verb.ExitCancelled}
 }
 
-// headline says what is built and where else it can be seen.
+// headline prints the build's name and the address of its page.
 func headline(s *verb.Session, b *buildcast.Build, at string) {
 	name := b.ID
 	if b.Project != "" {
@@ -203,7 +203,7 @@ func detached(s *verb.Session, b *buildcast.Build, at string, asJSON bool) error
 	return nil
 }
 
-// verdict is the exit code that a build's end asks for.
+// verdict returns the exit code that stands for the build's end.
 func verdict(state *progress.State, err error) error {
 	if err != nil {
 		return err
@@ -214,5 +214,5 @@ func verdict(state *progress.State, err error) error {
 	case buildcast.Cancelled:
 		return &verb.ExitError{Code: verb.ExitCancelled}
 	}
-	return &verb.ExitError{Code: verb.ExitFailed} // the display has said why
+	return &verb.ExitError{Code: verb.ExitFailed} // the display has shown why
 }

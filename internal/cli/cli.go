@@ -2,8 +2,8 @@
 //
 // A verb writes its result to stdout and everything else to stderr, so that
 // output can be piped. Its exit code is 0 for success, 1 for a failure (of the
-// verb, or of the build it followed), 2 for a command line that makes no sense,
-// and 130 where Ctrl-C or a cancellation ended it.
+// verb, or of the build it followed), 2 for an error in the command line, and 130
+// if Ctrl-C or a cancellation ended it.
 package cli
 
 import (
@@ -43,7 +43,7 @@ type commands struct {
 // RunsCommands are the verbs that may serve builds, and so run commands of plans.
 var RunsCommands = []string{"serve", "build"}
 
-// Run runs one command line and gives the process's exit code.
+// Run runs one command line and returns the process's exit code.
 func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {
 	s := &verb.Session{Context: ctx, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 	if len(args) == 0 {
@@ -91,7 +91,7 @@ func describe(v *kong.Value) string {
 	return text
 }
 
-// usage is a parse error as people should read it.
+// usage adds the verb's help to a parse error.
 func usage(err error) error {
 	hint := "buildcast --help"
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil && p.Context.Selected() != nil {
@@ -103,7 +103,7 @@ func usage(err error) error {
 	return &verb.ExitError{Code: verb.ExitUsage, Err: fmt.Errorf("%w; see `%s`", err, hint)}
 }
 
-// fail says what went wrong, once, and gives the exit code.
+// fail prints the error, unless it has been printed, and returns the exit code.
 func fail(s *verb.Session, err error) int {
 	if err == nil {
 		return 0
@@ -118,7 +118,7 @@ func fail(s *verb.Session, err error) int {
 	return code
 }
 
-// explain turns an error into a sentence with the fix, where one is known.
+// explain turns an error into a sentence, with the fix if one is known.
 func explain(err error) string {
 	if u, ok := errors.AsType[*url.Error](err); ok && buildcast.CodeOf(err) == buildcast.Unreachable {
 		server := u.URL
@@ -141,7 +141,7 @@ func explain(err error) string {
 // configFile is the path of the file with settings.
 type configFile string
 
-// BeforeResolve reads the file, so that flags which nobody set take its values.
+// BeforeResolve reads the file: flags that are not set take its values.
 func (*commands) BeforeResolve(ctx *kong.Context) error {
 	path := ""
 	for _, flag := range ctx.Model.Flags {
@@ -174,7 +174,7 @@ func (versionCmd) Run(s *verb.Session) error {
 	return nil
 }
 
-// version is what the build of this binary recorded: a release's tag, or the commit.
+// version returns what the build of this binary recorded: a release's tag, or the commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -13,7 +13,7 @@ type deleteCmd struct {
 	verb.Connection
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (deleteCmd) Help() string {
 	return `
 Examples:

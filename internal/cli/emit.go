@@ -19,7 +19,7 @@ type emitCmd struct {
 	Key string `placeholder:"KEY" help:"Makes it safe to repeat the command: for a key that the build has already, nothing is appended and the id of the stored event is printed."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (emitCmd) Help() string {
 	return `
 Examples:
@@ -35,7 +35,7 @@ func (e *emitCmd) Run(s *verb.Session) error {
 	data := []byte(e.Data)
 	if e.Data == "-" {
 		var err error
-		// One byte more than the limit lets the check below say that it is too large.
+		// One byte more than the limit, so that the check below finds data that is too large.
 		if data, err = io.ReadAll(io.LimitReader(s.Stdin, buildcast.MaxEventData+1)); err != nil {
 			return fmt.Errorf("reading the data from stdin: %w", err)
 		}

@@ -28,7 +28,7 @@ type execCmd struct {
 	Task    string `placeholder:"NAME" help:"The task's name. Default: the command's name. Arguments are never reported: they may hold secrets."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (execCmd) Help() string {
 	return `
 Examples:
@@ -49,7 +49,7 @@ answers, events wait in memory. Events that could not be sent a few seconds afte
 the command's end are dropped, with one line on stderr.`
 }
 
-// Exit codes of what could not be started, as in shells.
+// Exit codes of commands that could not be started or that a signal ended, as in shells.
 const (
 	exitNotExecutable = 126
 	exitNotFound      = 127
@@ -146,7 +146,7 @@ var passedOn = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE,
 }
 
-// passSignals waits for the command and passes signals on to it meanwhile.
+// passSignals waits for the command to end. Until then it passes signals on to it.
 func passSignals(cmd *exec.Cmd, signals <-chan os.Signal) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

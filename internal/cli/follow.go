@@ -16,15 +16,15 @@ import (
 	"github.com/buildcast/buildcast/internal/cli/verb"
 )
 
-// redraw is how often a terminal's frame is drawn anew, at most.
+// redraw is the shortest time between two frames on a terminal.
 const redraw = 100 * time.Millisecond
 
 // display shows a build's events as they come.
 type display interface {
 	event(e buildcast.Event, s *progress.State, rows []progress.Line) error
-	// tick is called now and then: after events, and every redraw.
+	// tick is called every redraw, and when the terminal's size changes.
 	tick(s *progress.State) error
-	// end is called last: s is what the build came to, or was when watching ended.
+	// end is called last, with the state at the build's end, or when watching ended.
 	end(s *progress.State) error
 }
 
@@ -37,8 +37,8 @@ type follower struct {
 	note   func(format string, args ...any)
 }
 
-// follower gives the display that fits stdout. Its options are for the client
-// that follow is given.
+// newFollower returns a follower with the display that fits stdout. The client that
+// is given to follow must have the follower's option.
 func newFollower(s *verb.Session, asJSON bool) *follower {
 	f := &follower{asJSON: asJSON, link: s.NewLink(), note: s.Note}
 	switch {
@@ -55,12 +55,12 @@ func newFollower(s *verb.Session, asJSON bool) *follower {
 
 func (f *follower) option() client.Option { return client.Logger(f.link.Logger()) }
 
-// follow shows the build's events after an id until the build is over or ctx
-// ends, and gives what they came to.
+// follow shows the build's events after an id until the build is over or ctx ends.
+// It returns the state that the events lead to.
 func (f *follower) follow(ctx context.Context, c *client.Client, id string, after int64) (*progress.State, error) {
 	from := int64(0)
 	if f.asJSON {
-		from = after // only people need to know what came before
+		from = after // only the display for people needs the events before
 	}
 	state := &progress.State{Absent: f.absent}
 	events := make(chan buildcast.Event)
@@ -90,13 +90,13 @@ func (f *follower) follow(ctx context.Context, c *client.Client, id string, afte
 	if err != nil {
 		return state, err
 	}
-	if !state.Status.Phase.Terminal() { // it was over before the first event that was asked for
+	if !state.Status.Phase.Terminal() { // all events of the end were skipped
 		state.Status, err = c.Status(ctx, id)
 	}
 	return state, err
 }
 
-// draw is the one goroutine that draws.
+// draw shows events as they come. Only its goroutine draws.
 func draw(show display, state *progress.State, events <-chan buildcast.Event, after int64) error {
 	clock := time.NewTicker(redraw)
 	defer clock.Stop()
@@ -139,7 +139,7 @@ func (d *jsonDisplay) event(e buildcast.Event, _ *progress.State, _ []progress.L
 func (d *jsonDisplay) tick(*progress.State) error { return nil }
 func (d *jsonDisplay) end(*progress.State) error  { return d.out.Flush() }
 
-// plainDisplay prints lines for a pipe or a log.
+// plainDisplay prints lines, for a pipe or a log file.
 type plainDisplay struct{ out *bufio.Writer }
 
 func (d *plainDisplay) event(e buildcast.Event, s *progress.State, _ []progress.Line) error {
@@ -167,7 +167,7 @@ type screenDisplay struct {
 	out    *os.File
 	screen *progress.Screen
 	link   *verb.Link
-	rows   []progress.Line // that wait for the next draw
+	rows   []progress.Line // to be printed with the next frame
 }
 
 func (d *screenDisplay) event(_ buildcast.Event, _ *progress.State, rows []progress.Line) error {

@@ -19,7 +19,7 @@ type listCmd struct {
 	JSON    bool   `name:"json" help:"Print each build's status as a line of JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (listCmd) Help() string {
 	return `
 Examples:
@@ -97,7 +97,7 @@ func tasks(t buildcast.Tasks) string {
 	return fmt.Sprintf("%d/%d", t.Completed, t.Total)
 }
 
-// took is how long the build has run, or ran.
+// took returns how long the build has been running, or ran.
 func took(b *buildcast.Status, now time.Time) string {
 	switch {
 	case b.StartedAt == nil:

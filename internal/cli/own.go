@@ -13,19 +13,19 @@ import (
 // ownServer is a server inside this process.
 type ownServer struct {
 	url, key string
-	lasting  bool // the next server on the data directory has the same preview address
+	lasting  bool // whether the next server on the data directory has the same preview address
 	cancel   context.CancelFunc
 	ended    chan struct{} // closed when it has ended, with err
 	err      error
 	log      *os.File
 }
 
-// maxOwnLog is the size in bytes beyond which the log file begins anew.
+// maxOwnLog is the size in bytes beyond which the log file is truncated at the start.
 const maxOwnLog = 1 << 20
 
-// startOwn starts a server on the configured addresses, or on free ports where
-// another program has the default ones. Its log goes to a file: on the terminal
-// it would tear the display.
+// startOwn starts a server on the configured addresses, or on free ports if another
+// program uses the default ones. Its log goes to a file: on the terminal it would
+// garble the display.
 func startOwn(ctx context.Context, cfg config.Config) (*ownServer, error) {
 	log, err := openOwnLog(&cfg)
 	if err != nil {
@@ -42,7 +42,7 @@ func startOwn(ctx context.Context, cfg config.Config) (*ownServer, error) {
 		log.Close()
 		return nil, err
 	}
-	// Not ended by ctx: after Ctrl-C it must still take the build's cancellation.
+	// It does not end with ctx: after Ctrl-C the build is cancelled on it.
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	o := &ownServer{url: srv.URL(), cancel: cancel, ended: make(chan struct{}), log: log}
 	o.lasting = server.URLOf(cfg.PreviewListen) == srv.PreviewURL()
@@ -76,7 +76,7 @@ func unusable(cfg *config.Config, err error) error {
 	return fmt.Errorf("the data directory %s cannot be used: make it writable for this user, or name another one with --data-dir: %w", cfg.DataDir, err)
 }
 
-// whileRunning gives a context that ends with ctx, or when the server ends by itself.
+// whileRunning returns a context that ends with ctx, or when the server ends by itself.
 func (o *ownServer) whileRunning(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() { // ends with ctx

@@ -19,9 +19,9 @@ const (
 	logEvery   = 100 * time.Millisecond // lines of this time travel in one event
 	maxLogLine = 4 << 10                // bytes of one line
 	maxLogSize = 48 << 10               // bytes of one event's lines as JSON, less than buildcast.MaxEventData
-	maxPending = 256 << 10              // bytes that wait for the next event; more is counted and left out
-	// flushTime is how long unsent events are awaited after the command's end, and
-	// absentTime where no server was found at all.
+	maxPending = 256 << 10              // bytes that wait for the next event; lines beyond it are counted and dropped
+	// flushTime bounds the wait for unsent events after the command's end, absentTime
+	// the same if no server was found.
 	flushTime  = 3 * time.Second
 	absentTime = 500 * time.Millisecond
 )
@@ -30,7 +30,7 @@ const (
 // before the command has ended.
 type reporter struct {
 	task string
-	own  bool // the build is the command's own
+	own  bool // whether the build is the command's own
 	emit *outbox.Outbox
 	at   time.Time // when the command started
 
@@ -40,7 +40,7 @@ type reporter struct {
 	mu      sync.Mutex
 	pending []logLine
 	bytes   int
-	dropped int       // lines left out since the last event
+	dropped int       // lines dropped since the last event
 	rest    [2]string // of each stream, the line that has no end yet
 }
 
@@ -116,7 +116,7 @@ func (r *reporter) finish(s *verb.Session, found bool) {
 	}
 }
 
-// record keeps the lines of a piece of output for the next event.
+// record adds the lines of a piece of output to those that wait for the next event.
 func (r *reporter) record(s outputs.Stream, piece []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,10 +143,10 @@ func splitLines(text string) (lines []string, rest string) {
 	}
 }
 
-// add keeps a line; the caller holds mu.
+// add adds a line to those that wait; the caller holds mu.
 func (r *reporter) add(stream outputs.Stream, line string) {
 	line = strings.ToValidUTF8(line[:min(len(line), maxLogLine)], "\uFFFD")
-	line = strings.ReplaceAll(line, "\x00", "\uFFFD") // no store keeps zero bytes
+	line = strings.ReplaceAll(line, "\x00", "\uFFFD") // stores refuse zero bytes
 	if r.bytes+len(line) > maxPending {
 		r.dropped++
 		return
@@ -155,7 +155,7 @@ func (r *reporter) add(stream outputs.Stream, line string) {
 	r.bytes += len(line)
 }
 
-// pump emits what waits, now and then.
+// pump emits the lines that wait, every logEvery.
 func (r *reporter) pump(ctx context.Context) {
 	tick := time.NewTicker(logEvery)
 	defer tick.Stop()
@@ -169,10 +169,10 @@ func (r *reporter) pump(ctx context.Context) {
 	}
 }
 
-// drain emits the lines that wait; at the end also those that have no end.
+// drain emits the lines that wait; at the command's end also an unfinished last line.
 func (r *reporter) drain(end bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock() // also while emitting, which never waits: it keeps the order
+	defer r.mu.Unlock() // held while emitting too, which keeps the order; emitting never waits
 	if end {
 		for i, rest := range r.rest {
 			if rest != "" {

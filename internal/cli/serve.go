@@ -15,7 +15,7 @@ type serveCmd struct {
 	config.Config `embed:""`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (serveCmd) Help() string {
 	return `
 Each setting is a flag, a BUILDCAST_ variable, or a line of the configuration file
@@ -70,7 +70,7 @@ func welcome(s *verb.Session, srv *server.Server, c *config.Config) {
 	}
 }
 
-// newLogger makes the log; level and format have been checked.
+// newLogger returns the server's logger. Level and format have been checked.
 func newLogger(w io.Writer, format, level string) *slog.Logger {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {

@@ -18,7 +18,7 @@ type statusCmd struct {
 	JSON bool `name:"json" help:"Print the status as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (statusCmd) Help() string {
 	return `
 Examples:

@@ -14,7 +14,7 @@ type watchCmd struct {
 	Tail  int64  `placeholder:"N" xor:"from" help:"Print the last N events, 1000 at most, and those that follow."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (watchCmd) Help() string {
 	return `
 Examples:

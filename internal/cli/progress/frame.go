@@ -10,8 +10,8 @@ import (
 
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
-// Frame gives the rows that change: what runs, with timers and its last line of
-// output, and under it the one bar. It is a pure function of its input.
+// Frame returns the rows that change: running tasks with their timers and last line of
+// output, and below them the bar. It depends on its arguments and the state only.
 func (s *State) Frame(k Look, now time.Time) []string {
 	if s.Status.Phase.Terminal() {
 		return nil
@@ -28,7 +28,8 @@ func (s *State) Frame(k Look, now time.Time) []string {
 	return out
 }
 
-// runningRows leaves room for a notice, the bar and the cursor's row.
+// runningRows returns rows for what is running. They leave room for a notice, the bar
+// and the cursor's line.
 func (s *State) runningRows(k Look, now time.Time) []Line {
 	if len(s.running) == 0 {
 		return []Line{{Left: []Span{{Accent, s.spin(k, now)}, {Plain, s.waiting()}}}}
@@ -41,7 +42,7 @@ func (s *State) runningRows(k Look, now time.Time) []Line {
 	if len(shown) > room {
 		shown = shown[:room-1]
 	}
-	notes := room-len(s.running) >= len(s.running) // output only if there is room for everybody's
+	notes := room-len(s.running) >= len(s.running) // output is shown for all or for none
 	var rows []Line
 	for _, w := range shown {
 		rows = append(rows, s.workRow(k, w, now))
@@ -92,7 +93,7 @@ func (s *State) waiting() string {
 	return oneLine(s.Status.Message)
 }
 
-// bar is the one progress bar, with what it counts.
+// bar returns the progress bar with its numbers.
 func (s *State) bar(k Look, now time.Time) Line {
 	st := &s.Status
 	facts := []string{fmt.Sprintf("%3d%%", st.Progress)}
@@ -104,7 +105,7 @@ func (s *State) bar(k Look, now time.Time) Line {
 	}
 	right := "  " + strings.Join(facts, " · ")
 	columns := min(max(k.Width, 1), maxWidth) - Width(right) - 2
-	if columns < 10 { // no room for a bar that says anything
+	if columns < 10 { // too narrow for a bar
 		return Line{Left: []Span{{Bold, right}}}
 	}
 	filled := columns * st.Progress / 100

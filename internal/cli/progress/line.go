@@ -13,7 +13,7 @@ import (
 // Style is how a piece of a line looks.
 type Style int
 
-// The styles. Meaning never hangs on them alone: glyphs and words carry it too.
+// The styles. No meaning depends on them alone: glyphs and words express it too.
 const (
 	Plain Style = iota
 	Bold
@@ -32,14 +32,14 @@ type Span struct {
 	Text  string
 }
 
-// Line is one row: Left from the margin, Right at the right edge. Where both do
-// not fit, Left is cut.
+// Line is one row: Left begins at the margin, Right ends at the right edge. If they do
+// not fit together, Left is cut.
 type Line struct {
 	Left  []Span
 	Right []Span
 }
 
-// Look says what the output can show.
+// Look describes what the output can show.
 type Look struct {
 	Width  int  // columns
 	Height int  // rows; 0: not bounded
@@ -47,10 +47,10 @@ type Look struct {
 	ASCII  bool // true: the terminal's locale is not UTF-8
 }
 
-// maxWidth keeps timers near to what they time on a very wide terminal.
+// maxWidth keeps timers near their tasks on a wide terminal.
 const maxWidth = 100
 
-// Render gives the line in at most the look's columns, without a line break.
+// Render returns the line in at most Width columns, without a line break.
 func (k Look) Render(l Line) string {
 	columns := max(k.Width, 1)
 	if len(l.Right) > 0 {
@@ -60,7 +60,7 @@ func (k Look) Render(l Line) string {
 	for _, s := range l.Right {
 		right += Width(k.text(s))
 	}
-	if right > 0 && right+8 > columns { // too narrow for both: what it is matters more than how long
+	if right > 0 && right+8 > columns { // too narrow for both: the left part matters more
 		l.Right, right = nil, 0
 	}
 	var b strings.Builder
@@ -76,7 +76,7 @@ func (k Look) Render(l Line) string {
 	return b.String()
 }
 
-// Whole gives the line uncut, however wide: for what people copy, such as a URL.
+// Whole returns the line uncut, for text that people copy, such as a URL.
 func (k Look) Whole(l Line) string {
 	var b strings.Builder
 	k.write(&b, append(l.Left[:len(l.Left):len(l.Left)], l.Right...), math.MaxInt)
@@ -115,7 +115,7 @@ func (k Look) text(s Span) string {
 
 var ascii = map[rune]rune{'✓': '+', '✗': 'x', '●': '*', '○': 'o', '━': '#', '─': '-', '│': '|', '·': '-', '…': '.', '⊘': 'x', '↻': '~'}
 
-// Width is how many columns a terminal gives the text.
+// Width returns how many columns of a terminal the text takes.
 func Width(s string) (n int) {
 	for _, r := range s {
 		n += runeWidth(r)
@@ -137,7 +137,7 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// cut shortens s to the room, with an ellipsis where something is left out.
+// cut shortens s to the room. A shortened text ends with an ellipsis.
 func cut(s string, room int) string {
 	if Width(s) <= room {
 		return s
@@ -157,9 +157,9 @@ func cut(s string, room int) string {
 	return s[:end] + "…"
 }
 
-// Clean makes other people's text safe to print on a terminal: escape sequences
-// and control characters are left out, since they could move the cursor, change
-// the title or hide what is there. Tabs become spaces.
+// Clean makes other people's text safe to print on a terminal. It removes escape
+// sequences and control characters, which could move the cursor, change the title or
+// hide text, and replaces tabs by spaces.
 func Clean(s string) string {
 	if !strings.ContainsFunc(s, unsafeRune) {
 		return s
@@ -182,11 +182,11 @@ func Clean(s string) string {
 }
 
 func unsafeRune(r rune) bool {
-	// Directional overrides can make a line read as another one.
+	// Directional overrides change the order in which text is shown.
 	return unicode.IsControl(r) || r == utf8.RuneError || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// escapeLength is the length of the escape sequence that s begins with.
+// escapeLength returns the length of the escape sequence that s begins with.
 func escapeLength(s string) int {
 	if len(s) < 2 {
 		return len(s)
@@ -216,7 +216,7 @@ func escapeLength(s string) int {
 	return 2
 }
 
-// Duration gives 0.3s, 12.4s, 1m05s, 1h02m.
+// Duration formats a duration as 0.3s, 12.4s, 1m05s or 1h02m.
 func Duration(d time.Duration) string {
 	d = max(d, 0)
 	switch {

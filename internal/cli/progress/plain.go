@@ -8,9 +8,9 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Lines gives the event as lines for a pipe or a log file: since the build's
-// start, its progress, and what happened in words. The event must be the one
-// that was applied last.
+// Lines returns the event as lines for a pipe or a log file: the time since the
+// build's start, the progress, and the event in words. The event must be the one that
+// was applied last.
 func (s *State) Lines(e buildcast.Event) []string {
 	d := read(&e)
 	since := time.Duration(0)
@@ -65,7 +65,7 @@ func sentence(typ string, d data) string {
 		words += ": " + d.Error
 	case url != "":
 		words += ": " + url
-	case d.Message != "" && d.TaskName == "": // a task's message says its name again
+	case d.Message != "" && d.TaskName == "": // a task's message repeats its name
 		words += ": " + d.Message
 	}
 	if d.WillRetry {

@@ -1,8 +1,8 @@
-// Package progress turns a build's events into what a person sees of it: rows
-// and frames for a terminal, lines for a pipe.
+// Package progress turns a build's events into text for people: rows and frames for a
+// terminal, lines for a pipe.
 //
-// [State] is a fold like the build's status: events in, rows out, no clock and
-// no output of its own, so that what a terminal shows can be tested as text.
+// [State] is a fold like the build's status: it takes events and returns rows. It has
+// neither a clock nor an output, so tests compare what a terminal shows as text.
 // [Screen] is the only part that writes.
 package progress
 
@@ -17,13 +17,13 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// tailLines bounds the output that is kept of each running task.
+// tailLines is how many lines of output are kept of each running task.
 const tailLines = 20
 
-// State is what a build's events say so far. The zero value is a build without events.
+// State is the result of a build's events so far. The zero value is a build without events.
 type State struct {
 	Status buildcast.Status
-	// Notice, where set, is shown above the bar: what watching itself suffers from.
+	// Notice, if set, is shown above the bar. It is about the watching, not the build.
 	Notice string
 	// Absent means that there was no such build when watching began.
 	Absent  bool
@@ -32,7 +32,7 @@ type State struct {
 	failed  *work
 }
 
-// work is a task, or the build or deploy step after the tasks.
+// work is a task, or a step after the tasks: the build or the deploy.
 type work struct {
 	name     string
 	step     bool // a task may have the same name
@@ -56,13 +56,13 @@ func (w *work) attemptOf(n int) string {
 	return fmt.Sprintf("attempt %d", n)
 }
 
-// The steps after the tasks, as people see them.
+// The names of the steps after the tasks.
 const (
 	stepBuild  = "Build"
 	stepDeploy = "Deploy"
 )
 
-// data is what is read of an event's data.
+// data holds the fields of an event's data that are shown.
 type data struct {
 	Message    string  `json:"message"`
 	TaskName   string  `json:"taskName"`
@@ -82,7 +82,7 @@ type data struct {
 }
 
 func read(e *buildcast.Event) (d data) {
-	_ = json.Unmarshal(e.Data, &d) // data of another shape counts as absent
+	_ = json.Unmarshal(e.Data, &d) // fields of another type count as absent
 	d.Message, d.TaskName, d.Error, d.Stage = oneLine(d.Message), oneLine(d.TaskName), oneLine(d.Error), oneLine(d.Stage)
 	return d
 }
@@ -91,7 +91,8 @@ func (d *data) lines() []string {
 	text := strings.Join(append(slices.Clone(d.Lines), d.Output), "\n")
 	var lines []string
 	for line := range strings.Lines(text) {
-		// A carriage return begins the line anew: what a progress meter drew last counts.
+		// A carriage return goes back to the line's start: only what a progress meter
+		// drew last is kept.
 		line = strings.TrimRight(line, "\r\n")
 		line = Clean(line[strings.LastIndexByte(line, '\r')+1:])
 		if strings.TrimSpace(line) != "" {
@@ -104,8 +105,8 @@ func (d *data) lines() []string {
 	return lines
 }
 
-// Apply folds the event in and gives the rows that it adds for good: they stay
-// above the frame, in the terminal's history.
+// Apply folds the event in and returns the rows to print above the frame, where they
+// stay.
 func (s *State) Apply(e buildcast.Event) []Line {
 	if s.Status.Phase == "" {
 		s.Status = buildcast.NewStatus(e.BuildID, "", e.Timestamp)
@@ -243,7 +244,8 @@ func (s *State) wait(w *work, at time.Time, d data) {
 // maxRetryIn bounds what an event may say about its retry, in milliseconds: a day.
 const maxRetryIn = 24 * 60 * 60 * 1000
 
-// failStep ends the step that the failure is about, or the innermost that runs.
+// failStep ends the step that failed: the build step if it runs and the event is about
+// it, otherwise the deploy.
 func (s *State) failStep(typ string, at time.Time, d data) []Line {
 	name, w := stepDeploy, s.find(stepDeploy, true)
 	if b := s.find(stepBuild, true); b != nil && typ == buildcast.BuildFailed {
@@ -255,7 +257,7 @@ func (s *State) failStep(typ string, at time.Time, d data) []Line {
 	return s.fail(w, at, data{Error: d.Error, Message: d.Message, Output: d.Output, Lines: d.Lines, TaskName: name})
 }
 
-// log keeps the last lines of output for the frame and for a failure's report.
+// log keeps the last lines of output, for the frame and for the report of a failure.
 func (s *State) log(d data) {
 	lines := d.lines()
 	if len(lines) == 0 {
@@ -275,7 +277,7 @@ func (s *State) log(d data) {
 
 func tail(lines []string) []string { return lines[max(0, len(lines)-tailLines):] }
 
-// Result is what is said when the build is over; nothing while it runs.
+// Result returns the rows to print when the build is over, and none before.
 func (s *State) Result() []Line {
 	st := &s.Status
 	took := ""
@@ -297,7 +299,7 @@ func (s *State) Result() []Line {
 	return nil
 }
 
-// completed says how many tasks were completed, and how many were not: whoever
+// completed returns rows that count the completed tasks and the open ones: whoever
 // reports a build may end it while tasks are open.
 func (s *State) completed(took string) []Line {
 	tasks := s.Status.Tasks

@@ -10,9 +10,9 @@ import (
 	"github.com/buildcast/buildcast/internal/config"
 )
 
-// endpointFlags are an endpoint's settings. What is not set stays, or gets the
-// server's default. They have no variables: a setting of all endpoints that are
-// ever added would be one too many.
+// endpointFlags are an endpoint's settings. A setting without a flag stays as it is,
+// or has the server's default. The flags have no environment variables, because
+// those would silently apply to every endpoint that is added.
 type endpointFlags struct {
 	Type        []string          `placeholder:"PATTERN" env:"-" help:"Send only events of this type. * matches any characters, as in task_*. Give a list, or repeat the flag. Default: all types."`
 	Build       []string          `placeholder:"ID" env:"-" help:"Send the events of this build; may be repeated. Default, without --project: all builds."`
@@ -55,7 +55,7 @@ func (f *endpointFlags) change() (buildcast.EndpointChange, error) {
 	return c, nil
 }
 
-// list is nil where the flag is not set. An empty value empties the list.
+// list returns nil if the flag is not set. An empty value empties the list.
 func list(words []string) *[]string {
 	if words == nil {
 		return nil
@@ -78,7 +78,7 @@ type addCmd struct {
 	JSON     bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (addCmd) Help() string {
 	return `
 Examples:
@@ -125,7 +125,7 @@ type changeCmd struct {
 	JSON bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (changeCmd) Help() string {
 	return `
 Examples:
@@ -167,7 +167,7 @@ type rotateCmd struct {
 	JSON bool `name:"json" help:"Print the endpoint as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (rotateCmd) Help() string {
 	return `
 Examples:
@@ -196,13 +196,13 @@ func (c *rotateCmd) Run(s *verb.Session) error {
 	})
 }
 
-// endpoints is the argument of verbs that take several.
+// endpoints is the argument of verbs that act on several endpoints.
 type endpoints struct {
 	IDs []string `arg:"" name:"endpoint" placeholder:"ENDPOINT" help:"The endpoints' ids."`
 	verb.Connection
 }
 
-// each calls change for each endpoint and prints what became of it.
+// each calls change for each endpoint and prints that it is done.
 func (c *endpoints) each(s *verb.Session, done string, change func(context.Context, *client.Client, string) error) error {
 	return c.With(s, func(ctx context.Context, cl *client.Client) error {
 		for _, id := range c.IDs {
@@ -217,7 +217,7 @@ func (c *endpoints) each(s *verb.Session, done string, change func(context.Conte
 
 type removeCmd struct{ endpoints }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (removeCmd) Help() string {
 	return `
 Example:

@@ -20,7 +20,7 @@ type testCmd struct {
 	JSON bool `name:"json" help:"Print the attempt as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (testCmd) Help() string {
 	return `
 Example:
@@ -55,7 +55,7 @@ func (c *testCmd) Run(s *verb.Session) error {
 
 func delivered(status int) bool { return status >= 200 && status <= 299 }
 
-// answerOf is the answer's status as people know it.
+// answerOf returns the status of the receiver's answer, such as "404 Not Found".
 func answerOf(a *buildcast.Attempt) string {
 	if a.Status == 0 {
 		return "none"
@@ -72,7 +72,7 @@ type failuresCmd struct {
 	JSON  bool   `name:"json" help:"Print each delivery, with its attempts, as a line of JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (failuresCmd) Help() string {
 	return `
 Examples:
@@ -108,7 +108,7 @@ func (c *failuresCmd) Run(s *verb.Session) error {
 	})
 }
 
-// read returns the newest deliveries in the state, and whether there are more.
+// read returns the newest deliveries in the state, and reports whether there are more.
 func (c *failuresCmd) read(ctx context.Context, cl *client.Client, state buildcast.DeliveryState) ([]buildcast.Delivery, bool, error) {
 	return verb.Pages(c.Limit, func(before string, n int) ([]buildcast.Delivery, string, error) {
 		page, err := cl.Deliveries(ctx, client.DeliveryFilter{EndpointID: c.ID, BuildID: c.Build, State: state, Before: before, Limit: n})
@@ -149,7 +149,7 @@ func (c *failuresCmd) show(s *verb.Session, all []buildcast.Delivery, more bool)
 	return nil
 }
 
-// lastAnswer is what came of the last attempt, in a line.
+// lastAnswer describes the result of the last attempt in one line.
 func lastAnswer(d *buildcast.Delivery) string {
 	if len(d.Attempts) == 0 {
 		return "-"
@@ -169,7 +169,7 @@ type redeliverCmd struct {
 	Since string `placeholder:"TIME" env:"-" help:"Deliver all events that were given up since this time: how long ago, such as 2h, or a time such as 2026-11-23T07:14:31Z."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (redeliverCmd) Help() string {
 	return `
 Examples:
@@ -207,7 +207,7 @@ func (c *redeliverCmd) Run(s *verb.Session) error {
 	})
 }
 
-// parseSince reads a time, or how long ago it was.
+// parseSince parses a time, or how long ago it was.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
@@ -226,7 +226,7 @@ type rewindCmd struct {
 	verb.Connection
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (rewindCmd) Help() string {
 	return `
 Example:

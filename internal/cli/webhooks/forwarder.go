@@ -18,37 +18,37 @@ import (
 )
 
 const (
-	maxFollowed = 50 // builds at once: each is a stream
+	maxFollowed = 50 // builds followed at once; each needs a stream
 	maxWaiting  = 1000
-	// lookAround is how often new builds are looked for.
+	// lookAround is the time between two looks for new builds.
 	lookAround = time.Second
 	// idleTurn is how long a build may be silent before it makes room for one that waits.
 	idleTurn = 10 * time.Second
 )
 
-// errTurnOver ends the turn of a build that is silent.
+// errTurnOver ends the turn of a build without recent events.
 var errTurnOver = errors.New("another build waits for its turn")
 
-// forwarder posts the events of builds, each build's one after the other.
+// forwarder posts the events of builds, those of one build in order.
 type forwarder struct {
 	builds interface {
 		Builds(ctx context.Context, f client.Filter) (client.Page, error)
 		Status(ctx context.Context, id string) (buildcast.Status, error)
 		Follow(ctx context.Context, id string, after int64) iter.Seq2[buildcast.Event, error]
 	}
-	replay  bool // from the first event on, not from now on
+	replay  bool // whether stored events are posted too
 	matches func(eventType string) bool
 	post    func(ctx context.Context, e *buildcast.Event) error
-	link    *slog.Logger // is told when the server does not answer, and when it does again
+	link    *slog.Logger // gets a warning when the server does not answer, and a line when it does again
 	note    func(format string, args ...any)
 
 	group   *errgroup.Group
-	waiting []start // for their turn, the longest first
-	crowded bool    // it was said that builds wait
+	waiting []start // builds that wait for their turn; the first one has waited longest
+	crowded bool    // whether a note has said that builds take turns
 
 	mu    sync.Mutex
 	turns map[string]*turn
-	back  []start // whose turns are over
+	back  []start // builds whose turn was ended
 }
 
 // start is a build to follow, and the event to begin after.
@@ -63,7 +63,7 @@ type turn struct {
 	end   context.CancelCauseFunc
 }
 
-// named forwards these builds, until all of them are over.
+// named forwards the events of these builds until all of them are over.
 func (f *forwarder) named(ctx context.Context, ids []string) error {
 	var starts []start
 	for _, id := range ids {
@@ -88,7 +88,7 @@ func (f *forwarder) named(ctx context.Context, ids []string) error {
 	return group.Wait()
 }
 
-// all forwards the builds that go on now and those that begin later, until ctx ends.
+// all forwards the events of builds that are running or begin later, until ctx ends.
 func (f *forwarder) all(ctx context.Context) error {
 	seen, err := f.begin(ctx)
 	if err != nil {
@@ -106,7 +106,7 @@ func (f *forwarder) all(ctx context.Context) error {
 		f.startWaiting(ctx)
 		select {
 		case <-clock.C:
-		case <-ctx.Done(): // a build's follow has failed, or it is left
+		case <-ctx.Done(): // following a build failed, or the caller ended it
 			return f.group.Wait()
 		}
 		found, err := seen.look(ctx, f.builds.Builds)
@@ -129,9 +129,9 @@ func (f *forwarder) all(ctx context.Context) error {
 	}
 }
 
-// begin finds the builds that go on, and where the list of all begins.
+// begin adds the builds that are running, and returns the list as it is now.
 func (f *forwarder) begin(ctx context.Context) (*horizon, error) {
-	// The list comes first: a build that begins after it is found by the next look.
+	// The list is read first, so that the next look finds builds that begin meanwhile.
 	h := new(horizon)
 	if _, err := h.look(ctx, f.builds.Builds); err != nil {
 		return nil, err
@@ -156,12 +156,13 @@ func (f *forwarder) begin(ctx context.Context) (*horizon, error) {
 	return h, nil
 }
 
-// livePhases gives those of builds that go on, in the order that builds go through them.
+// livePhases yields the phases of running builds, in the order that builds go through
+// them: a build that moves on between two requests is not missed.
 func livePhases(yield func(buildcast.Phase) bool) {
 	_ = yield(buildcast.Queued) && yield(buildcast.Planning) && yield(buildcast.Executing) && yield(buildcast.Deploying)
 }
 
-// from is where a build that is there already is followed from.
+// from returns where to begin with a build that exists already.
 func (f *forwarder) from(id string, last int64) start {
 	if f.replay {
 		last = 0
@@ -169,8 +170,8 @@ func (f *forwarder) from(id string, last int64) start {
 	return start{id, last}
 }
 
-// add has the build followed when it is its turn. The log of operations is sent
-// to nobody who does not name it.
+// add queues the build to be followed. The log of operations is forwarded only if it
+// is named.
 func (f *forwarder) add(s start) {
 	if s.id == buildcast.OperationsBuild {
 		return
@@ -187,8 +188,8 @@ func (f *forwarder) add(s start) {
 	f.waiting = append(f.waiting, s)
 }
 
-// startWaiting follows as many builds as there is room for, and makes room for
-// the others. Those that wait lose nothing: their events are in the log.
+// startWaiting starts to follow as many builds as fit, and ends turns to make room
+// for the others. Builds that wait lose nothing: their events are in the log.
 func (f *forwarder) startWaiting(ctx context.Context) {
 	f.mu.Lock()
 	for _, s := range f.back {
@@ -210,7 +211,7 @@ func (f *forwarder) startWaiting(ctx context.Context) {
 	}
 }
 
-// endTurns makes room for n builds where others are silent.
+// endTurns ends the turns of up to n builds without recent events.
 func (f *forwarder) endTurns(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -222,7 +223,7 @@ func (f *forwarder) endTurns(n int) {
 	}
 }
 
-// take is a build's turn.
+// take follows a build for one turn.
 func (f *forwarder) take(ctx context.Context, s start) error {
 	turnCtx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -245,8 +246,8 @@ func (f *forwarder) take(ctx context.Context, s start) error {
 	return err
 }
 
-// follow posts a build's events to its end, or that of the turn, and gives the
-// last one that was posted. An event is posted to its end even then.
+// follow posts a build's events until the build or the turn ends. It returns the id
+// of the last event that it is done with. The end of a turn does not interrupt a post.
 func (f *forwarder) follow(ctx, turn context.Context, s start, heard func()) (after int64, err error) {
 	after = s.after
 	for e, err := range f.builds.Follow(turn, s.id, s.after) {
@@ -271,17 +272,17 @@ func (f *forwarder) follow(ctx, turn context.Context, s start, heard func()) (af
 // maxPages bounds how far back one look goes.
 const maxPages = 10
 
-// horizon is what the list of builds was when it was last looked at.
+// horizon is the list of builds as the last look saw it.
 type horizon struct {
 	looked bool
 	ids    map[string]bool
-	// since is when the oldest build in the list was created, where there are more
-	// behind it: what is older is not new, though it was not seen.
+	// since is when the oldest build that the last look saw was created, if it did not
+	// see all. An older build is not new, although it was not seen.
 	since time.Time
 }
 
-// look gives the builds that are new in the list, the oldest first. They may be
-// over already. The first look finds none.
+// look returns the builds that are new in the list, the oldest first; some may be
+// over already. The first look returns none.
 func (h *horizon) look(ctx context.Context, list func(context.Context, client.Filter) (client.Page, error)) (found []string, err error) {
 	ids, before, last := map[string]bool{}, "", time.Time{}
 	for range maxPages {

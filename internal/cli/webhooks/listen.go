@@ -33,7 +33,7 @@ type listenCmd struct {
 	JSON    bool              `name:"json" help:"Print each request as a line of JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (listenCmd) Help() string {
 	return `
 Examples:
@@ -51,10 +51,10 @@ Exit codes: with --build, 0 if the receiver accepted all events, 1 if not; 130 a
 Ctrl-C.`
 }
 
-// receiverTimeout is how long a receiver may take to answer, as for an endpoint.
+// receiverTimeout is how long a receiver may take to answer.
 const receiverTimeout = 10 * time.Second
 
-// maxNamed is how many builds can be named: each is a stream of its own.
+// maxNamed is how many builds can be named: each needs a stream.
 const maxNamed = maxFollowed
 
 func (c *listenCmd) Run(s *verb.Session) error {
@@ -102,7 +102,7 @@ func (c *listenCmd) Run(s *verb.Session) error {
 	return err
 }
 
-// receiver checks the command line.
+// receiver checks the flags and returns the receiver that they describe.
 func (c *listenCmd) receiver() (request.Receiver, error) {
 	to := request.Receiver{URL: c.ForwardTo, Payload: buildcast.Payload(c.Payload), Headers: map[string]string{}}
 	u, err := url.Parse(c.ForwardTo)
@@ -125,7 +125,7 @@ func (c *listenCmd) receiver() (request.Receiver, error) {
 	return to, nil
 }
 
-// shown is the URL without what may be a password or a token.
+// shown returns the URL without the parts that may hold a password or a token.
 func shown(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -135,7 +135,7 @@ func shown(text string) string {
 	return progress.Clean(u.String())
 }
 
-// receiverClient goes straight to the receiver, and takes its first answer.
+// receiverClient uses no proxy and follows no redirects.
 func receiverClient() *http.Client {
 	return &http.Client{
 		Timeout:       receiverTimeout,
@@ -144,7 +144,7 @@ func receiverClient() *http.Client {
 	}
 }
 
-// forwarded is a request and what came of it.
+// forwarded is a request and its result.
 type forwarded struct {
 	At         buildcast.Time `json:"at"`
 	BuildID    string         `json:"buildId"`
@@ -155,8 +155,8 @@ type forwarded struct {
 	Error      string         `json:"error,omitempty"`
 }
 
-// poster sends events to one receiver, and shows what came of each. It may be
-// used from many goroutines.
+// poster sends events to one receiver and prints the result of each. It is safe for
+// concurrent use.
 type poster struct {
 	to   request.Receiver
 	http *http.Client
@@ -166,8 +166,8 @@ type poster struct {
 	sent, failed int
 }
 
-// post sends the event once. Its error is not the receiver's: ctx has ended, or
-// nothing can be shown.
+// post sends the event once. A failure of the receiver is not an error: post returns
+// one if ctx has ended or if nothing can be printed.
 func (p *poster) post(ctx context.Context, e *buildcast.Event) error {
 	began := time.Now()
 	req, err := request.New(ctx, p.to, e, 1, began)
@@ -189,7 +189,7 @@ func (p *poster) post(ctx context.Context, e *buildcast.Event) error {
 	return p.shows(f)
 }
 
-// maxReply is how much of an answer is read, in bytes.
+// maxReply bounds how much of an answer is read, in bytes.
 const maxReply = 8 << 10
 
 func (p *poster) exchange(req *http.Request) (status int, failure string) {
@@ -213,12 +213,12 @@ func (p *poster) exchange(req *http.Request) (status int, failure string) {
 	return resp.StatusCode, progress.Clean(first)
 }
 
-// shower prints a line for each request.
+// shower returns a function that prints a line for each request.
 func shower(s *verb.Session, asJSON bool) func(*forwarded) error {
 	if asJSON {
 		return func(f *forwarded) error { return s.PrintJSON(f) }
 	}
-	build, typ := 8, 16 // widths, which grow
+	build, typ := 8, 16 // widths of columns; they grow
 	return func(f *forwarded) error {
 		build, typ = max(build, len(f.BuildID)), max(typ, len(f.EventType))
 		answer, style := strconv.Itoa(f.Status), progress.Good

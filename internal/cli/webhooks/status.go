@@ -19,7 +19,7 @@ type statusCmd struct {
 	JSON   bool   `name:"json" help:"Print the whole status as JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (statusCmd) Help() string {
 	return `
 Examples:
@@ -52,7 +52,7 @@ func (c *statusCmd) Run(s *verb.Session) error {
 	})
 }
 
-// only leaves one endpoint in the status.
+// only removes all other endpoints from the status.
 func only(status *buildcast.WebhookStatus, id string) error {
 	for _, e := range status.Endpoints {
 		if e.EndpointID == id {
@@ -90,7 +90,7 @@ func (c *statusCmd) show(s *verb.Session, status *buildcast.WebhookStatus) {
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// percent shows a share. It does not round up to 100: one failure is to be seen.
+// percent formats a share. It rounds down, so that one failure is visible.
 func percent(share *float64) string {
 	if share == nil {
 		return "-"
@@ -105,7 +105,7 @@ func milliseconds(ms *float64) string {
 	return fmt.Sprintf("%.0fms", *ms)
 }
 
-// size gives bytes as people say it.
+// size formats a number of bytes.
 func size(n int64) string {
 	units := []string{"B", "KB", "MB", "GB", "TB"}
 	value, unit := float64(n), 0

@@ -34,7 +34,7 @@ type Command struct {
 	Listen    listenCmd    `cmd:"" help:"Forward events to a receiver on this machine, to try it out. It needs no endpoint."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (Command) Help() string {
 	return `
 Begin with a receiver on this machine, then add an endpoint for the real one:
@@ -46,18 +46,18 @@ Begin with a receiver on this machine, then add an endpoint for the real one:
 If the server has API keys, these commands need one: set BUILDCAST_API_KEY.`
 }
 
-// secretVariable holds a secret itself; flags are visible in process lists.
+// secretVariable holds the secret itself. No flag does: flags are visible in process lists.
 const secretVariable = "BUILDCAST_WEBHOOK_SECRET" //nolint:gosec // a name
 
-// secretFlag is where a webhook's secret comes from.
+// secretFlag names the source of a webhook's secret.
 type secretFlag struct {
 	SecretFile string `placeholder:"FILE" env:"-" help:"File with the secret that signs requests. - reads it from stdin. Default: $BUILDCAST_WEBHOOK_SECRET. If that is empty too, a secret is made and printed once."`
 }
 
-// maxSecret is more than a secret has in bytes, with line breaks around it.
+// maxSecret bounds what is read from the file, in bytes; secrets are shorter.
 const maxSecret = 4 << 10
 
-// readSecret gives the secret, none where neither the flag nor the variable is set.
+// readSecret returns the secret, or the zero one if neither the flag nor the variable is set.
 func (f *secretFlag) readSecret(s *verb.Session) (webhooksig.Secret, error) {
 	from := secretVariable
 	text, err := config.Secret(from, os.Getenv(secretVariable)) // @FILE, as for the server
@@ -91,8 +91,8 @@ func (f *secretFlag) readSecret(s *verb.Session) (webhooksig.Secret, error) {
 	return secret, nil
 }
 
-// showMade prints an endpoint whose secret is new. One that the caller gave is
-// not printed: it is in a file of theirs, and need not be in a log as well.
+// showMade prints an endpoint whose secret is new. A secret that the caller gave is
+// not printed: the caller has it, and output may end in a log.
 func showMade(s *verb.Session, e buildcast.Endpoint, given webhooksig.Secret, asJSON bool) error {
 	if !given.IsZero() {
 		e.Secret = ""
@@ -130,7 +130,7 @@ func endpointRows(e *buildcast.Endpoint, now time.Time) [][]string {
 	}
 }
 
-// followed is whose events the endpoint is sent.
+// followed describes the builds whose events the endpoint is sent.
 func followed(e *buildcast.Endpoint) string {
 	var parts []string
 	if len(e.Builds) > 0 {
@@ -142,7 +142,7 @@ func followed(e *buildcast.Endpoint) string {
 	return several(parts, "all builds")
 }
 
-// several lists words, or says what none of them means.
+// several joins words, or returns the text that stands for none.
 func several(words []string, none string) string {
 	if len(words) == 0 {
 		return none
@@ -150,7 +150,7 @@ func several(words []string, none string) string {
 	return progress.Clean(strings.Join(words, ", "))
 }
 
-// endpointState says whether events are sent, in a word or two.
+// endpointState describes in a few words whether events are sent.
 func endpointState(enabled bool, b buildcast.Breaker, now time.Time) string {
 	switch {
 	case !enabled:
@@ -170,7 +170,7 @@ type listCmd struct {
 	JSON bool `name:"json" help:"Print each endpoint as a line of JSON."`
 }
 
-// Help is shown below the summary.
+// Help returns the text below the summary in the verb's help.
 func (listCmd) Help() string {
 	return `
 Examples:
