@@ -1,15 +1,16 @@
 package buildcast
 
-// MaxProject is the longest name of a project, in bytes. A plan's name is as long at
-// most: `buildcast build` uses it as the project.
+// MaxProject is the maximum length of a project's name, in bytes. A plan's name has
+// the same limit, because `buildcast build` uses it as the project.
 const MaxProject = 200
 
-// Build is one build: what was asked for, and where it stands.
+// Build is one build: the request that created it, and its status.
 type Build struct {
 	ID      string `json:"id"`
 	Project string `json:"project"`
 	Prompt  string `json:"prompt,omitempty"`
-	// Plan is what buildcast runs; nil for an external build, which others report on.
+	// Plan is what buildcast runs. It is nil for an external build, whose events are
+	// reported by another program.
 	Plan *Plan `json:"plan,omitempty"`
 	// Deploy is the target: local, none, or empty for the plan's own.
 	Deploy    string `json:"deploy,omitempty"`
@@ -17,5 +18,5 @@ type Build struct {
 	CreatedAt Time   `json:"createdAt"`
 }
 
-// External reports whether others run the build and report its events.
+// External reports whether another program runs the build and reports its events.
 func (b *Build) External() bool { return b.Plan == nil }

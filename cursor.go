@@ -1,14 +1,14 @@
 package buildcast
 
-// MaxTail is the most events that a cursor can begin before the end of a log.
+// MaxTail is the maximum of Start.Tail.
 const MaxTail = 1000
 
 // Start is where a cursor begins in a build's log. The zero value begins with the
 // first event that is kept.
 type Start struct {
-	After  int64 // the id of the last event that was seen
+	After  int64 // after the event with this id, the last one that was seen
 	Latest bool  // with the next event that is appended
-	Tail   int64 // with the last so many events, 1 to MaxTail
+	Tail   int64 // with the last Tail events, 1 to MaxTail
 }
 
 // Within returns the id after which the cursor begins in a log that keeps the
@@ -31,11 +31,11 @@ func (s Start) Within(first, last int64) (after int64, err error) {
 	return max(s.After, first-1), nil
 }
 
-// CursorError says that a cursor is not in the log, and where the log begins and
+// CursorError reports that a cursor is outside its log, and where the log begins and
 // ends. It wraps an *Error with CursorGone or CursorAhead.
 type CursorError struct {
 	FirstEventID int64 // the first event that is kept; LastEventID+1 if there is none
-	LastEventID  int64 // the last id that was given
+	LastEventID  int64 // the highest id that was ever assigned
 
 	err *Error
 }

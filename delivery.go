@@ -6,33 +6,33 @@ import "encoding/json"
 type Attempt struct {
 	At         Time  `json:"at"`
 	DurationMS int64 `json:"durationMs"`
-	// Status is the answer's HTTP status; 0: there was no answer, and Error says why.
+	// Status is the answer's HTTP status. It is 0 if there was no answer: Error says why.
 	Status int    `json:"status"`
 	Error  string `json:"error,omitempty"`
 	// Response is the beginning of the answer's body, at most 8 KB.
 	Response string `json:"response,omitempty"`
 }
 
-// Delivery is an event that was not delivered at its first attempt, or was asked
-// to be delivered again, with all attempts so far.
+// Delivery is an event whose first attempt failed, or that a user asked to deliver
+// again, with its latest attempts.
 type Delivery struct {
 	EndpointID string        `json:"endpointId"`
 	BuildID    string        `json:"buildId"`
 	EventID    int64         `json:"eventId"`
 	EventType  string        `json:"eventType"`
 	State      DeliveryState `json:"state"`
-	// Tries is how many attempts count against the schedule: those since it was
-	// first tried or last asked for again.
+	// Tries counts the attempts that the retry schedule counts: all of them, or those
+	// since a user last asked to deliver the event again.
 	Tries int `json:"tries"`
-	// Attempts are the latest attempts, the oldest first, 20 at most.
+	// Attempts are the latest attempts, at most 20, the oldest first.
 	Attempts []Attempt `json:"attempts"`
-	// RetryAt is when it is tried next, while it is retrying.
+	// RetryAt is the time of the next attempt, if State is retrying.
 	RetryAt   *Time `json:"retryAt,omitempty"`
 	CreatedAt Time  `json:"createdAt"`
 	UpdatedAt Time  `json:"updatedAt"`
 }
 
-// DeliveryState is where a delivery stands.
+// DeliveryState is the state of a delivery.
 type DeliveryState string
 
 // The states of a delivery.
@@ -42,7 +42,8 @@ const (
 	DeliveryDead      DeliveryState = "dead" // given up; it can be redelivered
 )
 
-// WebhookPayload is the body of a request: the event, and for a thin one no data.
+// WebhookPayload is the body of a webhook request: the event, without its data if
+// the endpoint's payload is thin.
 type WebhookPayload struct {
 	BuildID   string          `json:"buildId"`
 	ID        int64           `json:"id"`

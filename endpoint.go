@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// How long an endpoint's secret signs requests beside the one that replaced it.
+// How long a replaced secret of an endpoint signs requests too, beside the new one.
 const (
 	DefaultSecretOverlap = 24 * time.Hour
 	MaxSecretOverlap     = 7 * 24 * time.Hour
 )
 
-// OperationsBuild is the log that buildcast keeps about its own webhooks: an
-// endpoint that is opened by its breaker, closed, or disabled, and deliveries
-// that are given up. It is followed like any build's log. Only an endpoint that
-// names it in Builds is sent its events.
+// OperationsBuild is the id of the log in which buildcast reports on its own
+// webhooks: that a breaker has opened or closed, that an endpoint was disabled, and
+// that a delivery was given up. It is read like any build's log. Its events are sent
+// only to endpoints that name it in Builds.
 const OperationsBuild = "_operations"
 
 // Endpoint is a receiver of webhooks.
@@ -26,38 +26,38 @@ type Endpoint struct {
 	// Types are the event types that are sent, with * for any run of characters,
 	// such as task_*; empty: all.
 	Types []string `json:"types"`
-	// Builds and Projects are those whose events are sent; both empty: all. A
-	// build is sent where either names it.
+	// Builds and Projects select the builds whose events are sent: those that either
+	// list names; both empty: all.
 	Builds   []string `json:"builds"`
 	Projects []string `json:"projects"`
-	// Headers are sent with each request, beside buildcast's own. Their values
-	// are not shown.
+	// Headers are sent with each request, in addition to buildcast's own. Answers of
+	// the API hide their values.
 	Headers map[string]string `json:"headers"`
-	// RateLimit is how many requests a second one node sends at most; 0: no limit.
+	// RateLimit is the maximum of requests per second that one node sends; 0: no limit.
 	RateLimit int `json:"rateLimit"`
 	// TimeoutMS bounds an attempt, from the DNS query to the last byte of the answer.
 	TimeoutMS int      `json:"timeoutMs"`
 	Ordering  Ordering `json:"ordering"`
 	Payload   Payload  `json:"payload"`
 	Enabled   bool     `json:"enabled"`
-	// DisabledReason says why it is not enabled, where it is the receiver's doing.
+	// DisabledReason says why buildcast disabled the endpoint; empty if a user did.
 	DisabledReason string `json:"disabledReason,omitempty"`
-	// Secret signs the requests. It is shown in the answer that made it, and never again.
+	// Secret signs the requests. Only the answer to the request that made it shows it.
 	Secret string `json:"secret,omitempty"`
-	// PreviousSecretUntil is when the secret before, which signs as well, ends.
+	// PreviousSecretUntil is the time until which the previous secret signs too.
 	PreviousSecretUntil *Time   `json:"previousSecretUntil,omitempty"`
 	Breaker             Breaker `json:"breaker"`
 	CreatedAt           Time    `json:"createdAt"`
 	UpdatedAt           Time    `json:"updatedAt"`
 }
 
-// Ordering says what becomes of a build's later events while one is retried.
+// Ordering says what happens to a build's later events while one is retried.
 type Ordering string
 
 // The orderings.
 const (
-	OrderingNormal Ordering = "normal" // they go on
-	OrderingStrict Ordering = "strict" // they wait until it is delivered or given up
+	OrderingNormal Ordering = "normal" // they are sent
+	OrderingStrict Ordering = "strict" // they wait until that one is delivered or given up
 )
 
 // Payload says what a request's body holds.
@@ -69,26 +69,26 @@ const (
 	PayloadThin Payload = "thin" // the event without its data: the receiver fetches it
 )
 
-// Breaker is what keeps an endpoint that fails from being sent to.
+// Breaker stops the requests to an endpoint that fails.
 type Breaker struct {
 	State BreakerState `json:"state"`
-	// Failures is how many probes have failed since it opened.
+	// Failures counts the probes that have failed since it opened.
 	Failures int `json:"failures"`
 	// OpenedAt and ProbeAt are set while it is not closed.
 	OpenedAt *Time `json:"openedAt,omitempty"`
 	ProbeAt  *Time `json:"probeAt,omitempty"`
-	// Reason is the failure that opened it, or the last probe's.
+	// Reason is the failure of the last probe, or the one that opened the breaker.
 	Reason string `json:"reason,omitempty"`
 }
 
-// BreakerState is where a breaker stands.
+// BreakerState is the state of a breaker.
 type BreakerState string
 
 // The states of a breaker.
 const (
 	BreakerClosed   BreakerState = "closed"    // events are sent
 	BreakerOpen     BreakerState = "open"      // they wait at their cursors
-	BreakerHalfOpen BreakerState = "half_open" // one is being tried
+	BreakerHalfOpen BreakerState = "half_open" // one is sent as a probe
 )
 
 // Matches reports whether events of the type are sent to the endpoint.
@@ -110,8 +110,8 @@ func (e *Endpoint) Follows(buildID, project string) bool {
 	return slices.Contains(e.Projects, project) || len(e.Builds) == 0 && len(e.Projects) == 0
 }
 
-// EndpointChange is what an endpoint is made from, and what is to be changed of
-// one: fields that are nil stay, or get their defaults.
+// EndpointChange creates or changes an endpoint. A field that is nil gets its default
+// in a new endpoint, and stays as it is in an existing one.
 type EndpointChange struct {
 	URL         *string            `json:"url,omitempty"`
 	Description *string            `json:"description,omitempty"`
@@ -124,6 +124,6 @@ type EndpointChange struct {
 	Ordering    *Ordering          `json:"ordering,omitempty"`
 	Payload     *Payload           `json:"payload,omitempty"`
 	Enabled     *bool              `json:"enabled,omitempty"`
-	// Secret is only for a new endpoint; it is made where it is left out.
+	// Secret is only for a new endpoint; nil: buildcast makes one.
 	Secret *string `json:"secret,omitempty"`
 }

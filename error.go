@@ -33,7 +33,8 @@ type Error struct {
 	Code    Code
 	Message string // what is wrong, the limit, and the fix; for people
 	Field   string // the input it is about, such as data or tasks[2].run; may be empty
-	// RetryAfter is how long to wait before the same call may succeed; zero: it will not by itself.
+	// RetryAfter is how long to wait before a repeat; zero: not known. Whether a repeat
+	// helps at all is a property of the code: see Code.Temporary.
 	RetryAfter time.Duration
 	Err        error // the cause, for logs only: never shown to clients
 }
@@ -43,13 +44,13 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// At names the field the error is about.
+// At sets the field that the error is about.
 func (e *Error) At(field string) *Error { e.Field = field; return e }
 
-// After says when to try again.
+// After sets how long to wait before a repeat.
 func (e *Error) After(d time.Duration) *Error { e.RetryAfter = d; return e }
 
-// Because keeps the cause, for logs.
+// Because sets the cause, for logs.
 func (e *Error) Because(err error) *Error { e.Err = err; return e }
 
 func (e *Error) Error() string {
@@ -61,7 +62,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf is the code of the first Error in err's chain; Internal for any other error, "" for nil.
+// CodeOf returns the code of the first Error in err's chain; Internal for any other error, "" for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -72,8 +73,9 @@ func CodeOf(err error) Code {
 	return Internal
 }
 
-// Describe returns what a client is told of an error: its code, a text for people
-// and the field it is about. Any other error is a defect, and its text stays here.
+// Describe returns what clients may see of an error: its code, a text for people and
+// the field that it is about. An error without an *Error is a defect, and clients do
+// not see its text.
 func Describe(err error) (code Code, message, field string) {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code, e.Message, e.Field

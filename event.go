@@ -18,14 +18,14 @@ const (
 	maxDataDepth = 100      // nested arrays and objects in an event's data
 	maxDigits    = 1000     // of a number in an event's data, before its exponent
 
-	// EventOverhead is about what an event takes beside its data, in memory and on
-	// the wire, in bytes: whoever bounds events in bytes counts it for each.
+	// EventOverhead is the approximate size of an event without its data, in memory
+	// and on the wire, in bytes. Bounds in bytes count it for each event.
 	EventOverhead = 200
 )
 
 // ReservedKeyPrefix begins the keys of the events that buildcast itself reports.
-// An event of anybody else may not have such a key: it would take the place of
-// buildcast's own, which would never be stored.
+// Users' events must not have such keys: buildcast's own event with the same key
+// would count as a repeat, and would not be stored.
 const ReservedKeyPrefix = "buildcast:"
 
 // The event types that the fold knows. Any other type may be stored too.
@@ -94,12 +94,12 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	return append(b, `"}`...)
 }
 
-// MarshalJSON returns the form of AppendJSON.
+// MarshalJSON returns the form that AppendJSON appends.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return e.AppendJSON(make([]byte, 0, EventOverhead+len(e.Data))), nil
 }
 
-// ValidateBuildID reports whether id is 1-26 of [A-Za-z0-9_-].
+// ValidateBuildID checks that id is 1 to 26 of [A-Za-z0-9_-].
 func ValidateBuildID(id string) error {
 	if len(id) == 0 || len(id) > MaxBuildID || !each(id, isIDByte) {
 		return Errorf(InvalidArgument, "build id %q is not valid: use 1 to %d of A-Z a-z 0-9 _ -", clip(id, 40), MaxBuildID).At("buildId")
@@ -107,7 +107,7 @@ func ValidateBuildID(id string) error {
 	return nil
 }
 
-// ValidateEventType reports whether typ is [a-z][a-z0-9_.-]{0,49}.
+// ValidateEventType checks that typ is [a-z][a-z0-9_.-]{0,49}.
 func ValidateEventType(typ string) error {
 	if len(typ) == 0 || len(typ) > MaxEventType || typ[0] < 'a' || typ[0] > 'z' || !each(typ, isTypeByte) {
 		return Errorf(InvalidArgument, "event type %q is not valid: start with a-z, then at most %d of a-z 0-9 _ . -", clip(typ, 60), MaxEventType-1).At("type")
@@ -115,7 +115,7 @@ func ValidateEventType(typ string) error {
 	return nil
 }
 
-// ValidateUserKey reports whether somebody other than buildcast may use the key.
+// ValidateUserKey checks that the key is not reserved for buildcast itself.
 func ValidateUserKey(key string) error {
 	if strings.HasPrefix(key, ReservedKeyPrefix) {
 		return Errorf(InvalidArgument, "key %q begins with %s, which is reserved for the events of buildcast itself: use another prefix", clip(key, 60), ReservedKeyPrefix).At("key")
@@ -123,8 +123,8 @@ func ValidateUserKey(key string) error {
 	return nil
 }
 
-// Validate checks the event against the limits and brings it to the form that
-// is stored: absent data becomes {}.
+// Validate checks the event against the limits and changes it to the form that is
+// stored: absent data becomes {}, and data becomes one line.
 func (e *NewEvent) Validate() error {
 	if err := ValidateEventType(e.Type); err != nil {
 		return err
@@ -157,8 +157,8 @@ func (e *NewEvent) Validate() error {
 // validateData checks that data is JSON that every store keeps as it is, and that
 // casts to jsonb in Postgres: jsonb has no \u0000, no lone surrogates, no very deep
 // nesting, and no numbers beyond the numeric type (131,072 digits before the point,
-// 16,383 after it). To refuse them here gives both stores one rule, and one bad
-// event does not fail the transaction that it shares with others.
+// 16,383 after it). Refused here, they are refused by both stores alike, and do not
+// fail the transaction that they share with other events.
 func validateData(data []byte) error {
 	if !json.Valid(data) {
 		return fmt.Errorf("is not valid JSON")

@@ -24,8 +24,8 @@ const (
 	DeployNone  = "none"  // the build ends after its build command
 )
 
-// Plan is what a build does: its tasks as their needs allow, then install,
-// then build; then the output directory goes to the deploy target.
+// Plan is what a build does: it runs the tasks as their needs allow, then install,
+// then build, and deploys the output directory.
 type Plan struct {
 	Name  string `json:"name"`
 	Tasks []Task `json:"tasks,omitempty"`
@@ -36,7 +36,8 @@ type Plan struct {
 	Timeout Duration `json:"timeout,omitzero"`
 	// Output is the directory below the workspace that is deployed; empty means all of it.
 	Output string `json:"output,omitempty"`
-	// Deploy is the target; empty means local.
+	// Deploy is the target; empty means local. If Output is empty too, a build that
+	// leaves nothing to deploy completes without a deploy.
 	Deploy string `json:"deploy,omitempty"`
 }
 
@@ -53,8 +54,9 @@ type Task struct {
 }
 
 // File is the content of one file. Its JSON form is a string, or
-// {"base64": "…"} for what is not UTF-8. {"from": PATH} names a file beside the
-// plan file: only whoever reads a plan file resolves it, a server never does.
+// {"base64": "…"} for content that is not UTF-8. {"from": PATH} names a file
+// relative to the plan file: programs that read plan files resolve it, servers never
+// do.
 type File struct {
 	Content []byte
 	From    string
@@ -112,7 +114,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Or is the duration, or def if it is zero.
+// Or returns the duration, or def if it is zero.
 func (d Duration) Or(def time.Duration) time.Duration {
 	if d == 0 {
 		return def

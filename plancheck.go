@@ -8,15 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// MaxProblems bounds how many mistakes of a plan are told at once.
+// MaxProblems is the maximum of mistakes that one error lists.
 const MaxProblems = 20
 
-// maxCycle bounds how many tasks of a cycle are named.
+// maxCycle is the maximum of tasks of a cycle that an error names.
 const maxCycle = 10
 
-// Validate checks the plan. The error tells all that is wrong, up to MaxProblems:
-// a line each, if there are several. Its code and field are those of the first. A
-// field is a path such as tasks[2].needs[0].
+// Validate checks the plan. The error lists all mistakes, up to MaxProblems, each on
+// a line of its own if there are several. Its code and field are those of the first
+// mistake. A field is a path such as tasks[2].needs[0].
 func (p *Plan) Validate() error {
 	found := p.Problems()
 	switch len(found) {
@@ -39,7 +39,7 @@ func (p *Plan) Validate() error {
 	return Errorf(found[0].Code, "%s", text.String()).At(found[0].Field)
 }
 
-// Problems returns all that is wrong with the plan, each with its field.
+// Problems returns all mistakes in the plan, each with its field.
 func (p *Plan) Problems() []*Error {
 	var found problems
 	found.add(checkName(p.Name, "name"))
@@ -65,7 +65,7 @@ func (p *Plan) Problems() []*Error {
 // problems are mistakes, in the order of the plan.
 type problems []*Error
 
-// add takes a problem; nil is none.
+// add adds a problem, unless it is nil.
 func (p *problems) add(e *Error) {
 	if e != nil {
 		*p = append(*p, e)
@@ -155,11 +155,12 @@ func (p *Plan) checkNeeds(index map[string]int, found *problems) {
 	}
 }
 
-// cycles returns cycles among tasks that need others: one for each group of tasks
-// that wait for each other, or a few, each beginning with its first task.
+// cycles returns cycles of tasks that wait for each other: at least one if there are
+// any, but not always all. Each begins with its first task in the plan. needs has, for
+// each task, the indexes of the tasks that it needs.
 func cycles(needs [][]int) (all [][]int) {
 	left := unfinished(needs)
-	walk := make([]int, len(needs)) // the number of the walk that came by; 0: none
+	walk := make([]int, len(needs)) // the walk that has visited the task, from 1; 0: none
 	for start := range needs {
 		if !left[start] || walk[start] != 0 {
 			continue
@@ -169,7 +170,7 @@ func cycles(needs [][]int) (all [][]int) {
 		for walk[at] == 0 {
 			walk[at] = start + 1
 			path = append(path, at)
-			for _, n := range needs[at] { // one of them is left, or the task would not be
+			for _, n := range needs[at] { // at least one of them is left, because the task is
 				if left[n] {
 					at = n
 					break
@@ -183,7 +184,8 @@ func cycles(needs [][]int) (all [][]int) {
 	return all
 }
 
-// rotated returns the end of the path from at, beginning with its smallest index.
+// rotated returns the part of the path from at to its end, rotated so that it begins
+// with its smallest index.
 func rotated(path []int, at int) []int {
 	for path[0] != at {
 		path = path[1:]
@@ -197,7 +199,7 @@ func rotated(path []int, at int) []int {
 	return append(append([]int{}, path[first:]...), path[:first]...)
 }
 
-// unfinished reports for each task whether it waits for ever.
+// unfinished reports for each task whether it would wait for ever.
 func unfinished(needs [][]int) []bool {
 	waiting := make([]int, len(needs))
 	dependents := make([][]int, len(needs))

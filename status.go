@@ -2,7 +2,7 @@ package buildcast
 
 import "encoding/json"
 
-// Phase is where a build stands.
+// Phase is the part of its life that a build is in.
 type Phase string
 
 // The phases, in the order a build goes through them; the last three are terminal.
@@ -19,7 +19,7 @@ const (
 // Terminal reports whether a build in this phase is finished.
 func (p Phase) Terminal() bool { return p == Completed || p == Failed || p == Cancelled }
 
-// maxMessage bounds the texts that the status takes over from events, in bytes.
+// maxMessage bounds the texts that the status copies from events, in bytes.
 const maxMessage = 1000
 
 // Tasks counts a build's tasks.
@@ -44,7 +44,7 @@ type Status struct {
 	Error      string `json:"error"`
 	CreatedAt  Time   `json:"createdAt"`
 	StartedAt  *Time  `json:"startedAt"`  // of the first event
-	UpdatedAt  Time   `json:"updatedAt"`  // of the last event that counted
+	UpdatedAt  Time   `json:"updatedAt"`  // of the last event, up to the terminal one
 	FinishedAt *Time  `json:"finishedAt"` // of the terminal event
 	// FirstEventID is the id of the first event that is kept: 1, unless the log was
 	// cut from the front. If no event is kept it is LastEventID + 1.
@@ -52,7 +52,7 @@ type Status struct {
 	LastEventID  int64 `json:"lastEventId"`
 }
 
-// NewStatus is the status of a build that has just been created.
+// NewStatus returns the status of a build that has just been created.
 func NewStatus(buildID, project string, created Time) Status {
 	return Status{BuildID: buildID, Project: project, Phase: Queued, Message: "Queued", CreatedAt: created, UpdatedAt: created, FirstEventID: 1}
 }
@@ -138,8 +138,8 @@ func (s *Status) moveTo(p Phase, progress int) {
 	s.Progress = max(s.Progress, progress)
 }
 
-// progress is 20 + 50·(started+completed)/2N, rounded up to the next ten while
-// N <= 5 and to the next whole percent beyond, 70 at most; 20 while N is unknown.
+// progress returns 20 + 50·(started+completed)/2N, at most 70, or 20 if N is not
+// known. It rounds up, to a multiple of ten if N <= 5 and to a whole percent otherwise.
 func (t Tasks) progress() int {
 	if t.Total == 0 {
 		return 20
@@ -154,7 +154,8 @@ func (t Tasks) progress() int {
 	return min((20*t.Total+25*done+div-1)/div*step, 70)
 }
 
-// describe keeps the sentence that tells a person what the build is doing.
+// describe sets the message, which tells people what the build is doing, and the
+// error of a failed build.
 func (s *Status) describe(typ string, d eventData) {
 	if s.Phase == Failed {
 		s.Error = clip(firstOf(d.Error, d.Message, "failed at "+typ), maxMessage)
@@ -187,8 +188,8 @@ var sentences = map[string]string{
 	BuildCancelled:  "Cancelled",
 }
 
-// readData reads what the fold needs. Data of another shape is not an error: a
-// field of the wrong type counts as absent (encoding/json goes on after one).
+// readData reads what the fold needs. Data of another shape is not an error: a field
+// of the wrong type counts as absent, because encoding/json continues after it.
 func readData(data json.RawMessage) (d eventData) {
 	if len(data) > len("{}") {
 		_ = json.Unmarshal(data, &d)

@@ -18,10 +18,10 @@ func TimeOf(t time.Time) Time {
 	return Time{t.UTC().Truncate(time.Millisecond)}
 }
 
-// Now is the current time.
+// Now returns the current time.
 func Now() Time { return TimeOf(time.Now()) }
 
-// Std is the time as the standard library's type.
+// Std returns the time as the standard library's type.
 func (t Time) Std() time.Time { return t.t }
 
 // IsZero reports whether the time is not set.
@@ -35,8 +35,8 @@ func (t Time) String() string {
 	return string(b)
 }
 
-// AppendText appends the RFC 3339 form. It writes the digits itself: every event
-// that is encoded has a time, and AppendFormat would be most of the cost.
+// AppendText appends the RFC 3339 form. It writes the digits itself: with
+// AppendFormat the time would be most of the cost of encoding an event.
 func (t Time) AppendText(b []byte) ([]byte, error) {
 	year, month, day := t.t.Date()
 	hour, minute, second := t.t.Clock()
@@ -61,7 +61,7 @@ func digits(b []byte, n, width int) []byte {
 	return b
 }
 
-// MarshalText gives the RFC 3339 form.
+// MarshalText returns the RFC 3339 form.
 func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }
 
 // UnmarshalText reads any RFC 3339 time between the years 1970 and 9999.
