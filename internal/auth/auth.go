@@ -1,10 +1,9 @@
 // Package auth decides which requests may be served.
 //
-// With API keys, writing needs one and reading is open to whoever knows a
-// build's id. Without keys buildcast listens on loopback only. There it has two
-// dangers to guard against:
-//   - A web page in the developer's own browser. Requests that other sites cause
-//     are refused, and so are host names that do not mean this machine.
+// With API keys, writing needs one, and anybody who knows a build's id may read it.
+// Without keys buildcast listens on loopback only, and guards against two dangers:
+//   - A web page in the developer's own browser. Requests that pages of other sites
+//     make are refused, and so are host names that do not mean this machine.
 //   - A proxy that carries the requests of other machines to loopback. Writes
 //     that show signs of a proxy are refused.
 package auth
@@ -25,16 +24,16 @@ import (
 // MinKey is the shortest API key that is accepted, in characters.
 const MinKey = 16
 
-// Config says who may do what. The zero value is the loopback mode.
+// Config says who may write, and who may read. The zero value is the loopback mode.
 type Config struct {
-	// Keys are the API keys; any of them opens all writes. Empty: no key is asked for.
+	// Keys are the API keys; each of them allows all writes. Empty: no key is asked for.
 	Keys []string
 	// TrustedOrigins are sites such as https://app.example.com whose pages may
 	// write although no key is asked for.
 	TrustedOrigins []string
 	// Public is the address under which browsers reach the server; nil: the one
-	// on which it listens. Without keys, a public address that is not loopback can
-	// be read, and nobody may write.
+	// on which it listens. If it is not loopback and there are no keys, everybody may
+	// read and nobody may write.
 	Public *url.URL
 	// AnyHost turns off the check of the Host header without keys: for a server
 	// that was told to listen beyond loopback without keys.
@@ -45,7 +44,7 @@ type Config struct {
 
 // Guard checks requests. It may be used from many goroutines.
 type Guard struct {
-	keys    [][sha256.Size]byte // hashes have one length, so comparing them tells nothing of a key's
+	keys    [][sha256.Size]byte // hashes: the time of a comparison does not depend on a key's length
 	origins *http.CrossOriginProtection
 	public  *url.URL
 
@@ -86,7 +85,7 @@ func (g *Guard) Check(r *http.Request) error {
 }
 
 // checkDirect refuses writes that have come through a proxy, if no key is asked
-// for: whoever reaches the proxy could run commands on this machine.
+// for: everybody who reaches the proxy could run commands on this machine.
 func (g *Guard) checkDirect(r *http.Request) error {
 	if g.anyProxy || reads(r) {
 		return nil
@@ -100,16 +99,16 @@ func (g *Guard) checkDirect(r *http.Request) error {
 	return nil
 }
 
-// CheckPrivate is Check for what is not open to read: whatever its method, the
-// request needs what one that writes does.
+// CheckPrivate is Check for resources that not everybody may read: it treats every
+// request as a write.
 func (g *Guard) CheckPrivate(r *http.Request) error {
 	writes := *r
 	writes.Method = http.MethodPost
 	return g.Check(&writes)
 }
 
-// CheckHost is the part of Check that protects reading: a page that has rebound
-// its own name to this machine is refused.
+// CheckHost is the part of Check that protects reading: it refuses pages that have
+// rebound their own host name to this machine (DNS rebinding).
 func (g *Guard) CheckHost(r *http.Request) error {
 	if len(g.keys) > 0 || g.anyHost || isLoopback(r.Host) || g.public != nil && strings.EqualFold(r.Host, g.public.Host) {
 		return nil
@@ -127,7 +126,7 @@ func (g *Guard) checkKey(r *http.Request) error {
 	}
 	sum := sha256.Sum256([]byte(presentedKey(r)))
 	match := 0
-	for i := range g.keys { // all of them, so that the time says nothing of which one came close
+	for i := range g.keys { // all of them, so that the time does not tell which one matched
 		match |= subtle.ConstantTimeCompare(sum[:], g.keys[i][:])
 	}
 	if match == 1 {
@@ -136,7 +135,7 @@ func (g *Guard) checkKey(r *http.Request) error {
 	return buildcast.Errorf(buildcast.Unauthenticated, "this needs an API key: send it as Authorization: Bearer KEY")
 }
 
-// presentedKey is the key that the request carries; empty if there is none.
+// presentedKey returns the key that the request carries; empty if there is none.
 func presentedKey(r *http.Request) string {
 	if scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return strings.TrimSpace(key)

@@ -11,8 +11,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// maxRetryAfter bounds the wait that an answer can ask for: one wrong header
-// must not silence a build for a day.
+// maxRetryAfter bounds the wait that an answer can ask for: a wrong header must not
+// keep a build's events back for a day.
 const maxRetryAfter = time.Minute
 
 // Backoff spaces attempts: about Min after the first failure, twice as long
@@ -24,10 +24,10 @@ type Backoff struct {
 	failures int
 }
 
-// Reset is called after a success.
+// Reset begins anew after a success.
 func (b *Backoff) Reset() { b.failures = 0 }
 
-// Failures is how many there were since the last success.
+// Failures returns how many failures there were since the last success.
 func (b *Backoff) Failures() int { return b.failures }
 
 // Wait counts the failure and waits until the next attempt, or until ctx ends.
@@ -35,8 +35,8 @@ func (b *Backoff) Wait(ctx context.Context, err error) {
 	Pause(ctx, b.next(err))
 }
 
-// next is from half to all of the exponential delay, and never less than the
-// error's RetryAfter.
+// next returns a random delay between half of the exponential delay and all of it,
+// and never less than the error's RetryAfter.
 func (b *Backoff) next(err error) time.Duration {
 	d := b.Max
 	if b.failures < 30 { // beyond, the shift could overflow

@@ -12,8 +12,8 @@ const (
 	// purgeRows bounds one step of the purge, so that it takes milliseconds.
 	purgeRows = 500
 
-	// purgeInterval is how often the purge looks for what another process, or a
-	// crash, has left.
+	// purgeInterval is how often the purge looks for events that another process, or
+	// a crash, has left behind.
 	purgeInterval = time.Minute
 )
 
@@ -33,9 +33,9 @@ func (l *Log) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Truncate cuts off the events before first; see store.Cuts. Subscribers may be
-// told of it after events that were appended later: the log only ever begins later
-// than they know.
+// Truncate cuts off the events before first; see store.Cuts. Its change may be
+// published after those of later appends. That does no harm: until then subscribers
+// believe that the log begins earlier than it does.
 func (l *Log) Truncate(ctx context.Context, id string, first int64) error {
 	first, err := l.builds.TruncateLog(ctx, id, first)
 	if err != nil {
@@ -53,7 +53,8 @@ func (l *Log) wakePurge() {
 	}
 }
 
-// runPurge purges at the start, after each cut, and now and then, until ctx ends.
+// runPurge purges at the start, after each cut, and at each purgeInterval, until ctx
+// ends.
 func (l *Log) runPurge(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := l.purgeAll(ctx); err != nil && ctx.Err() == nil {
@@ -67,8 +68,8 @@ func (l *Log) runPurge(ctx context.Context) {
 	}
 }
 
-// purgeAll purges step by step. It rests after each step for as long as the step
-// took: appends have the store at least half of the time.
+// purgeAll purges step by step. After each step it pauses for as long as the step
+// took, so that appends have the store for at least half of the time.
 func (l *Log) purgeAll(ctx context.Context) error {
 	for {
 		begun := time.Now()

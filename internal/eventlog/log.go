@@ -1,11 +1,9 @@
-// Package eventlog is the one way to write to builds' logs, and the way to read
-// them.
+// Package eventlog appends to builds' logs and reads them. Nothing else appends.
 //
 // Append is a group commit: one writer takes all appends that wait, stores them
 // in one transaction, and answers each after the commit. While a transaction
-// runs, the next group gathers; an idle log commits at once. What waits is
-// bounded in appends and bytes: an append beyond the bound is answered with
-// Overloaded at once.
+// runs, the next group gathers; an idle log commits at once. The queue is bounded
+// in appends and in bytes: beyond either bound, Append returns Overloaded at once.
 package eventlog
 
 import (
@@ -19,7 +17,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Bounds of one transaction and of what waits for the next ones.
+// Bounds of one transaction, and of the appends that wait for the next ones.
 const (
 	groupEvents = 4000
 	groupBytes  = 4 << 20
@@ -38,20 +36,20 @@ const (
 type Log struct {
 	events      Events
 	builds      Store
-	subscribers []func(Change) // of Subscribe; not changed once Run runs
+	subscribers []func(Change) // not changed once Run runs
 	logger      *slog.Logger
 
-	work  chan struct{} // capacity 1: something waits
+	work  chan struct{} // capacity 1: an append waits
 	purge chan struct{} // capacity 1: a log was cut
 
 	// order is held from a change's commit until it is published: shared by appends
-	// and creations, alone by a deletion. Nobody is told of a build's deletion after
-	// its next event.
+	// and creations, alone by a deletion. So subscribers learn of a build's deletion
+	// before they get the next event under its id.
 	order sync.RWMutex
 
 	mu      sync.Mutex
 	waiting []*request
-	bytes   int
+	bytes   int // of waiting
 	closed  bool
 }
 
@@ -73,7 +71,7 @@ type Cuts interface {
 	Purge(ctx context.Context, limit int) (more bool, err error)
 }
 
-// Store is what changes builds beside appends.
+// Store changes builds in the ways that are not appends.
 type Store interface {
 	Builds
 	Cuts
@@ -83,8 +81,8 @@ type request struct {
 	ctx     context.Context // the caller's
 	append  store.Append
 	bytes   int
-	answer  chan answer // capacity 1: the writer never blocks on a caller that left
-	refusal answer      // of the last transaction, if others were refused with it
+	answer  chan answer // capacity 1: the writer never blocks on a caller that has left
+	refusal answer      // of the last transaction that refused the request with others
 }
 
 type answer struct {
@@ -108,12 +106,17 @@ func (l *Log) Create(ctx context.Context, b store.NewBuild) (build buildcast.Bui
 	return build, created, err
 }
 
-// Append stores the events at the end of the build's log and answers after the
+// Append stores the events at the end of the build's log and returns after the
 // commit. generation, unless it is 0, must be that of the build's lease. Every error
-// is a *buildcast.Error: InvalidArgument and TooLarge for the events, Fenced,
-// Overloaded, StoreUnavailable, and Unreachable if ctx ends first, which wraps its
-// cause. After the last two the events may or may not be stored: keys make it safe
-// to append them again.
+// is a *buildcast.Error:
+//   - InvalidArgument or TooLarge if an event is invalid
+//   - Fenced if the lease has another generation
+//   - Overloaded if too many appends wait
+//   - StoreUnavailable if the store fails
+//   - Unreachable if ctx ends first; it wraps the context's cause
+//
+// After the last two the events may or may not be stored: keys make it safe to append
+// them again.
 func (l *Log) Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return store.Appended{}, err
@@ -133,7 +136,7 @@ func (l *Log) Append(ctx context.Context, buildID string, generation int64, even
 		return a.Appended, a.err
 	case <-ctx.Done():
 		return store.Appended{}, buildcast.Errorf(buildcast.Unreachable,
-			"the events were not stored when the caller stopped waiting; they may be stored later, append them again with the same keys").
+			"the caller stopped waiting before the events were stored; they may be stored later, so append them again with the same keys").
 			After(time.Second).Because(context.Cause(ctx))
 	}
 }
@@ -161,8 +164,8 @@ func (l *Log) enqueue(r *request) error {
 	return nil
 }
 
-// Run is the writer, and purges what cuts have left behind. It returns when ctx
-// ends, after what waits has been committed and answered; later appends are
+// Run commits the appends, and purges the events that were cut off. When ctx ends it
+// commits and answers the appends that still wait, and returns. Later appends are
 // refused.
 func (l *Log) Run(ctx context.Context) error {
 	var purging sync.WaitGroup
@@ -189,7 +192,7 @@ func (l *Log) commitWaiting(ctx context.Context) {
 	}
 }
 
-// take removes the next group from what waits.
+// take removes the next group from the queue.
 func (l *Log) take() []*request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,9 +212,10 @@ func (l *Log) take() []*request {
 }
 
 // commit stores the group in one transaction and answers it. If the store refuses
-// the transaction for good, one of the appends is at fault, and nobody knows which:
-// commit tries again in halves, each within a time of its own, until the culprits
-// are alone. The others wait for a few transactions more, not for one each.
+// the transaction for good, at least one of the appends is at fault, and the store
+// does not say which. So commit tries both halves of the group, each with a timeout
+// of its own, until each culprit is alone. The other appends wait for a few more
+// transactions, and not for one transaction for each append.
 func (l *Log) commit(ctx context.Context, group []*request) {
 	for halves := [][]*request{group}; len(halves) > 0; {
 		last := len(halves) - 1
@@ -223,14 +227,14 @@ func (l *Log) commit(ctx context.Context, group []*request) {
 	}
 }
 
-// waitingStill leaves out the requests whose callers no longer wait: they know that
-// they may or may not be stored.
+// waitingStill removes the requests whose callers no longer wait. They have been told
+// that their events may or may not be stored.
 func waitingStill(group []*request) []*request {
 	return slices.DeleteFunc(group, func(r *request) bool { return r.ctx.Err() != nil })
 }
 
-// commitOnce answers the requests of a group, except those that were refused
-// together if there are several.
+// commitOnce stores the group in one transaction and answers its requests. If it
+// refuses several together, it returns them without an answer.
 func (l *Log) commitOnce(ctx context.Context, group []*request) (refused []*request) {
 	if len(group) == 0 {
 		return nil
@@ -253,7 +257,7 @@ func (l *Log) commitOnce(ctx context.Context, group []*request) (refused []*requ
 		if err != nil {
 			a.err = err
 		}
-		if a.err == nil && (len(a.Added) > 0 || len(a.Events) == 0) { // unless all was stored before
+		if a.err == nil && (len(a.Added) > 0 || len(a.Events) == 0) { // unless all its events were stored before
 			l.Publish(Change{Kind: Appended, BuildID: r.append.BuildID, Events: a.Added, Status: a.Status})
 		}
 		if a.err != nil && !isOwn(a.err) {
@@ -269,8 +273,8 @@ func (l *Log) commitOnce(ctx context.Context, group []*request) (refused []*requ
 	return refused
 }
 
-// isOwn reports whether the error is that of this append alone, or of the store
-// itself, and not of one append among several that were refused together.
+// isOwn reports whether the error belongs to this append alone or to the store
+// itself. Any other error may have been caused by another append of the transaction.
 func isOwn(err error) bool {
 	return buildcast.Temporary(err) || buildcast.CodeOf(err) == buildcast.Fenced
 }

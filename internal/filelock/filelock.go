@@ -1,5 +1,5 @@
-// Package filelock locks a file for one process. The lock is the kernel's: it goes
-// with the process, however it ends.
+// Package filelock locks a file for one process. The kernel releases the lock when
+// the process ends, in whatever way.
 package filelock
 
 import (
@@ -10,18 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wait bounds how long the lock of a process that was killed is waited for. A child
-// that it was starting at that moment has the lock too, until it becomes the command
-// that it is to run.
+// wait bounds how long Take waits for the lock of a process that was killed. A child
+// that the process was starting at that moment holds the lock too, until the child
+// executes its command.
 const wait = 5 * time.Second
 
 // ErrHeld is the error for a lock that another process holds.
 var ErrHeld = errors.New("another process holds the lock")
 
-// Take opens the file, and makes it if there is none, and locks it until it is
-// closed. holder returns the process that locked it last, 0 if that is not known;
-// Take waits for the lock if that process no longer exists. The error is ErrHeld if
-// another process holds the lock.
+// Take opens or creates the file, and locks it until it is closed. holder returns the
+// id of the process that locked it last, 0 if it is not known. Take waits for the lock
+// only if that process no longer exists; otherwise the error is ErrHeld.
 func Take(path string, holder func() (pid int)) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

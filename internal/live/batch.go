@@ -15,12 +15,12 @@ import (
 type Batch struct {
 	BuildID string
 	Events  []buildcast.Event
-	// Status is the build's, at the batch's last event or later.
+	// Status is the build's status after the batch's last event, or after a later one.
 	Status buildcast.Status
 
 	made  time.Time
-	size  int  // about the bytes of the events as JSON
-	piece bool // it was cut small: more comes at once
+	size  int  // approximate, of the events as JSON, in bytes
+	piece bool // it was made small, and more events follow at once
 	share share
 	sse   struct {
 		sync.Once
@@ -44,18 +44,18 @@ func newBatch(buildID string, events []buildcast.Event, status buildcast.Status)
 	return b
 }
 
-// First is the id of the batch's first event.
+// First returns the id of the batch's first event.
 func (b *Batch) First() int64 { return b.Events[0].ID }
 
-// Last is the id of the batch's last event: the cursor of a reader that has it.
+// Last returns the id of the batch's last event: the cursor of a reader that has it.
 func (b *Batch) Last() int64 { return b.Events[len(b.Events)-1].ID }
 
-// Ended reports whether the build is finished and nothing is stored after this batch.
+// Ended reports whether the build is finished and no event follows this batch.
 func (b *Batch) Ended() bool {
 	return b.Status.Phase.Terminal() && b.Last() >= b.Status.LastEventID
 }
 
-// Size is about how many bytes the events take up as JSON.
+// Size returns the approximate size of the events as JSON, in bytes.
 func (b *Batch) Size() int { return b.size }
 
 // AppendJSON appends the events as a JSON array.
@@ -70,8 +70,8 @@ func (b *Batch) AppendJSON(out []byte) []byte {
 	return append(out, ']')
 }
 
-// SSE is the events as server-sent events: one id and data block each. event: is
-// left out, so that onmessage sees all of them.
+// SSE returns the events as server-sent events, each with id and data. They have no
+// event field, so that a browser's onmessage gets all of them.
 func (b *Batch) SSE() []byte {
 	b.sse.Do(func() {
 		out := make([]byte, 0, b.size+24*len(b.Events))
@@ -89,7 +89,7 @@ func (b *Batch) SSE() []byte {
 	return b.sse.b
 }
 
-// Deflated is SSE as a piece of a gzip stream; see deflate.Member.
+// Deflated returns SSE as a piece of a gzip stream; see deflate.Member.
 func (b *Batch) Deflated() []byte {
 	b.deflated.Do(func() {
 		b.deflated.b = deflate.Piece(b.SSE())
@@ -98,9 +98,9 @@ func (b *Batch) Deflated() []byte {
 	return b.deflated.b
 }
 
-// Frame is what encode made of the batch when it was first called: a form that
-// this package knows nothing of, such as a Socket.IO packet. All callers must
-// pass the same encode.
+// Frame returns the batch in a form that this package does not know, such as a
+// Socket.IO packet. Only the first call encodes, so all callers must pass the same
+// encode.
 func (b *Batch) Frame(encode func(*Batch) Sized) Sized {
 	b.frame.Do(func() {
 		b.frame.v = encode(b)
@@ -109,8 +109,8 @@ func (b *Batch) Frame(encode func(*Batch) Sized) Sized {
 	return b.frame.v
 }
 
-// Sized is an encoding that knows its bytes.
+// Sized is an encoding that knows its size in bytes.
 type Sized interface{ Size() int }
 
-// eventSize is about what an event takes up, encoded once.
+// eventSize returns the approximate size of an event that is encoded once, in bytes.
 func eventSize(e *buildcast.Event) int { return len(e.Data) + buildcast.EventOverhead }

@@ -8,18 +8,18 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Beginning is where a cursor begins, and where its build stands then.
+// Beginning is where a cursor begins, and the state of its build at that time.
 type Beginning struct {
 	After        int64
-	FirstEventID int64             // of the events that are kept; LastEventID+1 if none is
+	FirstEventID int64             // of the events that are kept; LastEventID+1 if there are none
 	LastEventID  int64             // of the log
-	Status       *buildcast.Status // nil: there is no such build, or none yet
+	Status       *buildcast.Status // nil: the build does not exist, or not yet
 }
 
 // begin finds the cursor's place in the log, unless it has one. The watch is
-// registered already, so no event is missed between this and the first read. The
-// error is a *buildcast.CursorError if the place does not exist, or no longer. It
-// is called with the lock held, and may let go of it meanwhile.
+// registered before, so no event is missed between this and the first read. The
+// error is a *buildcast.CursorError if the log does not have the place, or no longer
+// has it. The caller holds the lock, which begin may release and take again.
 func (f *feed) begin(ctx context.Context, c *Cursor) error {
 	if c.begun && c.after >= f.first-1 {
 		return nil
@@ -42,13 +42,12 @@ func (f *feed) begin(ctx context.Context, c *Cursor) error {
 	return nil
 }
 
-// end is the log's last id, as far as it is known for sure.
+// end returns the highest id that is certainly in the log.
 func (f *feed) end() int64 { return max(f.status.LastEventID, f.tailEnd(), f.first-1) }
 
-// load asks the store for the status, and for the bounds of the log if there is
-// no such build. Those who come at the same time and need no more than up to an
-// id find the answer of the first. It is called with the lock held, and lets go of
-// it meanwhile.
+// load asks the store for the status, and if the build does not exist, for the bounds
+// of its log. Concurrent callers share the first caller's answer if it reaches the id
+// that they need. The caller holds the lock, which load releases and takes again.
 func (f *feed) load(ctx context.Context, id int64) error {
 	asked := f.answers
 	f.mu.Unlock()
@@ -86,8 +85,8 @@ func (f *feed) load(ctx context.Context, id int64) error {
 	return nil
 }
 
-// know takes over a status, unless it is older than the known one, or from before
-// the log was cut.
+// know stores the status, unless it is older than the known one or than the last cut
+// of the log.
 func (f *feed) know(status buildcast.Status) {
 	status.FirstEventID = max(status.FirstEventID, 1)
 	if status.FirstEventID < f.first || status.LastEventID < f.status.LastEventID {
@@ -97,10 +96,10 @@ func (f *feed) know(status buildcast.Status) {
 	f.status, f.exists = status, true
 }
 
-// cut follows when the log begins later than it did: no reader is given what is no
-// longer kept, and cursors before the cut are woken to learn it. Cursors at the
-// end of a deleted log stay: they go on with the first event of the next build of
-// that id.
+// cut drops the events before first, which the log no longer keeps, and wakes the
+// cursors that stand before them: they learn of the cut from the next read. Cursors
+// at the end of a deleted log stay. They continue with the first event of the next
+// build under its id.
 func (f *feed) cut(first int64, deleted bool) {
 	if deleted && f.status.LastEventID < first {
 		f.status, f.exists = buildcast.Status{}, false
@@ -118,7 +117,7 @@ func (f *feed) cut(first int64, deleted bool) {
 	f.wakeSoon(frameInterval - time.Since(f.woken))
 }
 
-// bounded takes over what the backstop has found.
+// bounded takes over the bounds that the backstop has read.
 func (f *feed) bounded(b store.Bounds) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,13 +11,13 @@ import (
 type Cursor struct {
 	feed   *feed
 	wake   func()
-	woken  chan struct{}   // of Next; nil where the watcher has a wake of its own
+	woken  chan struct{}   // of Next; nil if the watcher has a wake of its own
 	eager  bool            // it gets events as they come, not in frames
-	start  buildcast.Start // guarded by the feed's lock, as all that follows
-	begun  bool            // after is the place in the log where it stands
+	start  buildcast.Start // this and the fields below are guarded by the feed's lock
+	begun  bool            // its place has been found in the log: after
 	after  int64
 	framed time.Time // when the frame interval of its last batch began
-	holds  *Batch    // the last batch, until the next is asked for
+	holds  *Batch    // the last batch, until the reader asks for the next
 }
 
 // signal makes the wake of Next.
@@ -31,7 +31,7 @@ func (c *Cursor) signal() {
 	}
 }
 
-// letGo ends the reader's hold on the last batch.
+// letGo releases the last batch.
 func (c *Cursor) letGo() {
 	if c.holds != nil {
 		c.holds.share.letGo()
@@ -39,15 +39,15 @@ func (c *Cursor) letGo() {
 	}
 }
 
-// After is the id of the last event that the cursor has given.
+// After returns the id of the last event that the cursor has returned.
 func (c *Cursor) After() int64 {
 	c.feed.mu.Lock()
 	defer c.feed.mu.Unlock()
 	return c.after
 }
 
-// Begin returns where the cursor begins, and asks the store if the hub does not
-// know. The error is a *buildcast.CursorError if there is no such place.
+// Begin returns where the cursor begins. It asks the store if the hub does not know.
+// The error is a *buildcast.CursorError if the log does not have that place.
 func (c *Cursor) Begin(ctx context.Context) (Beginning, error) {
 	f := c.feed
 	f.mu.Lock()
@@ -63,22 +63,23 @@ func (c *Cursor) Begin(ctx context.Context) (Beginning, error) {
 	return b, nil
 }
 
-// Take returns the batch after the cursor and moves past it, or nil if there is
-// none now: wake is called when there may be one. The batch is the reader's until
-// it asks for the next. After an error the cursor stays: it is the store's, or a
-// *buildcast.CursorError if the log no longer keeps what comes after the cursor.
+// Take returns the batch after the cursor and moves the cursor past it. If there is
+// none now it returns nil, and wake is called when there may be one. The reader may
+// use the batch until it asks for the next. An error does not move the cursor: it is
+// the store's, or a *buildcast.CursorError if the log no longer keeps the event after
+// the cursor.
 func (c *Cursor) Take(ctx context.Context) (*Batch, error) { return c.feed.take(ctx, c) }
 
-// Ready is Take from memory: it never waits. Where the store must be asked,
-// stored is true, and Take returns the batch.
+// Ready is Take from memory: it never waits. If only the store has the batch, stored
+// is true, and Take returns it.
 func (c *Cursor) Ready() (b *Batch, stored bool) {
 	c.feed.mu.Lock()
 	defer c.feed.mu.Unlock()
 	return c.feed.ready(c)
 }
 
-// Next waits for the batch after the cursor and moves past it. It is for
-// cursors that were watched without a wake of their own.
+// Next waits for the batch after the cursor and moves the cursor past it. It is for
+// cursors without a wake of their own.
 func (c *Cursor) Next(ctx context.Context) (*Batch, error) {
 	for {
 		b, err := c.Take(ctx)
@@ -93,5 +94,5 @@ func (c *Cursor) Next(ctx context.Context) (*Batch, error) {
 	}
 }
 
-// Close ends the watch. The wake may still be called by a wake-up under way.
+// Close ends the watch. A wake-up that is under way may still call wake.
 func (c *Cursor) Close() { c.feed.hub.leave(c) }

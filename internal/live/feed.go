@@ -10,8 +10,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// feed is one watched build: the newest part of its log in memory, the batches
-// made of it lately, and the cursors to wake.
+// feed is one watched build: the newest part of its log in memory, the latest batches
+// that were made of it, and the cursors to wake.
 type feed struct {
 	hub     *Hub
 	buildID string
@@ -20,22 +20,22 @@ type feed struct {
 
 	mu      sync.Mutex
 	cursors map[*Cursor]struct{}
-	eager   int  // how many of the cursors are
+	eager   int  // how many of the cursors are eager
 	closed  bool // the last cursor has left; a new watch needs a new feed
 
 	// tail is the end of the log, without gaps; its last event is the newest
-	// that this process stored. Slices of it are handed out: it is only ever
-	// appended to or replaced.
+	// that this process stored. Batches hold slices of it, so it is only appended to,
+	// or replaced.
 	tail      []buildcast.Event
 	tailBytes int
 
 	first   int64            // the first event that is kept, as far as is known
-	last    int64            // the highest id that is stored, or is said to be
-	given   int64            // the highest id that a cursor was given
-	status  buildcast.Status // the newest known; LastEventID says up to where; none if exists is false
-	exists  bool             // there is such a build
-	loaded  bool             // all this has been asked of the store, and nobody has said that it has changed
-	answers int              // how often the store was asked
+	last    int64            // the highest id that is stored, or was reported as stored
+	given   int64            // the highest id that a cursor has passed
+	status  buildcast.Status // the newest known, after the event LastEventID; invalid unless exists
+	exists  bool             // the build exists
+	loaded  bool             // the store was asked for these, and no cut by another process was noticed since
+	answers int              // how often the store has answered
 
 	recent []*Batch // the newest last
 	reads  map[int64]*read
@@ -47,8 +47,8 @@ type feed struct {
 
 // read is one read of the store that every cursor at the same id waits for.
 type read struct {
-	done  chan struct{} // closed when the rest is set
-	batch *Batch        // nil: there was nothing
+	done  chan struct{} // closed when the other fields are set
+	batch *Batch        // nil: no event follows
 	err   error
 }
 
@@ -61,13 +61,13 @@ func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
 		switch end := f.tailEnd(); {
 		case e.ID == end+1 && len(f.tail) > 0:
 			f.tail = append(f.tail, *e)
-		case e.ID > end: // the first, or another process stored what lies between
+		case e.ID > end: // the first, or another process has stored the events between
 			f.dropTail()
 			f.tail = append(f.tail, *e)
-		default: // a repeated key gave an event that is known already
+		default: // a repeated key has returned an event that is known already
 			continue
 		}
-		// The data may be part of a whole request's memory.
+		// The data may be a slice of a whole request body, which would stay in memory.
 		f.tail[len(f.tail)-1].Data = bytes.Clone(e.Data)
 		f.grow(eventSize(e))
 	}
@@ -75,11 +75,11 @@ func (f *feed) committed(events []buildcast.Event, status buildcast.Status) {
 	f.know(status)
 	f.last = max(f.last, status.LastEventID)
 	f.wakeEager()
-	f.wakeSoon(frameInterval - time.Since(f.woken)) // whatever a hint said before
+	f.wakeSoon(frameInterval - time.Since(f.woken)) // even if a hint has raised f.last before
 }
 
-// reach notes that the log goes up to last, or is said to, and sees to it that
-// the cursors behind are woken.
+// reach notes that the log reaches last, or is reported to, and has the cursors that
+// are behind woken.
 func (f *feed) reach(last int64) {
 	if last > f.last {
 		f.last = last
@@ -88,7 +88,8 @@ func (f *feed) reach(last int64) {
 	}
 }
 
-// wakeEager wakes those that do not wait for frames. Their wakes only send a signal.
+// wakeEager wakes the eager cursors, with the lock held: their wakes only send a
+// signal.
 func (f *feed) wakeEager() {
 	if f.eager == 0 {
 		return
@@ -100,13 +101,14 @@ func (f *feed) wakeEager() {
 	}
 }
 
-// wakeSoon has the cursors woken after a while, or now if wait is not positive: the
-// first event of a quiet build goes out at once, and what comes within
-// the interval after it travels together. The hub's workers do it: neither the
-// log's writer nor a lock waits while thousands of sockets are written to.
+// wakeSoon has the cursors woken after wait, or now if wait is not positive: the first
+// event of a quiet build goes out at once, and events that come within the interval
+// after it travel together. The hub's workers wake the cursors, so that neither the
+// log's writer nor a holder of the lock waits while thousands of sockets are written
+// to.
 func (f *feed) wakeSoon(wait time.Duration) {
 	switch {
-	case f.due || f.closed || f.eager == len(f.cursors): // they will be woken, or have been
+	case f.due || f.closed || f.eager == len(f.cursors): // a wake-up is due, or there is nobody to wake
 	case wait > 0:
 		f.due = true
 		f.later = time.AfterFunc(wait, func() { f.hub.wakes.push(f) })
@@ -140,9 +142,9 @@ func (f *feed) wakeAll() {
 // yet, or the cursor must wait for its next frame or for room. If the store must
 // be asked, stored is true.
 func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
-	c.letGo() // whoever asks for the next batch is done with the last one
+	c.letGo() // a reader that asks for the next batch no longer uses the last one
 	if !c.begun || c.after < f.first-1 {
-		return nil, true // take finds out where it begins, or that it is lost
+		return nil, true // take finds the cursor's place, or that the log no longer has it
 	}
 	if f.loaded && c.after >= f.last {
 		return nil, false
@@ -165,15 +167,16 @@ func (f *feed) ready(c *Cursor) (b *Batch, stored bool) {
 	return b, false
 }
 
-// waitForRoom lets the cursor try again in a while: too much is under way to
-// readers. The hint that there is more wakes it, even if the feed has not asked
-// the store yet.
+// waitForRoom has the cursor woken after a frame interval, because readers hold too
+// much memory now. wakeAll wakes only cursors that are behind f.last, which may be too
+// low if the feed has not asked the store yet.
 func (f *feed) waitForRoom(c *Cursor) {
 	f.last = max(f.last, c.after+1)
 	f.wakeSoon(frameInterval)
 }
 
-// give moves the cursor past the batch, which it holds until it asks for the next.
+// give moves the cursor past the batch, which the cursor holds until its reader asks
+// for the next.
 func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
 	b.share.hold()
 	c.holds = b
@@ -192,11 +195,11 @@ func (f *feed) give(c *Cursor, b *Batch, now time.Time) {
 	}
 }
 
-// cutsDuringARead is how often the log may be cut while a cursor reads it.
+// cutsDuringARead is how many cuts of the log one call of take survives.
 const cutsDuringARead = 3
 
-// take is ready, and asks the store for what memory does not hold: once for all
-// cursors that stand at the same id.
+// take is ready, but reads the events that are not in memory from the store, once for
+// all cursors that stand at the same id.
 func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -216,7 +219,7 @@ func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 		b, err := f.fromStore(ctx, c.after, size)
 		if b != nil && b.First() == c.after+1 && c.after >= f.first-1 {
 			f.give(c, b, time.Now())
-			f.hub.memory.release(2 * size) // what was reserved is held
+			f.hub.memory.release(2 * size) // the batch itself is counted now
 			return b, nil
 		}
 		f.hub.memory.release(2 * size)
@@ -226,11 +229,11 @@ func (f *feed) take(ctx context.Context, c *Cursor) (*Batch, error) {
 		// The log was cut meanwhile: the cursor is lost, or at the first event.
 		c.begun, f.loaded = false, false
 	}
-	return nil, buildcast.Errorf(buildcast.Internal, "build %s: the store has no event %d, but later ones", f.buildID, c.after+1)
+	return nil, buildcast.Errorf(buildcast.Internal, "build %s: the store has later events, but not event %d", f.buildID, c.after+1)
 }
 
 // fromStore reads the batch after an id, or waits for the read of another cursor
-// at the same id. It is called with the lock held, and lets go of it meanwhile.
+// at the same id. The caller holds the lock, which fromStore releases and takes again.
 func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch, error) {
 	if r := f.reads[after]; r != nil {
 		f.mu.Unlock()
@@ -245,7 +248,7 @@ func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch
 	r := &read{done: make(chan struct{})}
 	f.reads[after] = r
 	f.mu.Unlock()
-	// Others wait for this read: it does not end with the first one's context.
+	// Other cursors wait for this read, so it does not end with the first one's context.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 	defer cancel()
 	events, status, err := f.read(ctx, after, maxBytes)
@@ -267,16 +270,16 @@ func (f *feed) fromStore(ctx context.Context, after int64, maxBytes int) (*Batch
 	return r.batch, r.err
 }
 
-// shared returns the batch after an id that another cursor was given, if it is
-// still what a new batch would be:
+// shared returns the batch after an id that another cursor was given, if one of these
+// holds:
 //
-//   - It was made within this frame.
-//   - Nothing comes after it.
-//   - It is a piece, or the tail begins within or right after it: what a read of
-//     the store would return.
+//   - The batch was made within this frame.
+//   - No event follows it.
+//   - It is a piece, or the tail begins within it or right after it: a read of the
+//     store would return the same events.
 //
-// Any other is one of the small frames of a while ago. A reader that has just come
-// would get all of them, one by one.
+// Any other batch is a small frame of some time ago. A reader that has just come would
+// get many of those, one by one, instead of one large batch.
 func (f *feed) shared(after int64, now time.Time) *Batch {
 	begin := f.tailBegin()
 	for i := len(f.recent) - 1; i >= 0; i-- {
@@ -291,14 +294,15 @@ func (f *feed) shared(after int64, now time.Time) *Batch {
 	return nil
 }
 
-// inTail reports whether the tail holds what comes after an id, and the status is
-// at least as new.
+// inTail reports whether the tail holds the event after an id, and the status is at
+// least as new as the tail.
 func (f *feed) inTail(after int64) bool {
 	return after+1 >= f.tailBegin() && after < f.tailEnd() && f.tailEnd() <= f.status.LastEventID
 }
 
-// fromTail makes the cursor's batch from the tail. Those who keep up share a large
-// one. One that is behind has it for itself, so it gets pieces; nil if it must wait.
+// fromTail makes the cursor's batch from the tail, or returns nil if the cursor must
+// wait. Cursors that keep up share a large batch. A cursor that is behind shares its
+// batch with nobody, so it gets pieces.
 func (f *feed) fromTail(c *Cursor) *Batch {
 	held, size := f.hub.memory.held.Load(), pieceBytes
 	switch keepsUp := c.after >= f.given; {
@@ -320,7 +324,7 @@ func (f *feed) newBatch(events []buildcast.Event, status buildcast.Status) *Batc
 	return b
 }
 
-// cut bounds a batch.
+// cut returns the events of one batch, which is bounded in events and bytes.
 func cut(events []buildcast.Event, maxBytes int) []buildcast.Event {
 	size := 0
 	for i := range events {
@@ -331,8 +335,8 @@ func cut(events []buildcast.Event, maxBytes int) []buildcast.Event {
 	return events[:len(events):len(events)]
 }
 
-// read asks the store for the events after an id, and for the status where the
-// known one is older than they are.
+// read asks the store for the events after an id, and for the status if the known one
+// is older than they are.
 func (f *feed) read(ctx context.Context, after int64, maxBytes int) ([]buildcast.Event, buildcast.Status, error) {
 	events, err := f.hub.source.ReadEvents(ctx, f.buildID, after, min(batchEvents, maxBytes/buildcast.EventOverhead), maxBytes)
 	if err != nil {
@@ -359,7 +363,7 @@ func (f *feed) statusAt(ctx context.Context, id int64) (buildcast.Status, error)
 	return f.status, nil
 }
 
-// tailBegin is the id of the tail's first event; beyond all ids if there is none.
+// tailBegin returns the id of the tail's first event; beyond all ids if there is none.
 func (f *feed) tailBegin() int64 {
 	if len(f.tail) == 0 {
 		return math.MaxInt64
@@ -374,7 +378,7 @@ func (f *feed) tailEnd() int64 {
 	return f.tail[len(f.tail)-1].ID
 }
 
-// grow counts bytes of the tail, here and in the whole hub.
+// grow counts n bytes of the tail, which may be negative, in the feed and in the hub.
 func (f *feed) grow(n int) {
 	f.tailBytes += n
 	f.hub.memory.add(n)
@@ -385,9 +389,9 @@ func (f *feed) dropTail() {
 	f.tail = nil
 }
 
-// trim keeps the tail within its bound: the older half goes, in a new slice, so
-// that what was handed out stays as it is and the old memory is let go. If the hub
-// is full there is no tail: the store is read.
+// trim keeps the tail within its bound. It drops the older half, and copies the newer
+// one to a new slice, so that the old memory is released when no batch holds it. If
+// the hub is full it drops the whole tail, and cursors read from the store.
 func (f *feed) trim() {
 	if f.hub.memory.tight() {
 		f.dropTail()
@@ -405,9 +409,9 @@ func (f *feed) trim() {
 	f.grow(size - f.tailBytes)
 }
 
-// remember shares the batch with cursors that come to the same id shortly. The
-// two newest are kept whatever their size, unless the hub is full: those at the
-// end of the log need them.
+// remember keeps the batch for cursors that reach the same id soon. The two newest
+// batches are kept whatever their size, because the cursors at the end of the log need
+// them; only the newest one if the hub is full.
 func (f *feed) remember(b *Batch) *Batch {
 	b.share.keep()
 	f.recent = append(f.recent, b)
@@ -427,7 +431,7 @@ func (f *feed) remember(b *Batch) *Batch {
 
 func (f *feed) dropRecent() { f.forget(len(f.recent)) }
 
-// forget lets go of the n oldest recent batches.
+// forget drops the n oldest recent batches.
 func (f *feed) forget(n int) {
 	for _, b := range f.recent[:n] {
 		b.share.forget()

@@ -1,24 +1,23 @@
-// Package live delivers the events after their cursor to those who watch a build,
-// within milliseconds of the commit.
+// Package live delivers the events after a cursor to the watchers of a build, within
+// milliseconds of the commit.
 //
 // A wake-up is a hint and reading is the guarantee: hints may be lost, late or
-// doubled without losing an event, because a cursor always takes what comes
-// after the id it holds, and Run asks the store now and then which watched
-// builds have moved on (another process on the same database may have appended).
+// doubled without losing an event. A cursor always reads the events after the id that
+// it holds, and Run asks the store once a second which watched builds have new events
+// (another process on the same database may have appended).
 //
-// A watch is registered before its first read, so an event is either in what
-// that read returns or wakes the watch: there is no hand-over from replay to live
-// to get wrong.
+// A watch is registered before its first read, so each event is either in that read
+// or wakes the watch: no event falls between replay and live delivery.
 //
-// There is no queue per watcher. A watched build has one feed: the end of its log
-// in memory, bounded in bytes, and the batches made of it lately. Cursors at the
-// same id get the same batch, encoded once; one that falls behind reads on from
-// the store, and all that stand at the same id share that read.
+// There is no queue for each watcher. A watched build has one feed: the end of its log
+// in memory, bounded in bytes, and the latest batches that were made of it. Cursors at
+// the same id get the same batch, encoded once. A cursor that falls behind reads from
+// the store, and all cursors at the same id share that read.
 //
-// Frames: a feed wakes its cursors at most each 50 ms. The first event goes out
-// at once; what comes within 50 ms of it travels together in the next batch.
-// Nothing is dropped. There is one timer per feed that has something to send, and
-// none per watcher.
+// Frames: a feed wakes its cursors at most once in 50 ms. The first event goes out at
+// once; events that come within 50 ms after it travel together in the next batch.
+// Nothing is dropped. A feed that has something to send has one timer; watchers have
+// none.
 package live
 
 import (
@@ -34,27 +33,27 @@ import (
 )
 
 const (
-	// frameInterval is the least time between two frames of one subscription:
-	// at most 20 a second.
+	// frameInterval is the shortest time between two frames of one subscription:
+	// at most 20 frames a second.
 	frameInterval = 50 * time.Millisecond
 
-	// backstop is how often the store is asked for watched builds' last ids: the
-	// longest that a lost hint can delay an event.
+	// backstop is how often the store is asked for the bounds of watched logs: the
+	// longest time by which a lost hint can delay an event.
 	backstop = time.Second
 
 	readTimeout = 10 * time.Second
 
-	// overloadPause is when a reader that was refused may try again.
+	// overloadPause is how long a reader that was refused waits before it tries again.
 	overloadPause = time.Second
 
-	// Bounds of one batch. A reader that catches up gets a large one while there is
-	// room, and pieces while many are behind; see memory.room.
+	// Bounds of one batch. A reader that catches up gets large batches while there is
+	// room, and pieces while many readers are behind; see memory.room.
 	batchEvents = 5000
 	batchBytes  = 1 << 20
 	eagerBytes  = 256 << 10 // for an eager cursor
 	pieceBytes  = 32 << 10
 
-	// Bounds of what one feed keeps in memory; memory.go has those of all together.
+	// Bounds of one feed in memory; memory.go has the bounds of all feeds together.
 	feedTailBytes = 512 << 10
 	recentBytes   = 1 << 20 // with their encodings
 	recentBatches = 16
@@ -67,7 +66,7 @@ type Source interface {
 	Bounds(ctx context.Context, buildIDs []string) (map[string]store.Bounds, error)
 }
 
-// Hub knows who watches which build.
+// Hub holds the cursors of all watched builds.
 type Hub struct {
 	source   Source
 	backstop time.Duration
@@ -93,9 +92,9 @@ func (h *Hub) Watch(buildID string, after int64, wake func()) *Cursor {
 	return h.WatchFrom(buildID, buildcast.Start{After: after}, wake)
 }
 
-// WatchFrom registers a cursor. Run calls wake when Take may have more: wake may
-// take from the cursor, but must not wait for its reader. A cursor with nil is for
-// Next. Close it.
+// WatchFrom registers a cursor, which the caller closes. Run calls wake when Take may
+// have more: wake may take from the cursor, but must not wait for its reader. If wake
+// is nil, the reader calls Next.
 func (h *Hub) WatchFrom(buildID string, start buildcast.Start, wake func()) *Cursor {
 	c := &Cursor{start: start, after: start.After, wake: wake}
 	if wake == nil {
@@ -105,9 +104,8 @@ func (h *Hub) WatchFrom(buildID string, start buildcast.Start, wake func()) *Cur
 	return c
 }
 
-// WatchEagerly is Watch for those who send events one by one, to whom a frame
-// means nothing: Next returns what is stored as soon as it is stored, in batches of
-// at most 256 KB.
+// WatchEagerly is Watch for readers that send events one by one and need no frames:
+// Next returns events as soon as they are stored, in batches of at most 256 KB.
 func (h *Hub) WatchEagerly(buildID string, after int64) *Cursor {
 	c := &Cursor{start: buildcast.Start{After: after}, after: after, eager: true}
 	c.signal()
@@ -161,8 +159,8 @@ func (h *Hub) feed(buildID string) *feed {
 	return h.feeds[buildID]
 }
 
-// Changed tells the build's cursors what has been committed; see
-// eventlog.Log.Subscribe. It never waits for a reader.
+// Changed passes a change on to the build's cursors; see eventlog.Log.Subscribe. It
+// never waits for a reader.
 func (h *Hub) Changed(c eventlog.Change) {
 	f := h.feed(c.BuildID)
 	if f == nil {
@@ -209,8 +207,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// makeRoom relieves the hub when it is full, at most each frame: what readers hold
-// it cannot relieve, and they may hold much for long.
+// makeRoom relieves the hub when it is full, at most once in a frame interval: it
+// cannot release what readers hold, so the hub may stay full for long.
 func (h *Hub) makeRoom(ctx context.Context) {
 	for {
 		select {
@@ -230,7 +228,7 @@ func (h *Hub) poll(ctx context.Context) {
 	}
 	bounds, err := h.source.Bounds(ctx, ids)
 	if err != nil {
-		return // the store is away; the next tick asks again
+		return // the store cannot be reached; the next tick asks again
 	}
 	for id, b := range bounds {
 		if f := h.feed(id); f != nil {

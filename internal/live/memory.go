@@ -7,20 +7,18 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Bounds of what the hub keeps in memory, and of what is on its way to readers.
+// Bounds of the hub's memory, including what is on its way to readers.
 const (
 	// hubBytes bounds all feeds' tails and batches with their encodings, and all
 	// answers under way. Beyond it recent batches go first, then tails.
 	hubBytes = 44 << 20
 
 	// heldBytes bounds the part of it that readers hold: batches that are being
-	// written to them, and pages of polls. Beyond it a reader that is behind waits
-	// its turn.
+	// written to them, and pages of polls. Beyond it a reader that is behind waits.
 	heldBytes = 32 << 20
 
-	// roomyBytes is how much readers may hold for one that is behind to get a large
-	// batch. Beyond it batches are small, so that 400 readers that are stuck leave
-	// room for others.
+	// roomyBytes is how much readers may hold together before a reader that is behind
+	// gets only small batches. So 400 readers that are stuck leave room for others.
 	roomyBytes = heldBytes / 8
 )
 
@@ -31,7 +29,7 @@ type memory struct {
 	full chan struct{} // capacity 1: used has passed hubBytes
 }
 
-// add counts n bytes more, or less.
+// add counts n bytes more, or fewer if n is negative.
 func (m *memory) add(n int) {
 	if m.used.Add(int64(n)) > hubBytes && n > 0 {
 		select {
@@ -43,7 +41,7 @@ func (m *memory) add(n int) {
 
 func (m *memory) tight() bool { return m.used.Load() > hubBytes }
 
-// reserve counts n bytes as held, unless readers then held more than most.
+// reserve counts n bytes as held, unless readers would then hold more than most.
 func (m *memory) reserve(n int, most int64) bool {
 	for {
 		held := m.held.Load()
@@ -63,8 +61,8 @@ func (m *memory) release(n int) {
 }
 
 // room reserves memory for a batch, with its events and one encoding, and returns
-// how many bytes of events it may have; 0: the reader must wait. Eager readers are
-// few, and never wait.
+// how many bytes of events the batch may have; 0: the reader must wait. Eager readers
+// never wait: there are few.
 func (m *memory) room(eager bool) int {
 	most, least := batchBytes, pieceBytes
 	if eager {
@@ -83,8 +81,8 @@ func (m *memory) room(eager bool) int {
 	return 0
 }
 
-// share is what a batch takes in memory: counted while a feed keeps it for those
-// who come to the same id, or a reader holds it.
+// share counts a batch's memory while a feed keeps the batch for other cursors, or a
+// reader holds it.
 type share struct {
 	memory *memory // nil: not counted
 
@@ -94,8 +92,8 @@ type share struct {
 	readers int
 }
 
-// grow counts an encoding. One that is made after the last reader has left is
-// garbage already.
+// grow adds an encoding. An encoding that is made after the last reader has released
+// the batch is not counted: it is garbage.
 func (s *share) grow(n int) { s.change(func() { s.bytes += n }) }
 
 func (s *share) keep()   { s.change(func() { s.kept = true }) }
@@ -116,7 +114,7 @@ func (s *share) change(do func()) {
 	s.memory.add(usedNow - used)
 }
 
-// counted is what counts as used and as held. mu is held.
+// counted returns how many bytes count as used and as held. The caller holds mu.
 func (s *share) counted() (used, held int) {
 	if s.readers > 0 {
 		return s.bytes, s.bytes
@@ -133,9 +131,9 @@ func (s *share) size() int {
 	return s.bytes
 }
 
-// Reserve counts n bytes of an answer that is under way and made by others than
-// the hub, such as a page of a poll. Overloaded: too much is under way already.
-// Otherwise call Release with the same n when the answer was sent.
+// Reserve counts n bytes of an answer that the hub has not made, such as a page of a
+// poll. Call Release with the same n when the answer was sent. The error is Overloaded
+// if the answers under way hold too much already: do not call Release then.
 func (h *Hub) Reserve(n int) error {
 	if h.memory.reserve(n, heldBytes) {
 		return nil
@@ -143,11 +141,11 @@ func (h *Hub) Reserve(n int) error {
 	return buildcast.Errorf(buildcast.Overloaded, "answers of %d MiB are being sent already: try again shortly", heldBytes>>20).After(overloadPause)
 }
 
-// Release ends a Reserve.
+// Release undoes a Reserve.
 func (h *Hub) Release(n int) { h.memory.release(n) }
 
-// relieve makes room if there is too much: recent batches go first, they can be
-// read again. What readers hold stays.
+// relieve drops recent batches, then tails, until the hub is three quarters full. Both
+// can be read again. What readers hold stays.
 func (h *Hub) relieve() {
 	for _, drop := range []func(*feed){(*feed).dropRecent, (*feed).dropTail} {
 		for _, id := range h.watched() {

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// wakeQueue holds the feeds whose cursors are to be woken. A feed is in it once
-// at most, so it is bounded by the builds that are watched.
+// wakeQueue holds the feeds whose cursors are to be woken. A feed is in it at most
+// once, so the watched builds bound its length.
 type wakeQueue struct {
-	filled chan struct{} // capacity 1: there is something for a worker that waits
+	filled chan struct{} // capacity 1: there is a feed for a worker that waits
 
 	mu    sync.Mutex
 	feeds []*feed
@@ -28,7 +28,7 @@ func (q *wakeQueue) signal() {
 	}
 }
 
-// pop takes the feed that has waited longest, or nil if none waits.
+// pop removes the feed that has waited longest; nil if there is none.
 func (q *wakeQueue) pop() (f *feed, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

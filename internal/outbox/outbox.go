@@ -1,16 +1,16 @@
 // Package outbox is the one buffer between those who report events and the log:
 // in memory, ordered, bounded, and emptied by one sender.
 //
-// Emitting never waits and never fails because the log is away: events queue,
-// in the order they were emitted, until the log takes them. While one append is
-// under way the next batch gathers, so an idle emitter sends at once and a busy
-// one sends full batches, without a timer. What queues is bounded in events and
-// bytes; beyond the bound Emit refuses, and says so.
+// Emitting never waits, and never fails because the log cannot be reached: events
+// queue, in the order in which they were emitted, until the log takes them. While one
+// append is under way the next batch gathers, so an idle outbox sends at once and a
+// busy one sends full batches, without a timer. The queue is bounded in events and
+// bytes; beyond a bound Emit returns an error.
 //
-// An attempt whose answer was lost is made again. Each event has a key, so the
-// log stores it once however often it is sent.
+// An attempt whose answer was lost is repeated. Each event has a key, so the log
+// stores it once however often it is sent.
 //
-// The package knows neither HTTP nor the log: both are an [Append].
+// The package knows neither HTTP nor the log: an [Append] stands for either.
 package outbox
 
 import (
@@ -28,33 +28,33 @@ import (
 	"github.com/buildcast/buildcast/internal/backoff"
 )
 
-// ErrClosed is the error of an emitter that was closed, or whose Run has ended.
+// ErrClosed is the error of an outbox that was closed, or whose Run has ended.
 var ErrClosed = errors.New("the emitter is closed")
 
-// Append stores the events in order, all or none, and answers when they are
-// stored; an event whose key is stored already counts as stored. The slice is
-// its own to keep. How its errors are taken:
+// Append stores the events in order, all or none, and returns when they are
+// stored; an event whose key is stored already counts as stored. Append may keep
+// the slice. What the outbox does after an error depends on its code:
 //
-//   - A temporary code (see buildcast.Code.Temporary): the same events are sent
+//   - A temporary code (see buildcast.Code.Temporary): it sends the same events
 //     again later, however often.
-//   - InvalidArgument, TooLarge: one of the events is at fault. It is looked for
-//     by sending fewer at once, left out and counted; the others go on.
-//   - Internal, a defect of the log: the events are sent a few more times. Then the
-//     defect counts as a refusal of one of them.
-//   - Any other: nothing will ever be stored. The emitter stops.
+//   - InvalidArgument, TooLarge: one of the events is at fault. It sends fewer events
+//     each time until it has found that one, leaves it out and counts it.
+//   - Internal, a defect of the log: it sends the events a few more times. Then it
+//     treats the defect as a refusal of one of them.
+//   - Any other code: no event will ever be stored. The outbox stops.
 //
 // An attempt that ends with its context counts as Unreachable.
 type Append func(ctx context.Context, events []buildcast.NewEvent) error
 
-// Options bound an emitter. The zero value has the defaults.
+// Options bound an outbox. The zero value has the defaults.
 type Options struct {
 	MaxEvents   int           // that wait, beyond which Emit refuses; default 10,000
-	MaxBytes    int           // that wait, likewise; default 16 MiB
+	MaxBytes    int           // that wait, beyond which Emit refuses; default 16 MiB
 	BatchEvents int           // of one append; default 500
 	BatchBytes  int           // of one append, or one event that is larger; default 1 MiB
 	Timeout     time.Duration // of one attempt; default 30s
 	MinBackoff  time.Duration // after the first failed attempt; doubles with each further one; default 100ms
-	MaxBackoff  time.Duration // of these waits; default 5s; a longer Retry-After is honoured, up to a minute
+	MaxBackoff  time.Duration // between two attempts; default 5s; a longer Retry-After is honoured, up to a minute
 	Logger      *slog.Logger  // default: slog.Default()
 }
 
@@ -84,7 +84,7 @@ type Outbox struct {
 	append  Append
 	options Options
 	prefix  string        // of the keys that it makes
-	work    chan struct{} // capacity 1: something waits
+	work    chan struct{} // capacity 1: an event waits
 
 	mu       sync.Mutex
 	queue    []buildcast.NewEvent // not settled yet, in order
@@ -92,14 +92,14 @@ type Outbox struct {
 	accepted int64                // events taken so far
 	settled  int64                // of those: stored, or left out because the log refused them
 	dropped  int64
-	moved    chan struct{} // closed, and made anew, when settled or ended changes
+	moved    chan struct{} // closed and replaced when settled or ended changes
 	failure  error         // of the last attempt; nil after a success
-	refusal  error         // why Emit refuses; nil while it does not
-	ended    error         // why nothing is sent any longer; nil while it is
+	refusal  error         // why it takes no more events; nil while it takes them
+	ended    error         // why it sends no more events; nil until Run has ended
 }
 
-// New makes an emitter in front of append. Events may be emitted at once; they
-// are sent while Run runs.
+// New makes an outbox in front of append. Events may be emitted before Run is called;
+// they are sent while it runs.
 func New(append Append, o Options) *Outbox {
 	return &Outbox{
 		append:  append,
@@ -110,15 +110,15 @@ func New(append Append, o Options) *Outbox {
 	}
 }
 
-// Emit queues the event. It sets a key if the event has none, and the
-// present time if it has no timestamp. The event's data must not be changed
-// afterwards. Errors, all at once and with nothing queued: InvalidArgument and
-// TooLarge for the event, Overloaded where the queue is full, and why the
-// emitter has stopped.
+// Emit queues the event. An event without a key gets one, and an event without a
+// timestamp gets the present time. The event's data must not be changed afterwards.
+// Emit returns at once. If it returns an error, it has queued nothing:
+// InvalidArgument or TooLarge if the event is invalid, Overloaded if the queue is
+// full, ErrClosed or the error of Run if the outbox has stopped.
 func (o *Outbox) Emit(ev buildcast.NewEvent) error { return o.enqueue(ev, false) }
 
-// Keep is Emit for the few events that must not be lost and that the caller
-// itself bounds, such as a build's life-cycle: a full queue takes them too.
+// Keep is Emit for the events that must not be lost and of which there are few, such
+// as those of a build's life-cycle: a full queue takes them too.
 func (o *Outbox) Keep(ev buildcast.NewEvent) error { return o.enqueue(ev, true) }
 
 func (o *Outbox) enqueue(ev buildcast.NewEvent, evenIfFull bool) error {
@@ -155,7 +155,7 @@ func (o *Outbox) enqueue(ev buildcast.NewEvent, evenIfFull bool) error {
 func size(ev *buildcast.NewEvent) int { return len(ev.Data) + buildcast.EventOverhead }
 
 // Flush waits until every event emitted before the call is stored, or was left
-// out because the log refused it (see Dropped). Where ctx ends first, the error
+// out because the log refused it (see Dropped). If ctx ends first, the error
 // says how many are left and why the last attempt failed.
 func (o *Outbox) Flush(ctx context.Context) error {
 	o.mu.Lock()
@@ -181,7 +181,7 @@ func (o *Outbox) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Dropped is how many events were refused because the queue was full, or left
+// Dropped returns how many events were refused because the queue was full, or left
 // out because the log refused them.
 func (o *Outbox) Dropped() int64 {
 	o.mu.Lock()
@@ -189,8 +189,8 @@ func (o *Outbox) Dropped() int64 {
 	return o.dropped
 }
 
-// Close makes Emit and Keep give ErrClosed. What was emitted before is still
-// sent: Close, then Flush, then end Run is the way to stop without a loss.
+// Close makes Emit and Keep return ErrClosed. Events that were emitted before are
+// still sent: to stop without a loss, call Close, then Flush, then end Run.
 func (o *Outbox) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -199,9 +199,10 @@ func (o *Outbox) Close() {
 	}
 }
 
-// Run sends what is emitted, one batch at a time. It is called once. It returns
-// nil when ctx ends, with what waits unsent (call Flush before), or the error
-// that stopped the emitter. Emit then returns that error, or ErrClosed.
+// Run sends the events, one batch at a time. It is called once. It returns nil when
+// ctx ends, and the events that still wait are not sent (call Flush before); or it
+// returns the error that stopped the outbox. Afterwards Emit returns that error, or
+// ErrClosed.
 func (o *Outbox) Run(ctx context.Context) error {
 	err := o.send(ctx)
 	o.mu.Lock()
@@ -238,7 +239,7 @@ func (o *Outbox) send(ctx context.Context) error {
 			}
 		case ctx.Err() != nil:
 		case buildcast.Temporary(err) || defects.again(err, len(batch)):
-			if retry.Failures() == 0 { // once in a row of failures
+			if retry.Failures() == 0 { // once for consecutive failures
 				o.options.Logger.Warn("events wait: the log does not take them", "error", err)
 			}
 			o.setFailure(err)
@@ -257,19 +258,20 @@ func (o *Outbox) send(ctx context.Context) error {
 	return nil
 }
 
-// maxDefects is how often events are sent in all that the log answers with Internal.
+// maxDefects is how often the same events are sent, in all, if the log answers
+// Internal each time.
 const maxDefects = 5
 
-// defects counts answers of Internal, and says when to look for the event that
+// defects counts answers of Internal, and decides when to look for the event that
 // causes them.
 type defects struct {
 	tries   int  // of the same events
 	looking bool // for the culprit, among fewer events each time
 }
 
-// again reports whether the events that the log answered so are worth sending
-// again. While the culprit is looked for, only an event that is alone is: it is
-// left out otherwise.
+// again reports whether the same events are sent again after the error. While the
+// outbox looks for the culprit, it repeats only events that are alone, because the
+// next refusal leaves them out.
 func (d *defects) again(err error, events int) bool {
 	if buildcast.CodeOf(err) != buildcast.Internal {
 		return false
@@ -287,8 +289,8 @@ func refused(err error) bool {
 	return c == buildcast.InvalidArgument || c == buildcast.TooLarge || c == buildcast.Internal
 }
 
-// batch copies the front of the queue. A copy for each attempt, because an
-// attempt that timed out may still be read by the log.
+// batch copies the front of the queue. Each attempt gets a copy of its own, because
+// the log may still read, or keep, the events of an attempt that timed out.
 func (o *Outbox) batch(limit int) []buildcast.NewEvent {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -312,14 +314,14 @@ func (o *Outbox) attempt(ctx context.Context, batch []buildcast.NewEvent) error 
 	return err
 }
 
-// settle removes the first n events; so many of them were left out.
+// settle removes the first n events, of which leftOut were left out.
 func (o *Outbox) settle(n, leftOut int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range n {
 		o.bytes -= size(&o.queue[i])
 	}
-	clear(o.queue[:n]) // the array lives on: let go of the data
+	clear(o.queue[:n]) // the array lives on: release the data
 	o.queue = o.queue[n:]
 	o.settled += int64(n)
 	o.dropped += int64(leftOut)
@@ -327,7 +329,7 @@ func (o *Outbox) settle(n, leftOut int) {
 	o.announce()
 }
 
-// recovered ends a row of failures.
+// recovered ends consecutive failures, if there were any.
 func (o *Outbox) recovered(b *backoff.Backoff) {
 	if b.Failures() > 0 {
 		o.options.Logger.Info("events reach the log again")
@@ -342,7 +344,7 @@ func (o *Outbox) setFailure(err error) {
 	o.failure = err
 }
 
-// announce wakes those who wait in Flush. The caller holds mu.
+// announce wakes the callers that wait in Flush. The caller holds mu.
 func (o *Outbox) announce() {
 	close(o.moved)
 	o.moved = make(chan struct{})

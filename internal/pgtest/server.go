@@ -37,7 +37,7 @@ type Server struct {
 // running is the server's process, behind its shell.
 type running struct {
 	shell *exec.Cmd
-	hold  io.WriteCloser // a line: stop; closed: stop and remove the directory
+	hold  io.WriteCloser // a line: stop and keep the directory; closed: stop and remove it
 	log   *logReader
 }
 
@@ -62,10 +62,10 @@ func Run() (*Server, error) {
 	return s, nil
 }
 
-// URL is that of the database postgres.
+// URL returns the URL of the database postgres.
 func (s *Server) URL() string { return s.DatabaseURL("postgres") }
 
-// DatabaseURL is the URL of the database with the name, which need not exist.
+// DatabaseURL returns the URL of the named database, which need not exist.
 func (s *Server) DatabaseURL(name string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
 }
@@ -94,9 +94,9 @@ func (s *Server) stop() error {
 	return err
 }
 
-// watchdog makes the data directory where there is none, starts the server and
-// waits for a word on its standard input. The server's log is the shell's
-// standard error, which the shell itself lets go of: its end is the server's.
+// watchdog creates the data directory if it does not exist, starts the server and
+// waits for a word, or the end, of its standard input. The server's log is the shell's
+// standard error. The shell itself closes that, so the log ends when the server ends.
 const watchdog = `
 bin=$1 dir=$2; shift 2
 cd "$dir" || exit
@@ -165,8 +165,8 @@ func (s *Server) launch() (*running, error) {
 	return &running{shell: shell, hold: hold, log: readLog(read)}, nil
 }
 
-// unprivileged makes the process another user's where this one is root, whom
-// Postgres refuses, and gives that user the directory.
+// unprivileged has the process run as another user if this one runs as root, which
+// Postgres refuses. It gives that user the directory.
 func (s *Server) unprivileged(attr *syscall.SysProcAttr) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -189,9 +189,9 @@ func (s *Server) unprivileged(attr *syscall.SysProcAttr) error {
 	return os.Chown(s.dir, int(uid), int(gid))
 }
 
-// end says the word to the shell and waits until the server has ended.
+// end sends the word to the shell and waits until the server has ended.
 func (r *running) end(word string) error {
-	_, _ = io.WriteString(r.hold, word) // it fails where the shell has ended before
+	_, _ = io.WriteString(r.hold, word) // it fails if the shell has ended before
 	r.hold.Close()
 	err := r.shell.Wait()
 	<-r.log.ended
@@ -246,9 +246,8 @@ func (l *logReader) tail() string {
 	return strings.Join(l.last, "")
 }
 
-// freePort finds a port below the range from which the kernel takes those of
-// outgoing connections: one of these could be given away while the server is
-// stopped for a moment.
+// freePort finds a port below the range that the kernel uses for outgoing
+// connections: one of that range could be taken while a test has stopped the server.
 func freePort() (int, error) {
 	var last error
 	for range 100 {
@@ -262,8 +261,7 @@ func freePort() (int, error) {
 	return 0, fmt.Errorf("no port is free: %w", last)
 }
 
-// findBinaries gives the directory of the newest Postgres that has what a
-// server needs.
+// findBinaries returns the directory of the newest Postgres with postgres and initdb.
 func findBinaries() (string, error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if path, err := exec.LookPath("postgres"); err == nil {
@@ -291,7 +289,7 @@ func choose(found []string) (string, error) {
 	return newest, nil
 }
 
-// version reads "postgres (PostgreSQL) 15.8 …"; 0 where it cannot.
+// version reads "postgres (PostgreSQL) 15.8 …"; 0 if it cannot.
 func version(path string) float64 {
 	out, err := exec.Command(path, "--version").Output()
 	fields := strings.Fields(string(out))

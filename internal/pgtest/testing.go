@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// shared is the server of this test binary; nil until a test needs it. It is the
-// one piece of global state: tests have nothing else in common.
+// shared is the server of this test binary; nil until a test needs it. Tests share
+// nothing else.
 var shared struct {
 	mu     sync.Mutex
 	server *Server
@@ -37,8 +37,8 @@ func Main(m interface{ Run() int }) int {
 	return code
 }
 
-// URL is that of a fresh database on the package's server. The database is
-// dropped after the test, whoever is still connected.
+// URL creates a database on the package's server and returns its URL. The database is
+// dropped after the test, even if connections to it are still open.
 func URL(t testing.TB) string {
 	t.Helper()
 	admin, name, err := nextDatabase()
@@ -61,8 +61,8 @@ func URL(t testing.TB) string {
 	return u.String()
 }
 
-// nextDatabase gives the server to make a database on, starting it where it is
-// the first, and the name for it.
+// nextDatabase returns the URL of the server on which to create a database, and a
+// name for it. It starts the server for the first one.
 func nextDatabase() (admin, name string, err error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()

@@ -47,5 +47,5 @@ func takeOver() error {
 }
 
 // closeMemory keeps processes of the same user from reading this one's memory and
-// environment, and from tracing it. It also means that there are no core dumps.
+// environment, and from tracing it. It also prevents core dumps.
 func closeMemory() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
