@@ -6,12 +6,12 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Row is a build's row as an append locks it.
+// Row is a build's row that an append has locked.
 type Row struct {
 	Status     buildcast.Status
 	Generation int64
-	// Reborn: it was the row of a deleted build, and this transaction makes an
-	// external build of it.
+	// Reborn is true if the row was the tombstone of a deleted build, which this
+	// transaction turns into an external build.
 	Reborn  bool
 	changed bool
 }
@@ -25,24 +25,24 @@ type Inserted struct {
 	Key string
 }
 
-// Assigned is what a transaction has to write, and what it answers.
+// Assigned is the answers of a transaction, and the rows that it has to write.
 type Assigned struct {
 	Appended []Appended
 	Insert   []Inserted
 	Update   []buildcast.Status // of the builds whose logs have grown
 }
 
-// Assign does what both stores do the same between locking the rows and
-// inserting: it checks the fences and the keys, assigns the ids and folds. rows
+// Assign is the part of an append that both stores share, between locking the rows
+// and inserting: it checks the fences and the keys, assigns the ids and folds. rows
 // has a row for each build of the appends, except for builds that do not exist and
-// whose appends are all fenced; keyed has the events that are kept under the appends'
-// keys, without their data.
+// whose appends are all fenced. keyed has the events that are stored under the
+// appends' keys, without their data.
 func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast.Event, now buildcast.Time) Assigned {
 	a := Assigned{Appended: make([]Appended, len(appends))}
 	for i, ap := range appends {
 		row, out := rows[ap.BuildID], &a.Appended[i]
 		if row == nil {
-			out.Err = buildcast.Errorf(buildcast.Fenced, "build %s is gone, and lease %d with it", ap.BuildID, ap.Generation)
+			out.Err = buildcast.Errorf(buildcast.Fenced, "build %s no longer exists, and lease %d has ended with it", ap.BuildID, ap.Generation)
 			continue
 		}
 		if ap.Generation != 0 && ap.Generation != row.Generation {

@@ -8,8 +8,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Build is the queued build that is asked for, and its plan as JSON; nil if it is
-// external. InvalidArgument for a text that not every store can keep.
+// Build returns the queued build, and its plan as JSON, which is nil if the build is
+// external. InvalidArgument if a store cannot keep one of the texts.
 func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
 	for _, text := range []struct{ field, value string }{
 		{"project", n.Project}, {"prompt", n.Prompt}, {"deploy", n.Deploy}, {"Idempotency-Key", n.IdempotencyKey},
@@ -29,9 +29,8 @@ func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
 	return b, plan, err
 }
 
-// Matches returns Conflict unless the existing build was asked for with the
-// same words. Its id does not count: where it differs, the idempotency key was
-// the same.
+// Matches returns Conflict unless the existing build was created by the same request.
+// The ids may differ: then the idempotency keys are the same.
 func (n NewBuild) Matches(there buildcast.Build) error {
 	want, err := Encode(n.Plan)
 	if err != nil {

@@ -6,45 +6,46 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Bounds of one read while a cut folds what it cuts off.
+// Bounds of one read while a cut folds the events that it cuts off.
 const (
 	foldEvents = 500
 	foldBytes  = 1 << 20
 )
 
-// DecodeStatus reads a status as it is stored. One that was stored before logs
-// could be cut has no firstEventId: its log begins at 1.
+// DecodeStatus reads a stored status. A status that was stored before logs could be
+// cut has no firstEventId: its log begins at 1.
 func DecodeStatus(text []byte) (buildcast.Status, error) {
 	st := buildcast.Status{FirstEventID: 1}
 	err := Decode(text, &st)
 	return st, err
 }
 
-// Reborn is the status of a build that is created under the id of a deleted one,
-// whose log ended at last: a new fold whose ids go on.
+// Reborn returns the status of a build that is created under the id of a deleted one,
+// whose log ended at last: it begins a new fold, and its ids continue.
 func Reborn(id, project string, last int64, now buildcast.Time) buildcast.Status {
 	st := buildcast.NewStatus(id, project, now)
 	st.FirstEventID, st.LastEventID = last+1, last
 	return st
 }
 
-// Tombstone is the status in the row of a deleted build. Nobody is shown it.
+// Tombstone returns the status in the row of a deleted build. No method of a store
+// returns it.
 func Tombstone(id string, last int64, now buildcast.Time) buildcast.Status {
 	return Reborn(id, "", last, now)
 }
 
-// Cutter is what Truncate needs of a store.
+// Cutter is the part of a store that Truncate needs.
 type Cutter interface {
 	Reader
 	FoldStart(ctx context.Context, id string) (buildcast.Status, error)
-	// Cut makes start.FirstEventID the first event, and start the status that the
-	// kept events are folded from. It does nothing and reports false unless from is
-	// the first event now.
+	// Cut makes start.FirstEventID the first event, and start the status from which
+	// the kept events are folded. It reports false, and changes nothing, unless from
+	// is the first event now.
 	Cut(ctx context.Context, id string, from int64, start buildcast.Status) (done bool, err error)
 }
 
-// Truncate implements Cuts.TruncateLog. The events that are cut off never change:
-// they are folded before the transaction that cuts, which takes a moment only.
+// Truncate implements Cuts.TruncateLog. Stored events never change, so it folds them
+// before the transaction that cuts, which is therefore short.
 func Truncate(ctx context.Context, s Cutter, id string, first int64) (int64, error) {
 	for {
 		start, err := s.FoldStart(ctx, id)
@@ -65,7 +66,7 @@ func Truncate(ctx context.Context, s Cutter, id string, first int64) (int64, err
 		if whole, err := foldTo(ctx, s, id, &start, first); err != nil {
 			return 0, err
 		} else if !whole {
-			continue // it was cut meanwhile
+			continue // the log was cut meanwhile
 		}
 		if done, err := s.Cut(ctx, id, from, start); err != nil || done {
 			return first, err

@@ -8,23 +8,23 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// NoEndpoint is the error for an endpoint that is not there.
+// NoEndpoint is the error for an endpoint that does not exist.
 func NoEndpoint(id string) error {
 	return buildcast.Errorf(buildcast.NotFound, "there is no endpoint %.40q", id)
 }
 
-// EndpointChanged is the error for an endpoint that somebody else has changed.
+// EndpointChanged is the error for an endpoint that was changed concurrently.
 func EndpointChanged(id string) error {
-	return buildcast.Errorf(buildcast.Conflict, "endpoint %s has been changed by somebody else meanwhile: look at it, and try again", id)
+	return buildcast.Errorf(buildcast.Conflict, "endpoint %s was changed by another request meanwhile: read it again, and repeat the change", id)
 }
 
-// NoEvent is the error for an event that is not there.
+// NoEvent is the error for an event that does not exist, or is no longer kept.
 func NoEvent(buildID string, id int64) error {
 	return buildcast.Errorf(buildcast.NotFound, "build %s has no event %d", buildID, id)
 }
 
-// DeliveryPlace is a place in the list of deliveries. Its text holds ids, which
-// have no dots.
+// DeliveryPlace is a place in the list of deliveries. Dots separate the parts of its
+// text, because ids have none.
 type DeliveryPlace struct {
 	Created             int64 // unix milliseconds
 	BuildID, EndpointID string
@@ -46,13 +46,13 @@ func ParseDeliveryPlace(text string) (p DeliveryPlace, err error) {
 		}
 	}
 	if len(parts) != 4 || err != nil {
-		return p, buildcast.Errorf(buildcast.InvalidArgument, "before: it is not a place in this list: use the next of the page before").At("before")
+		return p, buildcast.Errorf(buildcast.InvalidArgument, "before is not a place in this list: use the next of an earlier page, or leave it out").At("before")
 	}
 	return p, nil
 }
 
-// PageOfDeliveries makes a page of up to limit of what was read, which is one more
-// where there are more.
+// PageOfDeliveries makes a page of at most limit deliveries. read has one more than
+// limit if another page follows.
 func PageOfDeliveries(read []buildcast.Delivery, limit int) DeliveryPage {
 	if len(read) <= limit {
 		return DeliveryPage{Deliveries: read}

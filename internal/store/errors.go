@@ -8,8 +8,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Unavailable is the error of a store that cannot be reached or cannot write, and
-// has stored nothing.
+// Unavailable is the error of a store that cannot be reached or cannot write. It has
+// stored nothing.
 func Unavailable(cause error, what string) error {
 	return buildcast.Errorf(buildcast.StoreUnavailable, "%s; nothing was stored, try again shortly", what).After(time.Second).Because(cause)
 }
@@ -19,9 +19,9 @@ func Uncertain(cause error, what string) error {
 	return buildcast.Errorf(buildcast.StoreUnavailable, "%s; it may be stored, repeat it with the same key", what).After(time.Second).Because(cause)
 }
 
-// GivenUp is the error of a call whose context has ended before the store answered.
+// GivenUp is the error of a call whose context ended before the store answered.
 func GivenUp(ctx context.Context) error {
-	return buildcast.Errorf(buildcast.Unreachable, "the store had not answered when its caller stopped waiting; the call may or may not have been carried out").
+	return buildcast.Errorf(buildcast.Unreachable, "the caller stopped waiting before the store answered; the call may or may not have been carried out").
 		After(time.Second).Because(context.Cause(ctx))
 }
 
@@ -31,8 +31,8 @@ func Refused(cause error, field string) error {
 		At(field).Because(cause)
 }
 
-// Encode is json.Marshal for what is stored as JSON. An error is a defect, which a
-// repeat does not mend.
+// Encode is json.Marshal for values that are stored as JSON. An error is a defect,
+// and a repeat does not help.
 func Encode(v any) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -41,8 +41,8 @@ func Encode(v any) ([]byte, error) {
 	return text, nil
 }
 
-// Decode is json.Unmarshal for what is stored as JSON. An error means that a row is
-// damaged or from another version, which a repeat does not mend.
+// Decode is json.Unmarshal for values that are stored as JSON. An error means that a
+// row is damaged or from another version, and a repeat does not help.
 func Decode(text []byte, v any) error {
 	if err := json.Unmarshal(text, v); err != nil {
 		return buildcast.Errorf(buildcast.Internal, "a stored %T cannot be read: its row is damaged, or from another version of buildcast", v).Because(err)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Claimed puts leases in the order in which their builds were created: an UPDATE
-// returns its rows in any order.
+// Claimed sorts leases by the creation of their builds: an UPDATE returns its rows in
+// any order.
 type Claimed []claimedLease
 
 type claimedLease struct {
@@ -15,10 +15,10 @@ type claimedLease struct {
 	created time.Time
 }
 
-// Add takes a lease and when its build was created.
+// Add adds a lease, with the time at which its build was created.
 func (c *Claimed) Add(l Lease, created time.Time) { *c = append(*c, claimedLease{l, created}) }
 
-// OldestFirst returns the leases in order.
+// OldestFirst returns the leases, that of the oldest build first.
 func (c Claimed) OldestFirst() []Lease {
 	slices.SortFunc(c, func(a, b claimedLease) int {
 		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.BuildID, b.BuildID))

@@ -14,7 +14,7 @@ type Migration struct {
 	SQL     string
 }
 
-// MigrationList is all steps that this binary knows, in order.
+// MigrationList holds the steps that this binary knows, in order.
 type MigrationList []Migration
 
 // Migrations reads migrations/0001_name.sql, 0002_…, and so on.
@@ -39,8 +39,8 @@ func Migrations(files fs.FS) (MigrationList, error) {
 	return all, nil
 }
 
-// After returns the steps that a database at the version still lacks. A database
-// that is ahead of this binary is refused: it may mean something else by its tables.
+// After returns the steps that a database at the version still needs. It refuses a
+// database that is ahead of this binary, whose tables may have another meaning.
 func (l MigrationList) After(version int) (MigrationList, error) {
 	if version > len(l) {
 		return nil, fmt.Errorf("the database has schema version %d and this buildcast knows %d: run the newer buildcast that made it", version, len(l))

@@ -9,14 +9,14 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Place is where a page of builds ended: the creation time, in the store's own
-// unit, and the id of its last build.
+// Place is the end of a page of builds: the creation time, in milliseconds, and the
+// id of its last build.
 type Place struct {
 	Created int64
 	ID      string
 }
 
-// String is the form that Page.Next has.
+// String returns the form of Page.Next.
 func (p Place) String() string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", p.Created, p.ID))
 }
@@ -27,7 +27,7 @@ func ParsePlace(s string) (Place, error) {
 	created, id, _ := strings.Cut(string(b), " ")
 	n, err2 := strconv.ParseInt(created, 10, 64)
 	if err != nil || err2 != nil || buildcast.ValidateBuildID(id) != nil {
-		return Place{}, buildcast.Errorf(buildcast.InvalidArgument, "before is not a place in the list: use the next of the page before, or leave it out").At("before")
+		return Place{}, buildcast.Errorf(buildcast.InvalidArgument, "before is not a place in this list: use the next of an earlier page, or leave it out").At("before")
 	}
 	return Place{n, id}, nil
 }

@@ -2,12 +2,12 @@
 // sqlite and postgres; storetest is the one conformance suite that both pass.
 //
 // Every method may be called from many goroutines. Every error is a
-// *buildcast.Error. The methods name the codes that are theirs; any of them may
-// return
-//   - StoreUnavailable while the database cannot be reached or cannot write; the
+// *buildcast.Error. The comment of a method names the codes that it may return;
+// every method may return these too:
+//   - StoreUnavailable if the database cannot be reached or cannot write; the
 //     message says whether something may have been stored
 //   - Unreachable if the context ends first; it wraps the context's cause
-//   - InvalidArgument if the database refuses what it is asked to store
+//   - InvalidArgument if the database refuses a value
 //   - Internal if a stored row cannot be read
 package store
 
@@ -30,27 +30,27 @@ type Append struct {
 
 // Appended is the answer to one Append.
 type Appended struct {
-	// Events are the stored events in the order asked for. The event of a key that
-	// was stored before is the one under that key, without its data: a few bytes
-	// that ask for keys again must not bring up whatever is stored under them.
+	// Events are the stored events, in the order of the append. If a key was stored
+	// before, its event is the one that is stored under it, without its data: a small
+	// request that repeats many keys must not make the store read much data.
 	Events []buildcast.Event
 	// Added are those of Events that this append has stored, with their data.
 	Added []buildcast.Event
-	// Status is the build's after the append.
+	// Status is the build's status after the append.
 	Status buildcast.Status
-	// Err is that of this append, such as Fenced: it is not known to be stored, and
-	// others of the call are.
+	// Err is the error of this append alone, such as Fenced. Other appends of the call
+	// may have been stored.
 	Err error
 }
 
 // Appender writes the logs.
 type Appender interface {
-	// AppendEvents stores the appends in few transactions, those of one build in
-	// one, and answers after the commit: it makes sure of the builds' rows, assigns
-	// the ids, folds, and inserts. A build that does not exist is created as an
-	// external one, unless the append is fenced: then its Err is Fenced. Several
-	// appends of one call may be for the same build; they are stored in order. An
-	// error means that nothing of the call is known to be stored.
+	// AppendEvents stores the appends in few transactions, all appends to one build in
+	// the same, and returns after the commit. It locks the builds' rows, assigns the
+	// ids, folds, and inserts. A build that does not exist is created as an external
+	// one, unless the append is fenced: then its Err is Fenced. Several appends of one
+	// call may be for the same build; they are stored in order. An error means that no
+	// append of the call is known to be stored.
 	AppendEvents(ctx context.Context, appends []Append) ([]Appended, error)
 }
 
@@ -69,10 +69,10 @@ type Reader interface {
 	Bounds(ctx context.Context, buildIDs []string) (map[string]Bounds, error)
 }
 
-// Bounds are the ids between which a build's log is kept.
+// Bounds are the first and the last id of a build's log.
 type Bounds struct {
-	First int64 // of the first event that is kept; Last+1 if none is
-	Last  int64 // the highest id that was ever given; 0 if none was
+	First int64 // of the first event that is kept; Last+1 if none is kept
+	Last  int64 // the highest id that was ever assigned; 0 if none was
 }
 
 // NewBuild is a build to be created.
@@ -93,7 +93,7 @@ type Filter struct {
 	// Text is a part of the id, the project or the status's message, in upper or
 	// lower case (of ASCII letters); empty: any.
 	Text string
-	// Before is the Next of the page before; empty: the first page.
+	// Before is the Next of the previous page; empty: the first page.
 	Before string
 	Limit  int
 }
@@ -101,14 +101,14 @@ type Filter struct {
 // Page is one page of builds, the newest first.
 type Page struct {
 	Statuses []buildcast.Status
-	Next     string // empty: this was the last
+	Next     string // empty: this is the last page
 }
 
-// Builds keeps the builds themselves.
+// Builds stores the builds themselves.
 type Builds interface {
-	// CreateBuild stores a queued build, or returns the one that exists under the
-	// same id or idempotency key if it was asked for with the same words (created
-	// is then false). Conflict if it differs.
+	// CreateBuild stores a queued build. If a build with the same id or idempotency
+	// key exists, created is false: CreateBuild returns that build if the same request
+	// created it, and Conflict otherwise.
 	CreateBuild(ctx context.Context, b NewBuild) (build buildcast.Build, created bool, err error)
 	// GetBuild returns the build. NotFound.
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
@@ -116,63 +116,64 @@ type Builds interface {
 	ListBuilds(ctx context.Context, f Filter) (Page, error)
 }
 
-// Cuts shortens logs from the front. A cut changes the build's row only: the
-// events before it are gone for every reader at once, and a Purger removes them in
-// steps. A key is remembered as long as its event.
+// Cuts shortens logs from the front. A cut changes only the build's row: no reader
+// gets the events before it any longer, and a Purger removes them in steps. A key is
+// remembered as long as its event is kept.
 type Cuts interface {
-	// DeleteBuild removes a finished build and cuts its log at the end. It returns
-	// the id that the next event under this build id gets: the build's row stays as
-	// a tombstone, and an append or a creation under its id begins a new fold.
+	// DeleteBuild removes a finished build and cuts its log at the end. The build's
+	// row stays as a tombstone, and an append or a creation under its id begins a new
+	// fold. DeleteBuild returns the id of the next event under this build id.
 	// NotFound, NotFinished.
 	DeleteBuild(ctx context.Context, id string) (first int64, err error)
 	// TruncateLog cuts off the events before first. It returns the id of the first
 	// event that is kept, which is greater if the log had been cut further already.
 	// NotFound; InvalidArgument if first is beyond the next event's id.
 	TruncateLog(ctx context.Context, id string, first int64) (int64, error)
-	// FoldStart returns the status that the kept events are folded from: that of a
+	// FoldStart returns the status from which the kept events are folded: that of a
 	// new build, or the fold of the events that were cut off. NotFound.
 	FoldStart(ctx context.Context, id string) (buildcast.Status, error)
 }
 
-// Purger removes what cuts have left behind.
+// Purger removes the rows that cuts have left behind.
 type Purger interface {
 	// Purge removes up to limit rows, in a transaction of a few milliseconds, and
 	// reports whether there may be more.
 	Purge(ctx context.Context, limit int) (more bool, err error)
 }
 
-// Lease is the right to run one build. Whoever appends with its generation is
-// refused once the build has been claimed again.
+// Lease is the right to run one build. Appends with its generation are refused once
+// the build has been claimed again.
 type Lease struct {
 	BuildID    string
 	Owner      string
 	Generation int64
 }
 
-// Leases hands builds that have a plan to those who run them. Times are the
-// store's own clock.
+// Leases hands out builds that have a plan to the processes that run them. Times are
+// those of the store's own clock.
 type Leases interface {
-	// ClaimBuilds leases up to limit builds that have a plan, are not finished and
-	// whose lease is absent or over, the oldest first, each with the next
-	// generation. It skips the builds in except: those that the caller runs now.
+	// ClaimBuilds leases up to limit builds, the oldest first, each with the next
+	// generation. It takes builds that have a plan, are not finished, and have no
+	// lease or one that has ended. It skips the builds in except, which the caller
+	// runs already.
 	ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]Lease, error)
-	// RenewLease extends the lease by ttl from now, even one that has run out,
-	// as long as nobody else has claimed the build. Fenced, NotFound.
+	// RenewLease makes the lease end at ttl from now, even if it has ended already,
+	// unless the build has been claimed again: Fenced. NotFound.
 	RenewLease(ctx context.Context, l Lease, ttl time.Duration) error
-	// ReleaseLeases ends all leases of the owner, so that the builds can be claimed
-	// at once. The generations stay.
+	// ReleaseLeases ends all leases of the owner, so that the builds can be claimed at
+	// once. The generations do not change.
 	ReleaseLeases(ctx context.Context, owner string) error
 }
 
-// Database is what the rest is kept in.
+// Database is the database behind the other interfaces.
 type Database interface {
 	// Ping reports whether the database can write now.
 	Ping(ctx context.Context) error
 	Close() error
 }
 
-// Store is all of it, for whoever opens a store and for the suite that tests it.
-// Whoever uses a store declares the one to three methods that it needs.
+// Store is the whole store, for the code that opens it and for the suite that tests
+// it. Code that uses a store declares the one to three methods that it needs.
 type Store interface {
 	Appender
 	Reader

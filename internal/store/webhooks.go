@@ -10,17 +10,16 @@ import (
 // Endpoint is a webhook endpoint as it is stored.
 type Endpoint struct {
 	buildcast.Endpoint // without its secret and the values of its headers
-	// Sealed is what must not be read by everyone, in a form that the store knows
-	// nothing of.
+	// Sealed holds the endpoint's secrets, in a form that the store does not know.
 	Sealed []byte
 	// Version counts the changes. 0: not stored yet.
 	Version int64
 }
 
-// Endpoints keeps the webhook endpoints. There are few: all are read together.
+// Endpoints stores the webhook endpoints. There are few: all are read together.
 type Endpoints interface {
 	// SaveEndpoint stores the endpoint if the stored one still has its version
-	// (0: there is none), and returns the new version. Conflict, NotFound.
+	// (0: none is stored), and returns the new version. Conflict, NotFound.
 	SaveEndpoint(ctx context.Context, e Endpoint) (version int64, err error)
 	// ListEndpoints returns all endpoints, the oldest first.
 	ListEndpoints(ctx context.Context) ([]Endpoint, error)
@@ -29,22 +28,22 @@ type Endpoints interface {
 	DeleteEndpoint(ctx context.Context, id string) error
 }
 
-// Cursor is the place of an endpoint in a build's log, leased to whoever
+// Cursor is the place of an endpoint in a build's log. It is leased to the node that
 // delivers from it.
 //
-// It exists while something may have to be delivered: the transaction that
-// appends creates it for each enabled endpoint that follows the build and has none,
-// at the first event that it stores. A cursor at the end of its log is parked, that
-// is, removed, by whoever holds it.
+// It exists while an event may have to be delivered. The transaction that appends
+// creates it, at the first event that it stores, for each enabled endpoint that
+// follows the build and has none. The holder of a cursor at the end of its log parks
+// it: the cursor is removed.
 type Cursor struct {
 	EndpointID string
 	BuildID    string
-	Next       int64 // the id of the first event that is not delivered yet, and still exists
-	Missed     int64 // of a claim: how many events before Next were deleted before they were delivered
-	Generation int64 // of the lease: each claim and each Rewind gives the next
+	Next       int64 // the id of the first kept event that is not delivered yet
+	Missed     int64 // of a claim: how many events before Next were cut off before they were delivered
+	Generation int64 // of the lease: each claim and each Rewind adds one
 }
 
-// StartAt moves the cursor to the log's first event, if that comes after it.
+// StartAt moves the cursor to the log's first event, if the cursor stands before it.
 func (c *Cursor) StartAt(first int64) {
 	if first > c.Next {
 		c.Missed += first - c.Next
@@ -52,43 +51,41 @@ func (c *Cursor) StartAt(first int64) {
 	}
 }
 
-// Move is what has become of a cursor that is held. Exactly one of the fields
-// beside Cursor and Next is set, or none.
+// Move advances a cursor that the caller holds. At most one of Park, Failed and Leave
+// is set.
 type Move struct {
-	Cursor                     // as it was claimed; Next says how far it has come since
-	Park   bool                // remove it, if its log has not grown beyond Next meanwhile
-	Failed *buildcast.Delivery // store the delivery of the event before Next too, retrying
-	Block  bool                // with Failed: leave the cursor to itself until that delivery is delivered or dead
-	Leave  *time.Time          // let go of it; it is due again then
+	Cursor                     // as it was claimed, with the new Next
+	Park   bool                // remove it, unless its log has grown beyond Next meanwhile
+	Failed *buildcast.Delivery // also store the delivery of the event before Next, which is retried
+	Block  bool                // with Failed: end the lease; nobody claims the cursor until that delivery is delivered or dead
+	Leave  *time.Time          // end the lease; the cursor is due at this time
 }
 
 // Moved is the answer to a move.
 type Moved struct {
-	// Held is false if the cursor was taken over, rewound, parked or left: it is no
-	// longer the caller's.
+	// Held reports whether the caller still holds the cursor. It does not if the cursor
+	// was taken over, rewound, parked, blocked or left.
 	Held bool
-	// Parked reports that the cursor was removed. If Park was asked for and Held is
-	// true, the log has grown.
+	// Parked reports whether the cursor was removed. If Park was set and Held is true,
+	// the log has grown.
 	Parked bool
 }
 
-// Cursors keeps where the endpoints stand in the builds' logs. Times, here and
-// below, are the caller's, so that they can be tested; nodes' clocks must agree to a
-// few seconds.
+// Cursors stores the places of the endpoints in the builds' logs. Times, here and
+// below, are those of the caller's clock, so that tests can set them; the clocks of
+// the nodes must agree to a few seconds.
 type Cursors interface {
-	// ClaimCursors leases up to limit cursors of the endpoint that are due, not
-	// blocked and not leased beyond now, the longest due first; if builds is not
-	// nil, only those of the builds. The lease ends at until. A cursor in a log that
-	// was cut is claimed at the first event that is kept.
+	// ClaimCursors leases up to limit cursors of the endpoint, the longest due first:
+	// cursors that are due, not blocked and not leased beyond now, and, if builds is
+	// not nil, that belong to one of builds. The lease ends at until. A cursor before
+	// the first kept event of its log moves to that event.
 	ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]Cursor, error)
-	// MoveCursors stores the moves in one transaction. What it answers has been
-	// stored and survives the end of the process; a crash of the machine may
-	// undo it, so that events are delivered again.
+	// MoveCursors stores the moves in one transaction. They survive the end of the
+	// process. A crash of the machine may undo them: then events are delivered again.
 	MoveCursors(ctx context.Context, owner string, moves []Move) ([]Moved, error)
-	// Rewind moves the endpoint's cursor of the build to next, or to the first event
-	// that is kept if that is later, creates it if there is none, makes it due at
-	// once, and takes it from whoever holds it. NotFound for an unknown build or
-	// endpoint.
+	// Rewind moves the endpoint's cursor in the build's log to next, or to the first
+	// kept event if that is later. It creates the cursor if there is none, makes it due
+	// at once, and ends its lease. NotFound if the build or the endpoint does not exist.
 	Rewind(ctx context.Context, endpointID, buildID string, next int64) error
 }
 
@@ -106,35 +103,36 @@ type Retries interface {
 	// ClaimDeliveries leases up to limit deliveries of the endpoint whose RetryAt
 	// has come, the longest due first.
 	ClaimDeliveries(ctx context.Context, owner, endpointID string, now, until time.Time, limit int) ([]buildcast.Delivery, error)
-	// SaveDelivery stores what has become of a delivery that was claimed, and ends
-	// its lease. If the delivery is no longer retrying it unblocks the cursor. If the
-	// owner no longer holds the delivery it stores nothing.
+	// SaveDelivery stores a delivery that was claimed, and ends its lease. If the
+	// delivery is no longer retrying, SaveDelivery unblocks the cursor. If the owner no
+	// longer holds the delivery, it stores nothing.
 	SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error
-	// RecallDeliveries undoes the deliveries of the endpoint that were first
-	// attempted at or after since and are retrying: it removes them and puts the
-	// cursors, held or not, back to the first of them in each build.
+	// RecallDeliveries removes the deliveries of the endpoint that are retrying and
+	// were first attempted at or after since. It moves the cursors, held or not, back to
+	// the first removed delivery of each build. It keeps deliveries that were asked for
+	// by Redeliver.
 	RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error
 }
 
-// Deliveries are the deliveries that failed, as people see them.
+// Deliveries are the deliveries that failed, as users see them.
 type Deliveries interface {
-	// Redeliver makes the matching deliveries retrying and due at once, without
-	// their attempts so far counting: all that are dead and were last tried at or
-	// after since; or, with a build and an event, exactly that one, whatever its
-	// state, which is created if there is none. It returns how many. NotFound if the
-	// endpoint or the event does not exist.
+	// Redeliver makes deliveries retrying and due at once, and returns how many. Their
+	// earlier attempts no longer count. Without a build it takes all deliveries that
+	// are dead and were last tried at or after Since. With a build and an event it takes
+	// the delivery of that event, whatever its state, and creates it if there is none.
+	// NotFound if the endpoint or the event does not exist.
 	Redeliver(ctx context.Context, r Redelivery, now time.Time) (int64, error)
 	// ListDeliveries returns a page of deliveries, the newest first by creation.
 	ListDeliveries(ctx context.Context, f DeliveryFilter) (DeliveryPage, error)
-	// PruneDeliveries removes those that are delivered or dead and were last
-	// tried before, and counts of buckets before.
+	// PruneDeliveries removes deliveries that are delivered or dead and were last tried
+	// before the time, and the counts of earlier buckets.
 	PruneDeliveries(ctx context.Context, before time.Time) error
 }
 
-// Redelivery says what is to be delivered again.
+// Redelivery selects the deliveries for Redeliver.
 type Redelivery struct {
 	EndpointID string
-	BuildID    string // with EventID; empty: the dead ones
+	BuildID    string // with EventID; empty: all dead deliveries
 	EventID    int64
 	Since      time.Time
 }
@@ -144,33 +142,33 @@ type DeliveryFilter struct {
 	EndpointID string
 	BuildID    string
 	State      buildcast.DeliveryState
-	Before     string // the Next of the page before
+	Before     string // the Next of the previous page; empty: the first page
 	Limit      int
 }
 
 // DeliveryPage is one page of deliveries.
 type DeliveryPage struct {
 	Deliveries []buildcast.Delivery
-	Next       string // empty: this was the last
+	Next       string // empty: this is the last page
 }
 
-// Counts are what one run of a node counted for one endpoint in one bucket of
-// time. The counts of the log itself are under the empty endpoint.
+// Counts are the numbers that one run of a node has counted for one endpoint in one
+// bucket of time. The counts of the log itself have an empty EndpointID.
 type Counts struct {
 	EndpointID string
-	Bucket     time.Time // when it began; buckets are five minutes
-	Run        string    // of the node's process
-	// Numbers are the counts, in a form that the store knows nothing of.
-	Numbers []byte // JSON
+	Bucket     time.Time // its beginning; a bucket is five minutes long
+	Run        string    // identifies the node's process
+	// Numbers are the counts as JSON, in a form that the store does not know.
+	Numbers []byte
 }
 
-// Waiting is what an endpoint has before it.
+// Waiting counts what waits to be delivered to an endpoint.
 type Waiting struct {
-	Cursors, Events int64 // those of cursors that are not at the end of their log
-	Retrying, Dead  int64
+	Cursors, Events int64 // cursors that are not at the end of their log, and the events after them
+	Retrying, Dead  int64 // deliveries
 }
 
-// Counting keeps the counts.
+// Counting stores the counts.
 type Counting interface {
 	// SaveCounts replaces the rows of the same endpoint, bucket and run.
 	SaveCounts(ctx context.Context, counts []Counts) error
@@ -178,10 +176,10 @@ type Counting interface {
 	ReadCounts(ctx context.Context, since time.Time) ([]Counts, error)
 }
 
-// Backlogs is how much there is.
+// Backlogs measures how much waits, and how much is stored.
 type Backlogs interface {
-	// Waiting returns what each endpoint has before it.
+	// Waiting returns what waits for each endpoint, by its id.
 	Waiting(ctx context.Context) (map[string]Waiting, error)
-	// Size returns what the database takes up on disk, in bytes.
+	// Size returns the size of the database on disk, in bytes.
 	Size(ctx context.Context) (int64, error)
 }

@@ -8,15 +8,16 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Dialect is what the databases write differently in the queries of lists.
+// Dialect is what differs between the databases in the queries of lists.
 type Dialect struct {
-	// Parameter is the n-th parameter of a query, from 1.
+	// Parameter returns the text of the n-th parameter of a query, from 1.
 	Parameter func(n int) string
-	// Time is a time, in milliseconds, as a parameter.
+	// Time converts milliseconds to the value of a parameter.
 	Time func(ms int64) any
-	// Phase is the condition for builds in a phase; ? is the phase.
+	// Phase returns the condition for builds in a phase; ? stands for the phase.
 	Phase func(p buildcast.Phase) string
-	// Position is the function that finds a text in another, and returns 0 if it is not there.
+	// Position is the name of the function that finds a text in another; it returns 0
+	// if there is none.
 	Position string
 }
 
@@ -29,14 +30,14 @@ func Same(ms int64) any { return ms }
 // AsTime is a Dialect's Time where times are stored as such.
 func AsTime(ms int64) any { return time.UnixMilli(ms) }
 
-// where is the conditions of a query under way.
+// where collects the conditions of a query.
 type where struct {
 	dialect    Dialect
 	conditions []string
 	args       []any
 }
 
-// and adds a condition; each ? in it is the next of the values.
+// and adds a condition; each ? in it stands for the next of the values.
 func (w *where) and(condition string, values ...any) {
 	for _, v := range values {
 		condition = strings.Replace(condition, "?", w.add(v), 1)
@@ -49,14 +50,14 @@ func (w *where) add(value any) (parameter string) {
 	return w.dialect.Parameter(len(w.args))
 }
 
-// page is the query of a page and one row more, by which the caller learns whether
-// there is another page.
+// page returns the query for a page and one more row, which tells the caller whether
+// another page follows.
 func (w *where) page(query, order string, limit int) (string, []any) {
 	text := query + " WHERE " + strings.Join(w.conditions, " AND ") + " ORDER BY " + order
 	return text + " LIMIT " + w.add(limit+1), w.args
 }
 
-// Query is the query of a page of builds: status and created_at of each.
+// Query returns the query for a page of builds: status and created_at of each.
 func (f Filter) Query(d Dialect) (query string, args []any, err error) {
 	w := where{dialect: d}
 	w.and(`deleted_at IS NULL`)
@@ -81,10 +82,10 @@ func (f Filter) Query(d Dialect) (query string, args []any, err error) {
 	return query, args, nil
 }
 
-// Query is the query of a page of deliveries, with the columns.
+// Query returns the query for a page of deliveries, with the columns.
 func (f DeliveryFilter) Query(d Dialect, columns string) (query string, args []any, err error) {
 	w := where{dialect: d}
-	// What was cut off and waits to be purged is in no list.
+	// Deliveries of events that were cut off wait to be purged; no list shows them.
 	w.and(`event_id >= (SELECT first_event_id FROM builds b WHERE b.id = build_id)`)
 	if f.EndpointID != "" {
 		w.and(`endpoint_id = ?`, f.EndpointID)
@@ -119,7 +120,7 @@ func NewPage(f Filter) *PageOfBuilds { return &PageOfBuilds{limit: f.Limit} }
 
 // Add adds a row of Filter.Query; created is in milliseconds.
 func (p *PageOfBuilds) Add(status []byte, created int64) error {
-	if len(p.Statuses) == p.limit { // there is at least one more
+	if len(p.Statuses) == p.limit { // another page follows
 		p.Next = p.last.String()
 		return nil
 	}
