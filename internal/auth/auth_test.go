@@ -142,7 +142,8 @@ func TestErrorsDoNotTellWhatWasWrong(t *testing.T) {
 
 func TestShortKeyIsRefusedAndNotShown(t *testing.T) {
 	_, err := New(Config{Keys: []string{key, "secret"}})
-	if buildcast.CodeOf(err) != buildcast.InvalidArgument || strings.Contains(err.Error(), "secret") {
+	if buildcast.CodeOf(err) != buildcast.InvalidArgument || strings.Contains(err.Error(), "secret") ||
+		!strings.Contains(err.Error(), "API key 2 of 2") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -29,7 +29,7 @@ type gatedStore struct {
 	takes time.Duration
 	mu    sync.Mutex
 	calls [][]store.Append
-	last  map[string]int64
+	last  map[string]int64 // an event with the key "stored" has been stored before
 }
 
 func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
@@ -64,10 +64,14 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 			}
 		}
 		for _, e := range a.Events {
+			if e.Key == "stored" {
+				out[i].Events = append(out[i].Events, buildcast.Event{ID: 1, BuildID: a.BuildID, Type: e.Type})
+				continue
+			}
 			g.last[a.BuildID]++
-			out[i].Events = append(out[i].Events, buildcast.Event{ID: g.last[a.BuildID], BuildID: a.BuildID, Type: e.Type})
+			added := buildcast.Event{ID: g.last[a.BuildID], BuildID: a.BuildID, Type: e.Type}
+			out[i].Events, out[i].Added = append(out[i].Events, added), append(out[i].Added, added)
 		}
-		out[i].Added = out[i].Events
 		out[i].Status.LastEventID = g.last[a.BuildID]
 	}
 	return out, nil
@@ -173,7 +177,7 @@ func TestOverloadIsAnsweredAtOnce(t *testing.T) {
 		mu.Unlock()
 		close(s.gate)
 		callers.Wait()
-		if codes[""]+codes[buildcast.Overloaded] != all || codes[""] < waitAppends {
+		if codes[""]+codes[buildcast.Overloaded] != all || codes[""] != 1+waitAppends {
 			t.Errorf("in the end: %v", codes)
 		}
 	})
@@ -198,32 +202,32 @@ func light(n int) []buildcast.NewEvent {
 	return events
 }
 
+// What waits is bounded in bytes; one append alone may be larger than that.
 func TestWaitingBytesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &gatedStore{gate: make(chan struct{})}
-		l := start(t, s, nil)
-		var callers sync.WaitGroup
-		overloaded := 0
-		var mu sync.Mutex
-		for range waitBytes/(10_000*buildcast.EventOverhead) + 5 {
-			callers.Go(func() {
-				_, err := l.Append(t.Context(), "a", 0, light(10_000)...)
-				mu.Lock()
-				defer mu.Unlock()
-				if buildcast.CodeOf(err) == buildcast.Overloaded {
-					overloaded++
+	for name, c := range map[string]struct {
+		waiting []int
+		next    int
+		want    buildcast.Code
+	}{
+		"exactly the bound":  {[]int{waitBytes - 10}, 10, ""},
+		"one byte beyond":    {[]int{waitBytes - 10}, 11, buildcast.Overloaded},
+		"after the bound":    {[]int{waitBytes - 10, 10}, 1, buildcast.Overloaded},
+		"large alone":        {nil, waitBytes + 1, ""},
+		"after a large one":  {[]int{waitBytes + 1}, 1, buildcast.Overloaded},
+		"far from the bound": {[]int{1, 1}, 1, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(&gatedStore{}, &builds{}, slog.New(slog.DiscardHandler))
+			for _, bytes := range c.waiting {
+				if err := l.enqueue(&request{bytes: bytes}); err != nil {
+					t.Fatal(err)
 				}
-			})
-		}
-		synctest.Wait()
-		mu.Lock()
-		if overloaded == 0 {
-			t.Error("more than the bound waits")
-		}
-		mu.Unlock()
-		close(s.gate)
-		callers.Wait()
-	})
+			}
+			if err := l.enqueue(&request{bytes: c.next}); buildcast.CodeOf(err) != c.want {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
 }
 
 // What was committed no longer counts as waiting: three times 40 MB may wait, one
@@ -458,6 +462,32 @@ func TestARefusedAppendWakesNobody(t *testing.T) {
 	}
 }
 
+// What was stored before is published once. An append of no events is: it may have
+// created the build.
+func TestARepeatedAppendWakesNobody(t *testing.T) {
+	stored := buildcast.NewEvent{Type: "x", Key: "stored"}
+	for name, c := range map[string]struct {
+		events []buildcast.NewEvent
+		want   []int // events of each change
+	}{
+		"all stored before": {[]buildcast.NewEvent{stored, stored}, nil},
+		"one is new":        {[]buildcast.NewEvent{stored, ev("x")}, []int{1}},
+		"no events":         {nil, []int{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var published []int
+			l := start(t, &gatedStore{}, func(c Change) { published = append(published, len(c.Events)) })
+			a, err := l.Append(t.Context(), "a", 0, c.events...)
+			if err != nil || len(a.Events) != len(c.events) {
+				t.Errorf("%v %v", a, err)
+			}
+			if !slices.Equal(published, c.want) {
+				t.Errorf("published changes of %v events, want %v", published, c.want)
+			}
+		})
+	}
+}
+
 func TestInvalidEventsNeverReachTheStore(t *testing.T) {
 	s := &gatedStore{}
 	l := start(t, s, nil)
@@ -499,6 +529,28 @@ func TestStoppingCommitsWhatWaits(t *testing.T) {
 			t.Errorf("%d events stored", s.last["a"])
 		}
 	})
+}
+
+// An append that comes as the server stops, before the writer has looked at it, is
+// committed too. The writer chooses at random what it looks at first.
+func TestAnAppendAsTheLogStopsIsCommitted(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			s := &gatedStore{}
+			l := New(s, &builds{}, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			go func() {
+				synctest.Wait() // the append waits
+				_ = l.Run(ctx)
+			}()
+			waits, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if _, err := l.Append(waits, "a", 0, ev("x")); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 func second[T any](_ T, err error) error { return err }
