@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/buildcast/buildcast"
@@ -28,6 +29,12 @@ func (r *reader) parseJSON(data []byte) *yaml.Node {
 			at = positionIn(data, max(0, int(e.Offset)-1))
 		}
 		r.report(at, buildcast.InvalidArgument, "", "not valid JSON: %v", err)
+		return nil
+	}
+	// encoding/json replaces halves of surrogate pairs: two names would become one.
+	err := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true)).SkipValue()
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		r.report(positionIn(data, int(e.ByteOffset)), buildcast.InvalidArgument, "", "not valid Unicode: %v", e.Err)
 		return nil
 	}
 	j := &jsonNodes{data: data, dec: json.NewDecoder(bytes.NewReader(data)), at: position{1, 1}}

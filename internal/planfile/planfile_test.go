@@ -237,6 +237,8 @@ func TestParseJSON(t *testing.T) {
 		{`{"name": "p", "build": false}`, `plan.json:1:24: build: want text, got the boolean false*`},
 		{`{"name": "p", "name": "q"}`, `plan.json:1:15: "name" is given twice, first in line 1`},
 		{`{"name": "p", "build": "x", "timeout": "soon"}`, `plan.json:1:40: timeout: "soon" is not a duration*`},
+		{`{"name": "p\ud83d"}`, `plan.json:1:12: not valid Unicode: *surrogate*`},
+		{`{"name": "p", "tasks": [{"name": "t\udc00"}]}`, `plan.json:1:36: not valid Unicode: *surrogate*`},
 		{`{"name": "p",}`, `plan.json:1:14: not valid JSON: *`},
 		{`{"name": "p"} {}`, `plan.json:1:15: not valid JSON: *`},
 		{"name: p", `plan.json:1:2: not valid JSON: *`},
