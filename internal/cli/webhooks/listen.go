@@ -193,7 +193,7 @@ func (p *poster) post(ctx context.Context, e *buildcast.Event) error {
 const maxReply = 8 << 10
 
 func (p *poster) exchange(req *http.Request) (status int, failure string) {
-	resp, err := p.http.Do(req)
+	resp, err := p.http.Do(req) //nolint:gosec // the user names the receiver
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
