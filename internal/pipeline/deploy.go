@@ -26,11 +26,11 @@ func stagesOf(p *buildcast.Plan) []stage {
 	}
 }
 
-// runDeploy does what comes after the tasks. See work for what it returns.
+// runDeploy runs the steps after the tasks. It returns the same errors as work.
 //
-// A build that was asked for neither a target nor an output deploys what there is,
-// and completes without a deploy if there is nothing. Its deploy_started waits
-// until the target has found something.
+// A plan with neither a target nor an output deploys the files that exist. If none
+// exist, the build completes without a deploy: deploy_started is reported only
+// when the target has found files.
 func (r *run) runDeploy(ctx context.Context) error {
 	asked := cmp.Or(r.build.Deploy, r.build.Plan.Deploy)
 	target := cmp.Or(asked, buildcast.DeployLocal)
@@ -61,7 +61,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
 
-// runStage runs the stage's command, unless it has been done in this workspace.
+// runStage runs the stage's command, unless it has completed in this workspace.
 func (r *run) runStage(ctx context.Context, s stage) error {
 	done := buildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
 	if s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, done) {

@@ -88,21 +88,21 @@ type deployFailed struct {
 	failure
 }
 
-// source is whose output a build_log has.
+// source names the step whose output a build_log has.
 type source struct {
 	TaskName string `json:"taskName,omitempty"`
 	Stage    string `json:"stage,omitempty"`
 }
 
-// buildLog. Dropped counts lines that were left out before these: they did not
-// fit among what waited while the store was away.
+// buildLog. Dropped counts lines that were left out before these: they did not fit
+// into the buffer while the store was unreachable.
 type buildLog struct {
 	source
 	Lines   []string `json:"lines"`
 	Dropped int      `json:"dropped,omitempty"`
 }
 
-// nothing is the data of an event that has none.
+// nothing is the data of an event without data.
 type nothing struct{}
 
 // maxNames bounds the names in plan_generated, in bytes as JSON.
@@ -121,8 +121,8 @@ func namesOf(tasks []buildcast.Task) []string {
 	return names
 }
 
-// encode returns data as the log stores it. Text keeps its < and >: the limits of
-// output count on it.
+// encode returns data as the log stores it. It does not escape < and >: the
+// limits of output rely on that.
 func encode(data any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -140,14 +140,14 @@ func eventKey(key string) string {
 }
 
 // keyOf names an event by what it reports. It is empty if an event of this type
-// may be reported more than once. A log is read without the keys of its events,
-// so a resumed run makes them again from the events' data: a log of an earlier
-// version, whose keys had no prefix, resumes in the same way.
+// may be reported more than once. Reading a log does not return the events' keys,
+// so a resumed run computes them from the events' data. A log of an earlier
+// version, whose keys had no prefix, is resumed in the same way.
 func keyOf(typ string, data json.RawMessage) string {
 	w := readWords(data)
 	switch typ {
 	case buildcast.TaskStarted, buildcast.TaskFailed:
-		// The number comes first: a task may be called 2:x.
+		// The attempt comes first: a task may be called 2:x.
 		return key(typ, strconv.Itoa(max(w.Attempt, 1)), w.TaskName)
 	case buildcast.TaskCompleted:
 		return key(typ, w.TaskName)

@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
-// Different words never have the same key, and every key is one that the log takes.
+// Different events never have the same key, and the log accepts every key.
 func TestKeysTellEventsApart(t *testing.T) {
 	long := strings.Repeat("n", 200)
 	seen := map[string]string{}
@@ -57,7 +57,7 @@ func TestKeysTellEventsApart(t *testing.T) {
 	}
 }
 
-// The largest plan there can be gives a plan_generated that the log takes.
+// The log accepts the plan_generated of the largest valid plan.
 func TestPlanOfManyLongNamesFits(t *testing.T) {
 	tasks := make([]buildcast.Task, buildcast.MaxTasks)
 	for i := range tasks {
@@ -76,8 +76,8 @@ func TestPlanOfManyLongNamesFits(t *testing.T) {
 	}
 }
 
-// Output that does not fit is counted, and told with the next that does, or
-// before the last event; steps of the build are taken even then.
+// Output that does not fit is counted. The number is reported with the next output
+// that fits, or before the last event. Steps of the build are accepted even then.
 func TestDroppedOutputIsTold(t *testing.T) {
 	var stored []buildcast.NewEvent
 	e := outbox.New(func(_ context.Context, events []buildcast.NewEvent) error {
@@ -108,7 +108,7 @@ func TestDroppedOutputIsTold(t *testing.T) {
 	}
 }
 
-// sendAll has the emitter send what waits.
+// sendAll makes the emitter send its waiting events.
 func sendAll(t *testing.T, e *outbox.Outbox) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

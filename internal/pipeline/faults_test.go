@@ -20,8 +20,8 @@ func cancelBuild(r *rig, id string) {
 	}
 }
 
-// A cancelled build's processes are ended, those that ignore SIGTERM and those
-// that left their group, session and environment too, and nothing is reported after
+// A cancel ends the build's processes, including those that ignore SIGTERM and
+// those that left their group, session and environment. Nothing is reported after
 // the cancel.
 func TestCancelEndsProcesses(t *testing.T) {
 	r := newRig(t)
@@ -68,7 +68,7 @@ func TestCancelledWhileQueued(t *testing.T) {
 	}
 }
 
-// An owner whose lease was taken over stops its processes and can say nothing.
+// An owner whose lease was taken over stops its processes and can append nothing.
 func TestFencedOwnerStops(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -92,8 +92,7 @@ func TestFencedOwnerStops(t *testing.T) {
 	}
 }
 
-// An owner need not come to renew its lease to find that it is lost: the log
-// refuses what it says.
+// An owner notices a lost lease before it renews it: the log refuses its events.
 func TestFencedAppendStops(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo $$; while :; do echo ready; sleep 0.02; done"})
@@ -108,14 +107,14 @@ func TestFencedAppendStops(t *testing.T) {
 	}
 	before := r.events("b")
 	checkGone(t, before)
-	eventually(t, "the old owner gives the build up", func() bool { return !p.runs("b") })
+	eventually(t, "the old owner stops the build", func() bool { return !p.runs("b") })
 	if after := r.events("b"); len(of(after, buildcast.BuildFailed)) > 0 {
 		t.Errorf("%s", lines(after))
 	}
 }
 
-// While the store is away the build goes on; afterwards all that it said is
-// there, in order.
+// While the store is unreachable the build continues. Afterwards the log has all
+// its events, in order.
 func TestStoreAwayLosesNothing(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -131,9 +130,9 @@ func TestStoreAwayLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the build goes on to its end", func() bool { return len(rec.lines(t)) == 4 })
-	eventually(t, "the store is asked in vain", func() bool { return r.store.refused.Load() > 10 })
+	eventually(t, "the store refuses calls", func() bool { return r.store.refused.Load() > 10 })
 	if !p.runs("b") {
-		t.Error("the build has given its place up before the log has its events")
+		t.Error("the build has freed its place before the log has its events")
 	}
 	r.store.away.Store(false)
 	r.end("b")
@@ -160,7 +159,7 @@ func TestStoreAwayLosesNothing(t *testing.T) {
 	}
 }
 
-// runs reports whether the build holds a place.
+// runs reports whether the pipeline runs the build.
 func (p *Pipeline) runs(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,12 +171,12 @@ func TestStoreAwayAtTheStart(t *testing.T) {
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "true"})
 	r.store.away.Store(true)
 	r.start(r.pipeline("node"))
-	eventually(t, "the pipeline asks for the store", func() bool { return r.store.refused.Load() > 0 })
+	eventually(t, "the pipeline calls the store", func() bool { return r.store.refused.Load() > 0 })
 	r.store.away.Store(false)
 	r.end("b")
 }
 
-// A drain does not wait for a store that is away for good.
+// A drain does not wait for a store that never comes back.
 func TestDrainWithoutTheStore(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo $$; echo ready; sleep 1000"})

@@ -15,7 +15,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// A command gets nothing of the server's environment, where secrets are.
+// A command inherits nothing from the server's environment, which holds secrets.
 func TestCommandsSeeNoSecrets(t *testing.T) {
 	t.Setenv("BUILDCAST_API_KEYS", "a-secret-of-the-server")
 	t.Setenv("BUILDCAST_DATABASE", "postgres://user:a-secret@host/db")
@@ -36,8 +36,8 @@ func TestCommandsSeeNoSecrets(t *testing.T) {
 	}
 }
 
-// A link that an earlier command planted does not take a later task's file out
-// of the workspace, and the build says why it fails.
+// A link that an earlier command planted does not lead a later task's file out of
+// the workspace, and the build reports why it fails.
 func TestPlantedLinkIsNotFollowed(t *testing.T) {
 	r := newRig(t)
 	outside := t.TempDir()
@@ -67,7 +67,7 @@ func TestPlantedOutputIsNotDeployed(t *testing.T) {
 	}
 }
 
-// A flood of output fills neither the log nor the memory, and fails nothing.
+// A flood of output fills neither the log nor the memory, and no step fails.
 func TestFloodOfOutputIsBounded(t *testing.T) {
 	r := newRig(t)
 	events := r.run("b", &buildcast.Plan{Deploy: "none", Tasks: []buildcast.Task{shell("flood", "yes 0123456789 | head -c 30000000; echo the end >&2; exit 3")}})
@@ -85,7 +85,7 @@ func TestFloodOfOutputIsBounded(t *testing.T) {
 	}
 }
 
-// Tasks that fail while others start: the race detector looks at what they share.
+// Tasks fail while others start: the race detector checks what they share.
 func TestManyTasksTriedAgainAtOnce(t *testing.T) {
 	r := newRig(t)
 	var tasks []buildcast.Task
@@ -100,8 +100,8 @@ func TestManyTasksTriedAgainAtOnce(t *testing.T) {
 	}
 }
 
-// lateCancel cancels the build after its lease was given: the run that begins
-// finds it over.
+// lateCancel cancels the build after its lease was claimed: the run finds that the
+// build is over.
 type lateCancel struct {
 	*faultyStore
 	rig *rig
@@ -126,7 +126,7 @@ func TestCancelledBetweenClaimAndRun(t *testing.T) {
 		c.Leases = &lateCancel{r.store, r}
 		c.MaxBuilds = 1
 	}))
-	r.end("next") // its place was given up
+	r.end("next") // the cancelled build has freed its place
 	if d := cmp.Diff([]string{"next"}, rec.lines(t)); d != "" {
 		t.Errorf("ran (-want +got):\n%s", d)
 	}
@@ -162,7 +162,7 @@ func TestRemoveWhileItStops(t *testing.T) {
 	}
 }
 
-// Ids that differ in case alone do not share a workspace where Label keeps them apart.
+// Ids that differ only in case do not share a workspace if Label distinguishes them.
 func TestLabelNamesTheWorkspace(t *testing.T) {
 	r := newRig(t)
 	r.build("A", &buildcast.Plan{Deploy: "none", Build: "pwd"})
@@ -174,8 +174,8 @@ func TestLabelNamesTheWorkspace(t *testing.T) {
 	}
 }
 
-// What a killed server left running is gone before the first command of the
-// build that goes on, not only at its end.
+// Processes that a killed server left running end before the first command of the
+// resumed build, not only at its end.
 func TestLeftoversAreGoneBeforeTheBuildGoesOn(t *testing.T) {
 	r := newRig(t)
 	p := r.pipeline("node")
@@ -194,7 +194,7 @@ func TestLeftoversAreGoneBeforeTheBuildGoesOn(t *testing.T) {
 	}
 }
 
-// A node that drains gives its builds to any other at once.
+// Another node can claim the builds of a draining node at once.
 func TestDrainGivesLeasesBack(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "echo ready; sleep 1000"})

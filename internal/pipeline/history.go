@@ -7,12 +7,12 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// readLimit is how many events are read at once.
+// readLimit is how many events one read returns.
 const readLimit = 1000
 
-// history is what a build's log reports, as a run needs it to go on. It goes by
-// the events' data, whoever appended them: whoever may append may also run
-// commands, so an event of a user that reports a task as completed is believed.
+// history holds what a run must know of the build's log to resume the build. It
+// trusts every event, also one that a user appended to report a task as completed:
+// a user who may append events may run commands as well.
 type history struct {
 	status    buildcast.Status
 	reported  map[string]bool // the keys of what was reported
@@ -51,7 +51,7 @@ func (h *history) apply(e *buildcast.Event) {
 	}
 }
 
-// words is what tells an event from others of its type.
+// words holds the data that distinguishes an event from others of its type.
 type words struct {
 	TaskName string `json:"taskName"`
 	Attempt  int    `json:"attempt"`

@@ -8,9 +8,9 @@ import (
 	"github.com/buildcast/buildcast/internal/outbox"
 )
 
-// journal is what a run writes to its build's log. What was reported already, by
-// this run or an earlier one, is not reported again. Its methods never block, and may
-// be called from many goroutines.
+// journal reports a run's events to the build's log. It does not repeat an event
+// that this run or an earlier one has reported. Its methods never block, and may be
+// called from many goroutines.
 type journal struct {
 	emitter *outbox.Outbox
 	log     *slog.Logger
@@ -25,7 +25,7 @@ func newJournal(e *outbox.Outbox, reported map[string]bool, log *slog.Logger) *j
 	return &journal{emitter: e, reported: reported, log: log}
 }
 
-// has tells whether the event was reported.
+// has reports whether the event was reported.
 func (j *journal) has(typ string, data any) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -51,8 +51,8 @@ func (j *journal) end(typ string, data any) {
 	j.ended = true
 }
 
-// output reports what a command wrote. If the log has been away so long that it
-// does not fit, it is left out and counted.
+// output reports a command's output. If the store has been unreachable for so long
+// that the output no longer fits, it is left out and counted.
 func (j *journal) output(from source, lines []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -73,7 +73,7 @@ func (j *journal) output(from source, lines []string) {
 	}
 }
 
-// keep emits the event whatever waits already. The caller holds mu.
+// keep emits the event however many others wait. The caller holds mu.
 func (j *journal) keep(typ string, data any) {
 	if j.ended {
 		return

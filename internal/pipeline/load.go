@@ -10,22 +10,22 @@ import (
 )
 
 const (
-	// readPatience is how long a build that the store does not return is asked for,
-	// although the store answers.
+	// readPatience is how long a run tries to read a build if the store answers but
+	// cannot return the build.
 	readPatience = time.Minute
-	// shelfTime is how long a build is left alone that can neither be read nor
-	// failed.
+	// shelfTime is how long a build that can neither be read nor failed is not
+	// claimed.
 	shelfTime = 10 * time.Minute
 )
 
-// unreadable is a build that cannot be read although the store answers.
+// unreadable is the error for a build that cannot be read although the store answers.
 type unreadable struct{ err error }
 
 func (u *unreadable) Error() string { return fmt.Sprintf("the build cannot be read: %v", u.err) }
 
-// load reads the build and its log. It waits for a store that is away. If the
-// store answers and the build cannot be read all the same, it returns an
-// *unreadable: a build must not hold its place for ever.
+// load reads the build and its log. It waits while the store is unreachable. If
+// the store answers but the build cannot be read, it returns an *unreadable: the
+// build must not hold its place for ever.
 func (r *run) load(ctx context.Context) error {
 	retry := backoff.Backoff{Min: claimEvery / 10, Max: claimEvery}
 	for since := time.Now(); ; {
@@ -40,7 +40,7 @@ func (r *run) load(ctx context.Context) error {
 			case leaseLost(answer):
 				return answer
 			}
-			since = time.Now() // the store is away
+			since = time.Now() // the store is unreachable
 		}
 		retry.Wait(ctx, err)
 	}
@@ -59,13 +59,13 @@ func (r *run) read(ctx context.Context) (err error) {
 	return err
 }
 
-// failUnread ends the build. If its log takes no event either, the build is left
-// alone for a while, so that its place is free for others.
+// failUnread ends the build. If its log refuses the event too, the build is not
+// claimed for shelfTime, so that its place is free for others.
 func (r *run) failUnread(ctx context.Context, cause *unreadable) {
-	r.log.Error("the build is failed: it cannot be read from the store", "error", cause.err)
+	r.log.Error("the build fails: it cannot be read from the store", "error", cause.err)
 	data, err := encode(buildFailed{failure: failure{
 		Message: "the build cannot be read from the store",
-		Error:   "the build cannot be read from the store; the server's log says why: mend the row, and start the build again under another id",
+		Error:   "the build cannot be read from the store; the server's log has the reason: repair the row, and start the build again under another id",
 	}})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -85,7 +85,7 @@ func (p *Pipeline) shelve(buildID string) {
 	p.shelf[buildID] = time.Now().Add(shelfTime)
 }
 
-// shelved returns the builds that are left alone now. The caller holds mu.
+// shelved returns the builds that are not to be claimed now. The caller holds mu.
 func (p *Pipeline) shelved() (ids []string) {
 	for id, until := range p.shelf {
 		if time.Now().After(until) {

@@ -12,7 +12,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// spoil overwrites a column of the build's row with what cannot be read.
+// spoil overwrites a column of the build's row with an unreadable value.
 func spoil(r *rig, id, column string) {
 	r.t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(r.dir, "test.db"))
@@ -40,7 +40,7 @@ func TestUnreadablePlanFailsTheBuild(t *testing.T) {
 	r.end("next")
 }
 
-// A build that can neither be read nor failed keeps no place that others need.
+// A build that can neither be read nor failed does not block a place that others need.
 func TestUnreadableRowFreesThePlace(t *testing.T) {
 	r := newRig(t)
 	r.build("bad", &buildcast.Plan{Deploy: "none", Build: "true"})
@@ -57,7 +57,7 @@ func TestUnreadableRowFreesThePlace(t *testing.T) {
 	}
 }
 
-// lostAfterClaim takes the store away once a build is claimed.
+// lostAfterClaim makes the store unreachable once a build is claimed.
 type lostAfterClaim struct{ *faultyStore }
 
 func (l lostAfterClaim) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
@@ -68,7 +68,7 @@ func (l lostAfterClaim) ClaimBuilds(ctx context.Context, owner string, ttl time.
 	return leases, err
 }
 
-// A store that is away, however long, fails no build that it has.
+// No build fails because the store is unreachable, however long.
 func TestStoreAwayIsNoUnreadableBuild(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "true"})

@@ -1,21 +1,20 @@
-// Package pipeline runs the builds that have a plan: it claims a lease, works
-// through the tasks as their needs allow, runs install and build, and deploys.
+// Package pipeline runs the builds that have a plan: it claims a lease, runs the
+// tasks in the order of their needs, runs install and build, and deploys.
 //
-// A build's log is all that is known of it. A run reports events whose keys are
-// made from their data, so a run that begins again reports nothing twice:
-// it reads the log, passes over the tasks that are completed, and goes on. The
-// lease's generation fences the run that came before. If the workspace no longer
-// exists (another node has taken over, or the machine was started
-// again), completed tasks are done again without events: what they made is
-// needed, and their events stand.
+// A build's log is its only state. The keys of a run's events are computed from
+// their data, so a resumed run reports nothing twice: it reads the log, skips the
+// completed tasks, and continues. The lease's generation fences the previous run.
+// If the workspace no longer exists (another node has taken over, or the machine
+// was restarted), completed tasks run again without events: their files are
+// needed, and the log has their events already.
 //
-// Events go through an emitter that never blocks: while the store is away the
-// work goes on and its events wait, in order. A build holds its place among
-// those that run until the log has taken all of them.
+// Events go through an emitter that never blocks: while the store is unreachable,
+// the work continues and its events wait, in order. A build holds its place among
+// the running builds until the log has stored all its events.
 //
-// A run ends early in one of three ways, and reports nothing more in any of them:
-// the lease was lost, somebody else ended the build (a cancel), or
-// this node drains. Processes are gone within a second.
+// A run ends early for one of three reasons: the lease is lost, the build was ended
+// from outside (a cancel), or this node drains. It then reports nothing more, and
+// its processes end within a second.
 package pipeline
 
 import (
@@ -32,7 +31,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Log is where a build's events are appended and read; see eventlog.Log.
+// Log appends and reads a build's events; see eventlog.Log.
 type Log interface {
 	Append(ctx context.Context, buildID string, generation int64, events ...buildcast.NewEvent) (store.Appended, error)
 	Read(ctx context.Context, buildID string, after int64, limit int) ([]buildcast.Event, error)
@@ -43,15 +42,15 @@ type Builds interface {
 	GetBuild(ctx context.Context, id string) (buildcast.Build, error)
 }
 
-// Target is where a build's output goes. A repeated deploy of the same build must
-// be safe. The message of an *buildcast.Error is shown to people as it is. The
-// error wraps fs.ErrNotExist if dir holds no files to deploy; then progress was
-// not called.
+// Target deploys a build's output. A repeated deploy of the same build must be
+// safe. The message of a *buildcast.Error is shown to users as it is. The error
+// wraps fs.ErrNotExist if dir holds no files to deploy; Deploy must then not have
+// called progress.
 type Target interface {
 	Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (previewURL string, err error)
 }
 
-// Config is what a Pipeline is made of. The first seven are required.
+// Config configures a Pipeline. The first seven fields are required.
 type Config struct {
 	Owner   string // of the leases: the same at each start on one data directory
 	Dir     string // of the workspaces
@@ -59,14 +58,14 @@ type Config struct {
 	Builds  Builds
 	Leases  store.Leases
 	Watch   func(buildID string, after int64, wake func()) *live.Cursor // see live.Hub
-	Targets map[string]Target                                           // by name; "none" needs none
+	Targets map[string]Target                                           // by name; "none" needs no entry
 
-	// Label makes a build id a directory name. Nil: the id itself, which is
-	// enough only if file names are case-sensitive.
+	// Label turns a build id into a directory name. Nil means the id itself, which
+	// suffices only if file names are case-sensitive.
 	Label         func(buildID string) string
 	MaxBuilds     int           // at once; 0: 4
 	MaxTasks      int           // of one build at once; 0: 4
-	LeaseTTL      time.Duration // how long a dead node's builds wait for another; 0: 30s
+	LeaseTTL      time.Duration // after it, another node may claim a dead node's builds; 0: 30s
 	DrainTimeout  time.Duration // for events that wait when Run is told to end; 0: 5s
 	KeepWorkspace time.Duration // after a build's end; 0: 24h
 	Logger        *slog.Logger  // nil: slog's default
@@ -86,10 +85,10 @@ func (c Config) withDefaults() Config {
 }
 
 const (
-	// claimEvery is how often builds are looked for without a kick: those whose
-	// lease ran out, and those that another node queued.
+	// claimEvery is how often the pipeline claims builds without a kick: those whose
+	// lease expired, and those that another node queued.
 	claimEvery = time.Second
-	// storeTimeout bounds one call, so that a store that hangs is asked again.
+	// storeTimeout bounds one call, so that a call that hangs is repeated.
 	storeTimeout = 10 * time.Second
 )
 
@@ -106,7 +105,7 @@ type Pipeline struct {
 
 	mu      sync.Mutex
 	running map[string]*run      // by build id
-	begun   int                  // how many runs have begun
+	begun   int                  // number of runs that have begun
 	shelf   map[string]time.Time // builds that are not claimed until then
 }
 
@@ -120,19 +119,19 @@ func New(cfg Config) *Pipeline {
 	}
 }
 
-// Kick tells that a build may be waiting. It is a hint and never blocks.
+// Kick makes the pipeline look for waiting builds. It is a hint and never blocks.
 func (p *Pipeline) Kick() {
 	select {
 	case p.kick <- struct{}{}:
-	default: // one waits already
+	default: // a kick waits already
 	}
 }
 
-// Run runs builds until ctx ends. Then it claims no more, stops the commands
-// that run, waits up to DrainTimeout until the log has taken their events, and
-// gives the leases back. It is called once, and returns nil.
+// Run runs builds until ctx ends. Then it claims no more, stops the running
+// commands, waits up to DrainTimeout until the log has stored their events, and
+// releases the leases. It is called once, and returns nil.
 func (p *Pipeline) Run(ctx context.Context) error {
-	// The end of ctx means take no more builds; that of abandon, leave what is not done.
+	// When ctx ends, claim no more builds; when abandon ends, drop unfinished work.
 	abandon, giveUp := lasting(ctx, p.config.DrainTimeout)
 	defer giveUp()
 	var parts sync.WaitGroup
@@ -167,7 +166,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (p *Pipeline) claimBuilds(ctx, abandon context.Context, parts *sync.WaitGroup) {
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
-	// Leases of before a restart are given back first: their builds go on at once.
+	// Release the leases from before a restart first: their builds continue at once.
 	for released := false; ctx.Err() == nil; {
 		if released = released || p.release(ctx, storeTimeout); released {
 			for _, lease := range p.claim(ctx) {
@@ -186,7 +185,7 @@ func (p *Pipeline) claimBuilds(ctx, abandon context.Context, parts *sync.WaitGro
 	}
 }
 
-// claim takes leases for the free places.
+// claim claims leases for the free places.
 func (p *Pipeline) claim(ctx context.Context) []store.Lease {
 	p.mu.Lock()
 	free := p.config.MaxBuilds - len(p.running)
@@ -201,22 +200,22 @@ func (p *Pipeline) claim(ctx context.Context) []store.Lease {
 	limited, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	leases, err := p.config.Leases.ClaimBuilds(limited, p.config.Owner, p.config.LeaseTTL, free, except)
-	if p.note(ctx, "builds wait: none can be claimed", err); err != nil {
+	if p.note(ctx, "builds cannot be claimed: they wait", err); err != nil {
 		return nil
 	}
 	return leases
 }
 
-// release gives all leases back.
+// release releases all leases.
 func (p *Pipeline) release(ctx context.Context, timeout time.Duration) bool {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := p.config.Leases.ReleaseLeases(limited, p.config.Owner)
-	p.note(ctx, "leases are not given back: their builds wait until they run out", err)
+	p.note(ctx, "leases cannot be released: their builds wait until they expire", err)
 	return err == nil
 }
 
-// note logs the first of a row of failures of the store.
+// note logs the first of several consecutive failures of the store.
 func (p *Pipeline) note(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil && !p.sick {
 		p.log.Warn(what, "error", err)
@@ -224,7 +223,7 @@ func (p *Pipeline) note(ctx context.Context, what string, err error) {
 	p.sick = err != nil
 }
 
-// begin gives a run its place, and the context that its stop ends.
+// begin takes a place for a run, and returns the context that its stop ends.
 func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, context.Context) {
 	life, stop := context.WithCancelCause(abandon)
 	r := &run{pipeline: p, lease: lease, log: p.log.With("build", lease.BuildID), stop: stop}
@@ -246,14 +245,14 @@ func (p *Pipeline) end(ctx context.Context, r *run) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		if err := p.Remove(ctx, r.lease.BuildID); err != nil {
-			r.log.Warn("the workspace of a deleted build is still there", "error", err)
+			r.log.Warn("the workspace of a deleted build is not removed yet", "error", err)
 		}
 	}
 	p.Kick()
 }
 
-// Changed is told of what has been committed; see eventlog.Log.Subscribe. A build
-// that was created is claimed at once.
+// Changed is the pipeline's subscription to commits; see eventlog.Log.Subscribe. A
+// build that was created is claimed at once.
 func (p *Pipeline) Changed(c eventlog.Change) {
 	if c.Kind == eventlog.Appended && len(c.Events) == 0 {
 		p.Kick()

@@ -18,7 +18,7 @@ import (
 	"github.com/buildcast/buildcast/internal/planfile"
 )
 
-// Build 27 is the reference: 12 events, and the page is there.
+// Build 27 is the reference: it has 12 events and a page.
 func TestBuild27(t *testing.T) {
 	plan, err := planfile.Read("../../examples/hello-site/plan.yaml")
 	if err != nil {
@@ -95,7 +95,7 @@ func TestTasksRunAsTheirNeedsAllow(t *testing.T) {
 	got := rec.lines(t)
 	for _, want := range [][2]string{{"-a", "+c"}, {"-a", "+d"}, {"-b", "+d"}, {"-c", "+e"}, {"-d", "+e"}} {
 		if before, after := slices.Index(got, want[0]), slices.Index(got, want[1]); before < 0 || before > after {
-			t.Errorf("%s does not stand before %s in %v", want[0], want[1], got)
+			t.Errorf("%s is not before %s in %v", want[0], want[1], got)
 		}
 	}
 	started := of(r.events("b"), buildcast.TaskStarted)
@@ -122,8 +122,8 @@ func TestFailedTaskIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A task that fails for good ends the build: what else runs is stopped, and
-// says nothing more.
+// A task that fails for good ends the build: other tasks are stopped, and report
+// nothing more.
 func TestLastFailureEndsTheBuild(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -205,8 +205,8 @@ func TestWithoutDeploy(t *testing.T) {
 	}
 }
 
-// The obvious first plan has no output and makes no files. It completes, and
-// reports nothing of a deploy.
+// The obvious first plan has no output and makes no files. It completes, and does
+// not report a deploy.
 func TestPlanWithNothingToDeployCompletes(t *testing.T) {
 	r := newRig(t)
 	previews := local.New(local.Config{Dir: t.TempDir(), Logger: quiet})
@@ -236,8 +236,8 @@ func TestPlanWithNothingToDeployCompletes(t *testing.T) {
 	}
 }
 
-// What a target says to people is told; a cause, which may hold paths of the
-// server, is not.
+// A target's message is reported. Its cause, which may hold paths of the server, is
+// not.
 func TestFailedDeploy(t *testing.T) {
 	secret := errors.New("open /srv/secret: denied")
 	for name, tt := range map[string]struct {
@@ -245,7 +245,7 @@ func TestFailedDeploy(t *testing.T) {
 		want string
 	}{
 		"told":   {fmt.Errorf("deploy: %w", buildcast.Errorf(buildcast.TooLarge, "too many files").Because(secret)), "too many files"},
-		"hidden": {secret, "the server could not go on with the build; its log says why"},
+		"hidden": {secret, "the server could not continue the build; the server's log has the reason"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -262,8 +262,9 @@ func TestFailedDeploy(t *testing.T) {
 	}
 }
 
-// Attack: a target's texts are longer than an event may be. The log would refuse
-// the build's last event, and the deploy would be repeated for ever.
+// Attack: a target's texts are longer than an event may be. If they were not cut,
+// the log would refuse the build's last event, and the deploy would be repeated for
+// ever.
 func TestTextsOfATargetAreBounded(t *testing.T) {
 	long := strings.Repeat("<\x1b\u2028\xff", 100<<10)
 	for name, err := range map[string]error{
@@ -358,8 +359,8 @@ func TestRemoveTakesTheWorkspace(t *testing.T) {
 	}
 }
 
-// The sweep takes workspaces of builds that ended long ago; a build that has
-// yet to go on keeps its own, however old it is.
+// The sweep removes workspaces of builds that ended long ago. An unfinished build
+// keeps its workspace, however old it is.
 func TestSweepOfWorkspaces(t *testing.T) {
 	r := newRig(t)
 	stop := r.start(r.pipeline("node"))
@@ -407,15 +408,15 @@ func TestSweepGoesByTheServersTime(t *testing.T) {
 	}
 	for _, e := range entries {
 		if p.unused(t.Context(), e) {
-			t.Errorf("%s goes at once", e.Name)
+			t.Errorf("%s is removed at once", e.Name)
 		}
 		e.Changed = e.Changed.Add(-p.config.KeepWorkspace)
 		if !p.unused(t.Context(), e) {
-			t.Errorf("%s stays for ever", e.Name)
+			t.Errorf("%s is never removed", e.Name)
 		}
 		e.Changed = e.Changed.AddDate(1000, 0, 0) // a command's doing, in a server that was killed
 		if !p.unused(t.Context(), e) {
-			t.Errorf("%s stays for a thousand years", e.Name)
+			t.Errorf("%s is kept for a thousand years", e.Name)
 		}
 	}
 }

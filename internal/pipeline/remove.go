@@ -8,8 +8,8 @@ import (
 )
 
 // Remove stops a build that was deleted, and removes its workspace when it has
-// stopped. It is called some time after the deletion: a build that was created
-// again under the id meanwhile goes on, and keeps its workspace.
+// stopped. It is called some time after the deletion: if a new build was created
+// under the same id meanwhile, that build continues and keeps its workspace.
 func (p *Pipeline) Remove(ctx context.Context, buildID string) error {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return err
@@ -26,12 +26,12 @@ func (p *Pipeline) Remove(ctx context.Context, buildID string) error {
 
 	p.mu.Lock()
 	if r := p.running[buildID]; r != nil {
-		// The deleted build's run, unless it began after the store was asked or is of
-		// the build that exists.
-		mine := r.number > asked || exists && (r.created.IsZero() || r.created.Equal(build.CreatedAt))
-		r.remove = r.remove || !mine
+		// Stop the run only if it belongs to the deleted build: not if it began after the
+		// store was read, and not if it is the run of the existing build.
+		newer := r.number > asked || exists && (r.created.IsZero() || r.created.Equal(build.CreatedAt))
+		r.remove = r.remove || !newer
 		p.mu.Unlock()
-		if !mine {
+		if !newer {
 			r.stop(errOver)
 		}
 		return nil
@@ -40,7 +40,7 @@ func (p *Pipeline) Remove(ctx context.Context, buildID string) error {
 		p.mu.Unlock()
 		return nil
 	}
-	// Under the lock: a build that begins now makes its workspace afterwards.
+	// Hold the lock: a build that begins now creates its workspace afterwards.
 	remove, err := workspace.Discard(p.config.Dir, name)
 	p.mu.Unlock()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// again deletes the build and creates it again under its id.
+// again deletes the build and creates a new one under its id.
 func again(r *rig, id string, plan *buildcast.Plan) {
 	r.t.Helper()
 	if err := r.log.Delete(r.t.Context(), id); err != nil {
@@ -27,8 +27,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// A deletion's clean-up comes late: the build was created again under its id, and
-// runs. It is not stopped, and keeps its workspace.
+// The clean-up of a deleted build comes late: a new build under the same id runs
+// already. It is not stopped, and keeps its workspace.
 func TestRemoveLeavesABuildThatWasCreatedAgain(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -56,7 +56,7 @@ func TestRemoveLeavesABuildThatWasCreatedAgain(t *testing.T) {
 	}
 }
 
-// meanwhile is a store in which something happens after GetBuild has been answered.
+// meanwhile is a store that calls a function after GetBuild has been answered.
 type meanwhile struct {
 	Builds
 	then func()
@@ -70,8 +70,8 @@ func (m meanwhile) GetBuild(ctx context.Context, id string) (buildcast.Build, er
 	return b, err
 }
 
-// The build is created again, and begins to run, just when Remove has been told
-// that there is none.
+// A new build is created and begins to run just after Remove has read that the
+// build does not exist.
 func TestRemoveLeavesARunThatBeganMeanwhile(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -121,7 +121,7 @@ func TestStartRemovesWorkspacesOfDeletedBuilds(t *testing.T) {
 	eventually(t, "the workspace is removed", func() bool { return !exists(filepath.Join(p.config.Dir, "b")) })
 }
 
-// placesChecked counts the places that are given, with those that are taken.
+// placesChecked checks each claim: claimed and running builds may not exceed max.
 type placesChecked struct {
 	*faultyStore
 	t   *testing.T
@@ -135,7 +135,7 @@ func (c placesChecked) ClaimBuilds(ctx context.Context, owner string, ttl time.D
 	return c.faultyStore.ClaimBuilds(ctx, owner, ttl, limit, except)
 }
 
-// placesHeld notes whether leases are given back while a build runs.
+// placesHeld notes whether a lease is released while its build runs.
 type placesHeld struct {
 	*faultyStore
 	held func() bool
@@ -147,8 +147,8 @@ func (h placesHeld) ReleaseLeases(ctx context.Context, owner string) error {
 	return h.faultyStore.ReleaseLeases(ctx, owner)
 }
 
-// A lease is given back when the build's commands are gone: another node begins
-// with it at once.
+// A lease is released only when the build's commands have ended: another node may
+// begin the build at once.
 func TestLeasesAreKeptUntilCommandsAreGone(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: `trap '' TERM; echo ready; while :; do sleep 1; done`})
@@ -159,7 +159,7 @@ func TestLeasesAreKeptUntilCommandsAreGone(t *testing.T) {
 	r.output("b", "ready")
 	stop()
 	if early {
-		t.Error("the lease of a build that runs is given back")
+		t.Error("the lease of a running build is released")
 	}
 }
 

@@ -32,7 +32,7 @@ func resumable(rec record) *buildcast.Plan {
 	}
 }
 
-// reference runs the plan without interruption and gives its log.
+// reference runs the plan without interruption and returns its log.
 func reference(t *testing.T) []buildcast.Event {
 	r := newRig(t)
 	events := r.run("b", resumable(r.record()))
@@ -58,7 +58,8 @@ func cutOffWith(r *rig, plan *buildcast.Plan, log []buildcast.Event, key func(*b
 	}
 }
 
-// checkResumed checks that the log goes on where it was cut and says all once.
+// checkResumed checks that the log continues where it was cut, and that it has each
+// event once.
 func checkResumed(t *testing.T, whole, cut, got []buildcast.Event) {
 	t.Helper()
 	for i := range cut {
@@ -70,15 +71,15 @@ func checkResumed(t *testing.T, whole, cut, got []buildcast.Event) {
 	slices.Sort(want)
 	slices.Sort(have)
 	if d := cmp.Diff(want, have); d != "" {
-		t.Errorf("what is said (-whole +resumed):\n%s", d)
+		t.Errorf("events (-whole +resumed):\n%s", d)
 	}
 	if last := got[len(got)-1]; last.Type != buildcast.DeployCompleted {
 		t.Errorf("the last event is %s", lines(got[len(got)-1:]))
 	}
 }
 
-// A build goes on from each point of its log: each thing is said once, and what
-// is completed is not run again.
+// A build can resume at each point of its log: each event is reported once, and
+// completed work is not repeated.
 func TestResumeFromEachPrefix(t *testing.T) {
 	whole := reference(t)
 	for n := range len(whole) {
@@ -95,7 +96,7 @@ func TestResumeFromEachPrefix(t *testing.T) {
 			ran := rec.lines(t)
 			for _, name := range []string{"one", "flaky", "two", "install", "build"} {
 				if done[name] == slices.Contains(ran, name) {
-					t.Errorf("%s: completed before is %v, and what ran now is %v", name, done[name], ran)
+					t.Errorf("%s: completed before: %v, ran now: %v", name, done[name], ran)
 				}
 			}
 			if d := cmp.Diff([]string{"index.html"}, r.target.files["b"]); d != "" {
@@ -105,9 +106,9 @@ func TestResumeFromEachPrefix(t *testing.T) {
 	}
 }
 
-// A build that ran at the upgrade has a log whose keys have no prefix. It goes on
-// as any other: what its log reports is not reported again. Keys of users that
-// look like the pipeline's of then take nothing away from it.
+// A build that ran during the upgrade has a log whose keys have no prefix. It
+// resumes like any other: an event in its log is not reported again. A user's event
+// whose key looks like an old key of the pipeline suppresses nothing.
 func TestResumeOfALogOfAnEarlierVersion(t *testing.T) {
 	whole := reference(t)
 	at := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.BuildStarted })
@@ -127,8 +128,8 @@ func TestResumeOfALogOfAnEarlierVersion(t *testing.T) {
 	checkResumed(t, whole, whole[:at], r.events("b"))
 }
 
-// leaveWorkspace makes the workspace as the cut-off run left it, and gives what
-// had been completed.
+// leaveWorkspace creates the workspace as the interrupted run left it, and returns
+// the completed steps.
 func leaveWorkspace(r *rig, p *Pipeline, log []buildcast.Event) map[string]bool {
 	r.t.Helper()
 	b, err := r.store.GetBuild(r.t.Context(), "b")
@@ -162,14 +163,14 @@ func leaveWorkspace(r *rig, p *Pipeline, log []buildcast.Event) map[string]bool 
 	return done
 }
 
-// Where the workspace is lost, what is completed is done again, in silence.
+// If the workspace is lost, completed work is repeated without events.
 func TestResumeWithoutTheWorkspace(t *testing.T) {
 	whole := reference(t)
 	at := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.DeployProgress })
 	r := newRig(t)
 	rec := r.record()
 	plan := resumable(rec)
-	plan.Tasks[2].Run = rec.note("flaky") // what made it fail is not in the new workspace either
+	plan.Tasks[2].Run = rec.note("flaky") // the file that made it fail is not in the new workspace either
 	cutOff(r, plan, whole[:at])
 	r.start(r.pipeline("other"))
 	r.end("b")
@@ -185,7 +186,7 @@ func TestResumeWithoutTheWorkspace(t *testing.T) {
 	}
 }
 
-// A task that is done again in silence and fails now still ends the build.
+// A task that is repeated without events and now fails still ends the build.
 func TestResumeWithoutTheWorkspaceFails(t *testing.T) {
 	r := newRig(t)
 	once := filepath.Join(t.TempDir(), "once")
@@ -199,8 +200,8 @@ func TestResumeWithoutTheWorkspaceFails(t *testing.T) {
 	}
 }
 
-// A drained build says nothing of it, and goes on at the next start at once:
-// its lease is given back, however long it is.
+// A drained build reports nothing, and continues at once at the next start: its
+// lease is released, however long it is.
 func TestDrainAndGoOn(t *testing.T) {
 	r := newRig(t)
 	rec := r.record()
@@ -232,12 +233,12 @@ func TestDrainAndGoOn(t *testing.T) {
 	got := keys(r.events("b"))
 	slices.Sort(got)
 	if c := slices.Compact(slices.Clone(got)); len(c) != len(got) {
-		t.Errorf("something is said twice: %v", got)
+		t.Errorf("an event is reported twice: %v", got)
 	}
 }
 
-// A server that was killed has given no lease back. The next one on the same
-// data directory goes on at once all the same.
+// A killed server has released no lease. The next server on the same data directory
+// continues the builds at once all the same.
 func TestRestartGoesOnAtOnce(t *testing.T) {
 	r := newRig(t)
 	r.build("b", &buildcast.Plan{Deploy: "none", Build: "true"})
@@ -248,7 +249,7 @@ func TestRestartGoesOnAtOnce(t *testing.T) {
 	r.end("b")
 }
 
-// checkGone checks that the processes whose ids are lines of output are gone.
+// checkGone checks that the processes whose ids are in the output have ended.
 func checkGone(t *testing.T, events []buildcast.Event) {
 	t.Helper()
 	found := 0
@@ -261,12 +262,11 @@ func checkGone(t *testing.T, events []buildcast.Event) {
 		}
 	}
 	if found == 0 {
-		t.Error("no process has said its id")
+		t.Error("no process has printed its id")
 	}
 }
 
-// gone reports whether the process has ended; whoever adopted it may not have
-// reaped it yet.
+// gone reports whether the process has ended; a zombie counts as ended.
 func gone(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return true
@@ -275,7 +275,7 @@ func gone(pid int) bool {
 	return err != nil || strings.Contains(string(b), ") Z ")
 }
 
-// What a killed server left running is ended before its build goes on.
+// Processes that a killed server left running are ended before its build continues.
 func TestLeftoversOfAKilledServerAreEnded(t *testing.T) {
 	r := newRig(t)
 	p := r.pipeline("node")
@@ -292,7 +292,7 @@ func TestLeftoversOfAKilledServerAreEnded(t *testing.T) {
 	select {
 	case <-left:
 	case <-time.After(patience):
-		t.Error("the leftover process goes on")
+		t.Error("the leftover process still runs")
 	}
 	select {
 	case <-other:

@@ -27,12 +27,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is far beyond what anything here takes; a test that needs it has failed.
+// patience is much longer than any step here; a test that reaches it has failed.
 const patience = time.Minute
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// faultyStore is a store that can be taken away.
+// faultyStore is a store that can become unreachable.
 type faultyStore struct {
 	store.Store
 	away      atomic.Bool // all of it
@@ -100,7 +100,7 @@ func (f *faultyStore) ReleaseLeases(ctx context.Context, owner string) error {
 	return f.Store.ReleaseLeases(ctx, owner)
 }
 
-// site is a target that remembers what it was given.
+// site is a target that records what it deployed.
 type site struct {
 	mu     sync.Mutex
 	files  map[string][]string // names by build id
@@ -183,7 +183,7 @@ func (r *rig) pipeline(owner string, change ...func(*Config)) *Pipeline {
 	return p
 }
 
-// start runs a pipeline until the stop it gives, or the test's end.
+// start runs a pipeline until the returned stop is called, or the test ends.
 func (r *rig) start(p *Pipeline) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -217,7 +217,7 @@ func (r *rig) build(id string, plan *buildcast.Plan) {
 	}
 }
 
-// run queues a build, runs it on a pipeline of its own, and gives its events.
+// run queues a build, runs it on a pipeline of its own, and returns its events.
 func (r *rig) run(id string, plan *buildcast.Plan) []buildcast.Event {
 	r.t.Helper()
 	r.build(id, plan)
@@ -227,7 +227,7 @@ func (r *rig) run(id string, plan *buildcast.Plan) []buildcast.Event {
 	return r.events(id)
 }
 
-// events is the build's log as it stands.
+// events returns the build's events so far.
 func (r *rig) events(id string) []buildcast.Event {
 	r.t.Helper()
 	var all []buildcast.Event
@@ -241,12 +241,12 @@ func (r *rig) events(id string) []buildcast.Event {
 		}
 		all = append(all, more...)
 		if last := all[len(all)-1]; last.ID != int64(len(all)) {
-			r.t.Fatalf("event %d stands at place %d", last.ID, len(all))
+			r.t.Fatalf("event %d is at position %d", last.ID, len(all))
 		}
 	}
 }
 
-// await waits for an event, and gives it.
+// await waits for an event, and returns it.
 func (r *rig) await(id string, is func(*buildcast.Event) bool) buildcast.Event {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
@@ -259,9 +259,9 @@ func (r *rig) await(id string, is func(*buildcast.Event) bool) buildcast.Event {
 			r.t.Fatalf("the event does not come; there are\n%s", lines(r.events(id)))
 		}
 		if err != nil {
-			continue // the test has taken the store away
+			continue // the test has made the store unreachable
 		}
-		events := slices.Clone(batch.Events) // the batch is other readers' too
+		events := slices.Clone(batch.Events) // the batch is shared with other readers
 		for i := range events {
 			if is(&events[i]) {
 				return events[i]
@@ -300,7 +300,7 @@ func read[T any](e *buildcast.Event) (data T) {
 	return data
 }
 
-// of are the events of a type.
+// of returns the events of a type.
 func of(events []buildcast.Event, typ string) (found []buildcast.Event) {
 	for _, e := range events {
 		if e.Type == typ {
@@ -310,7 +310,7 @@ func of(events []buildcast.Event, typ string) (found []buildcast.Event) {
 	return found
 }
 
-// keys are what the events say, without output.
+// keys returns the keys of the events, without output.
 func keys(events []buildcast.Event) (all []string) {
 	for i := range events {
 		if k := keyOf(events[i].Type, events[i].Data); k != "" {
@@ -329,7 +329,7 @@ func lines(events []buildcast.Event) string {
 	return b.String()
 }
 
-// eventually waits until it holds.
+// eventually waits until the condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -349,12 +349,12 @@ func shell(name, script string, needs ...string) buildcast.Task {
 	return buildcast.Task{Name: name, Run: script, Needs: needs}
 }
 
-// record is a file that commands note what they do in.
+// record is a file to which commands append what they do.
 type record string
 
 func (r *rig) record() record { return record(filepath.Join(r.t.TempDir(), "record")) }
 
-// note is a command that adds a line.
+// note returns a command that appends a line.
 func (f record) note(line string) string { return fmt.Sprintf("echo %q >> '%s'", line, string(f)) }
 
 func (f record) lines(t *testing.T) []string {

@@ -17,8 +17,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Bounds of the events of one build that wait while the store is away.
-// Life-cycle events, which are few, are taken beyond them.
+// Bounds of the events of one build that wait while the store is unreachable.
+// Life-cycle events are accepted beyond them, because they are few.
 const (
 	waitEvents = 10_000
 	waitBytes  = 8 << 20
@@ -29,14 +29,14 @@ type run struct {
 	pipeline *Pipeline
 	lease    store.Lease
 	log      *slog.Logger
-	// stop ends the run, which then reports nothing more: the lease is lost, or the
-	// build is over.
+	// stop ends the run, which then reports nothing more. It is called when the lease
+	// is lost or the build is over.
 	stop context.CancelCauseFunc
 
-	number int // of the runs of this pipeline, from 1
+	number int // counts the runs of this pipeline, from 1
 
 	// Guarded by Pipeline.mu.
-	remove  bool           // its workspace, when it has ended
+	remove  bool           // whether to remove the workspace when the run has ended
 	created buildcast.Time // when the build was created; zero until it is read
 
 	build   buildcast.Build
@@ -46,8 +46,8 @@ type run struct {
 }
 
 // run runs the build until it is over, its lease is lost, or draining ends. It
-// returns when its processes are gone and the log has taken its events, or
-// life has ended.
+// returns when its processes have ended, and the log has stored its events or life
+// has ended.
 func (r *run) run(life, draining context.Context) {
 	work, halt := context.WithCancelCause(life)
 	defer context.AfterFunc(draining, func() { halt(errDraining) })()
@@ -62,7 +62,7 @@ func (r *run) run(life, draining context.Context) {
 		return
 	}
 	if err != nil {
-		r.log.Info("the build cannot be run now", "error", err)
+		r.log.Info("the build cannot run now", "error", err)
 		return
 	}
 	if r.past.status.Phase.Terminal() {
@@ -83,13 +83,13 @@ func (r *run) run(life, draining context.Context) {
 	if flushErr := emitter.Flush(life); flushErr != nil && !errors.Is(context.Cause(life), errOver) {
 		err = errors.Join(err, flushErr)
 	}
-	r.log.Info("build ends here", "because", err)
+	r.log.Info("the run ends early", "because", err)
 	if r.space != nil {
 		r.space.Close()
 	}
 }
 
-// guard makes a panic a failure of the build.
+// guard turns a panic into a failure of the build.
 func (r *run) guard(work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -99,7 +99,7 @@ func (r *run) guard(work func() error) (err error) {
 			}
 			r.log.Error("panic in a build", "panic", v, "stack", string(stack))
 			err = r.end(buildcast.BuildFailed, buildFailed{failure: failure{
-				Error: "a defect of buildcast ended the build; the server's log says more, please report it",
+				Error: "a defect of buildcast ended the build; please report it with the lines in the server's log",
 			}})
 		}
 	}()
@@ -117,7 +117,7 @@ func (r *run) append(ctx context.Context, events []buildcast.NewEvent) error {
 	return err
 }
 
-// insist repeats the call while the store is away.
+// insist repeats the call while the store is unreachable.
 func insist(ctx context.Context, call func(context.Context) error) error {
 	retry := backoff.Backoff{Min: claimEvery / 10, Max: claimEvery}
 	for {
@@ -133,14 +133,14 @@ func insist(ctx context.Context, call func(context.Context) error) error {
 	}
 }
 
-// mayPass reports whether a call of the store is worth repeating: the store is
-// away, or did not answer in time.
+// mayPass reports whether repeating a call of the store may help: the store is
+// unreachable, or did not answer in time.
 func mayPass(err error) bool {
 	return buildcast.Temporary(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// renew keeps the lease. A store that is away does not end the build: its
-// events wait, and are refused only if another node has taken it over.
+// renew keeps the lease. An unreachable store does not end the build: its events
+// wait, and are refused only if another node has taken the build over.
 func (r *run) renew(life context.Context) {
 	ttl := r.pipeline.config.LeaseTTL
 	for {
@@ -166,8 +166,8 @@ func leaseLost(err error) bool {
 	return c == buildcast.Fenced || c == buildcast.NotFound
 }
 
-// watch ends the run when the log shows that the build is over, whoever reported it:
-// a cancel may come in at any node.
+// watch ends the run when the log has the build's last event. Any node may have
+// appended it, because a cancel may arrive at any node.
 func (r *run) watch(life context.Context) {
 	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID, nil)
 	defer cursor.Close()
@@ -175,7 +175,7 @@ func (r *run) watch(life context.Context) {
 	for {
 		var batch *live.Batch
 		err := insist(life, func(context.Context) (err error) {
-			batch, err = cursor.Next(life) // without insist's timeout: it may wait for long
+			batch, err = cursor.Next(life) // without insist's timeout, because it may wait long
 			return err
 		})
 		if life.Err() != nil {
@@ -187,7 +187,7 @@ func (r *run) watch(life context.Context) {
 			return
 		}
 		for i := range batch.Events {
-			e := batch.Events[i] // a copy: the batch may be another reader's too
+			e := batch.Events[i] // a copy: other readers may share the batch
 			if status.Apply(&e); status.Phase.Terminal() {
 				r.stop(errOver)
 				return

@@ -20,7 +20,7 @@ type taskState int
 const (
 	waiting   taskState = iota // to start, once no needs are left
 	running                    // holds one of the places
-	paused                     // before its next attempt; holds none
+	paused                     // until its next attempt; holds no place
 	completed                  // its needers may start
 )
 
@@ -46,8 +46,8 @@ func newSchedule(tasks []buildcast.Task, done map[string]bool) *schedule {
 	return s
 }
 
-// next takes the tasks that start now, in the plan's order, so that at most
-// places run.
+// next returns the tasks that start now, in the plan's order; at most places tasks
+// run at once.
 func (s *schedule) next(places int) (start []int) {
 	for i := range s.tasks {
 		if s.running >= places {

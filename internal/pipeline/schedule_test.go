@@ -10,15 +10,18 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// Whatever the needs, the outcomes and the places: a task starts only when what
-// it needs is completed, in the plan's order, never twice at once, never more
-// than there are places, and in the end all are completed.
+// For any needs, outcomes and number of places:
+//   - a task starts only when the tasks it needs have completed,
+//   - ready tasks start in the plan's order,
+//   - a task never runs twice at once,
+//   - never more tasks run than there are places, and
+//   - in the end all tasks have completed.
 func TestScheduleProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tasks := drawTasks(t)
 		done := map[string]bool{}
 		places := rapid.IntRange(1, 5).Draw(t, "places")
-		for _, task := range tasks { // a log can have any tasks completed whose needs are
+		for _, task := range tasks { // any task may be completed already if its needs are
 			ok := !slices.ContainsFunc(task.Needs, func(n string) bool { return !done[n] })
 			if ok && rapid.Bool().Draw(t, "completed before") {
 				done[task.Name] = true
@@ -66,7 +69,7 @@ func drawTasks(t *rapid.T) []buildcast.Task {
 			}
 		}
 	}
-	// Needs may come later in the plan than those who need them.
+	// A task may need one that comes later in the plan.
 	return rapid.Permutation(tasks).Draw(t, "order")
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline/command"
 )
 
-// waits tells of the steps that wait.
+// waits is a log handler that signals each step that waits.
 type waits struct {
 	slog.Handler
 	told chan struct{}
@@ -36,14 +36,15 @@ func (w waits) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// fewDescriptors leaves the process no descriptor to open, until it is undone.
+// fewDescriptors takes all free descriptors of the process, until it is undone.
 func fewDescriptors(t *testing.T) (undo func()) {
 	t.Helper()
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}
-	// The limit is of the number that a new one gets, so free numbers below are filled.
+	// The limit applies to the number of a new descriptor, so lower free numbers are
+	// filled.
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
@@ -79,8 +80,8 @@ func fewDescriptors(t *testing.T) (undo func()) {
 	}
 }
 
-// Attack: watchers take all descriptors. A build that cannot make its workspace or
-// start its command waits for them, and does not fail.
+// Attack: watchers take all descriptors. A build that cannot create its workspace
+// or start its command waits for descriptors, and does not fail.
 func TestBuildWaitsForDescriptors(t *testing.T) {
 	r := newRig(t)
 	told := make(chan struct{}, 1)
@@ -113,7 +114,7 @@ func TestBuildWaitsForDescriptors(t *testing.T) {
 	}
 }
 
-// The wait has a bound, and nothing else is waited for.
+// The wait has a bound, and other errors are not waited for.
 func TestWaitForThisMachineIsBounded(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM} {
 		synctest.Test(t, func(t *testing.T) {

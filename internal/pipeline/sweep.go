@@ -8,17 +8,17 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 )
 
-// sweepEvery is how often workspaces that are over are looked for.
+// sweepEvery is how often old workspaces are removed.
 const sweepEvery = time.Hour
 
 // sweepWorkspaces removes the workspaces of finished builds that were last used
-// KeepWorkspace ago, and of builds that no longer exist: those were deleted while
-// this node did not run.
+// KeepWorkspace ago, and those of builds that no longer exist: the builds were
+// deleted while this node did not run.
 func (p *Pipeline) sweepWorkspaces(ctx context.Context) {
 	for ctx.Err() == nil {
 		entries, err := workspace.List(p.config.Dir)
 		if err != nil {
-			p.log.Warn("old workspaces are not removed", "error", err)
+			p.log.Warn("old workspaces cannot be removed", "error", err)
 		}
 		for _, e := range entries {
 			if ctx.Err() == nil && p.unused(ctx, e) {
@@ -29,8 +29,8 @@ func (p *Pipeline) sweepWorkspaces(ctx context.Context) {
 	}
 }
 
-// unused reports whether no build will ask for the workspace. It stays if the
-// store does not answer.
+// unused reports whether no build needs the workspace any longer. It returns false
+// if the store does not answer.
 func (p *Pipeline) unused(ctx context.Context, e workspace.Entry) bool {
 	if e.Owner.BuildID == "" { // incomplete: its build starts it over
 		return time.Since(e.Changed) > p.config.KeepWorkspace
@@ -42,15 +42,15 @@ func (p *Pipeline) unused(ctx context.Context, e workspace.Entry) bool {
 		return buildcast.CodeOf(err) == buildcast.NotFound
 	}
 	if !b.CreatedAt.Equal(e.Owner.Created) {
-		return true // of a build that was deleted, and created again under its id
+		return true // it belongs to a deleted build; a new build has the same id
 	}
-	// Not FinishedAt: events carry the time of whoever reports them. A time to come
-	// was set by a command, and the server was killed before it could correct it.
+	// FinishedAt is not used: it is the client's time. A command may have set a time in
+	// the future, and the server may have been killed before it corrected that.
 	age := time.Since(e.Changed)
 	return b.Status.Phase.Terminal() && (age > p.config.KeepWorkspace || age < 0)
 }
 
-// discard removes the workspace unless its build has begun meanwhile.
+// discard removes the workspace unless its build has begun to run meanwhile.
 func (p *Pipeline) discard(e workspace.Entry) {
 	p.mu.Lock()
 	if p.running[e.Owner.BuildID] != nil {

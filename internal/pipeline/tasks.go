@@ -9,24 +9,24 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// retryDelay is how long a failed task waits before it is tried again: first, then
-// twice as long each time.
+// retryDelay is how long a failed task waits before its next attempt. The delay
+// doubles with each attempt.
 type retryDelay struct{ first, most time.Duration }
 
 func (b retryDelay) after(attempt int) time.Duration {
 	return min(b.first<<min(attempt-1, 20), b.most)
 }
 
-// outcome is what became of a task's attempt, or of its wait for the next one.
+// outcome is the result of a task's attempt, or the end of its wait for the next.
 type outcome struct {
 	index  int
-	waited bool // it may be tried again now
+	waited bool // the wait is over: the next attempt may begin
 	done   taskCompleted
 	err    error
 }
 
-// taskRunner works through a build's tasks. One goroutine decides and reports;
-// the others do the work and hand in outcomes.
+// taskRunner runs a build's tasks. One goroutine decides and reports; the workers
+// run attempts and send outcomes.
 type taskRunner struct {
 	*run
 	schedule *schedule
@@ -41,7 +41,7 @@ func (r *run) runTasks(ctx context.Context) error {
 	t := &taskRunner{run: r, tasks: r.build.Plan.Tasks, outcomes: make(chan outcome, len(r.build.Plan.Tasks))}
 	completed := r.past.completed
 	if !r.space.Kept {
-		completed = nil // what they made is not here
+		completed = nil // the files that they made no longer exist
 	}
 	t.schedule = newSchedule(t.tasks, completed)
 	ctx, cancel := context.WithCancel(ctx)
@@ -61,15 +61,15 @@ func (r *run) runTasks(ctx context.Context) error {
 	return nil
 }
 
-// startReady starts what may start. All of it is reported, in the plan's order,
-// before any of it runs.
+// startReady starts the tasks that may start. It reports all of them, in the plan's
+// order, before any of them runs.
 func (t *taskRunner) startReady(ctx context.Context) {
 	ready := t.schedule.next(t.pipeline.config.MaxTasks)
 	for _, i := range ready {
 		t.journal.report(buildcast.TaskStarted, t.about(i))
 	}
 	for _, i := range ready {
-		about := t.about(i) // here, not in the worker: it reads what take changes
+		about := t.about(i) // here, not in the worker: take changes what it reads
 		t.workers.Go(func() {
 			done, err := t.attempt(ctx, about, &t.tasks[i])
 			t.outcomes <- outcome{index: i, done: done, err: err}
@@ -98,7 +98,7 @@ func (t *taskRunner) take(ctx context.Context, o outcome) error {
 	return t.fail(ctx, o)
 }
 
-// fail reports the failed attempt, and tries the task again or ends the build.
+// fail reports the failed attempt, and schedules the next one or ends the build.
 func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	var p *panicked
 	if errors.As(o.err, &p) {
@@ -121,8 +121,8 @@ func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	return nil
 }
 
-// stopped waits for the workers. What they completed all the same is reported, so
-// that it is not done again.
+// stopped waits for the workers. It reports the tasks that completed meanwhile, so
+// that they are not repeated.
 func (t *taskRunner) stopped(ctx context.Context) error {
 	t.workers.Wait()
 	close(t.outcomes)

@@ -15,15 +15,15 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 )
 
-// The environment that marks a build's processes.
+// The environment variables that mark a build's processes.
 const (
 	envBuildID   = "BUILDCAST_BUILD_ID"
 	envWorkspace = "BUILDCAST_WORKSPACE"
 	envTask      = "BUILDCAST_TASK" // a task's name, or install or build
 )
 
-// work takes the build from where its log stands to its end. It returns errOver
-// when it has reported the last event, or the cause of ctx's end.
+// work continues the build from the end of its log. It returns errOver when it has
+// reported the last event, or the cause of ctx's end.
 func (r *run) work(ctx context.Context) error {
 	if err := r.whenPossible(ctx, r.openSpace); err != nil {
 		if ctx.Err() != nil {
@@ -35,7 +35,7 @@ func (r *run) work(ctx context.Context) error {
 	r.journal.report(buildcast.PlanStarted, nothing{})
 	r.journal.report(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
 	if len(r.past.completed) > 0 && !r.space.Kept {
-		r.journal.output(source{}, []string{"[the build goes on in an empty workspace: completed tasks run again, without events]"})
+		r.journal.output(source{}, []string{"[the build continues in an empty workspace: completed tasks run again, without events]"})
 	}
 	if err := r.runTasks(ctx); err != nil {
 		return err
@@ -43,12 +43,12 @@ func (r *run) work(ctx context.Context) error {
 	return r.runDeploy(ctx)
 }
 
-// shortFor is how long a step waits while this machine is short of something.
+// shortFor is how long a step waits for descriptors, processes or memory.
 const shortFor = time.Minute
 
-// whenPossible does the step, again and again while it fails only because this
-// machine is short of descriptors, processes or memory: watchers take them too,
-// and a build must not fail for that.
+// whenPossible runs the step, and repeats it while the machine is short of
+// descriptors, processes or memory: watchers use them too, and a build must not
+// fail because of watchers.
 func (r *run) whenPossible(ctx context.Context, step func() error) error {
 	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for begun := time.Now(); ; {
@@ -63,7 +63,7 @@ func (r *run) whenPossible(ctx context.Context, step func() error) error {
 	}
 }
 
-// openSpace opens the workspace, with nothing of an earlier run alive in it.
+// openSpace opens the workspace, and ends the processes of earlier runs in it.
 func (r *run) openSpace() (err error) {
 	p := r.pipeline
 	owner := workspace.Owner{BuildID: r.build.ID, Created: r.build.CreatedAt}
@@ -75,8 +75,8 @@ func (r *run) openSpace() (err error) {
 	return nil
 }
 
-// killStrays kills what left its command's process group, or outlived a server
-// that was killed.
+// killStrays kills processes that left their command's process group, or that
+// outlived a killed server.
 func (r *run) killStrays() {
 	if r.space == nil || !hasCommands(r.build.Plan) {
 		return
@@ -96,7 +96,7 @@ func hasCommands(p *buildcast.Plan) bool {
 	return p.Install != "" || p.Build != ""
 }
 
-// attempt does the task once: its files, then its command.
+// attempt runs the task once: it writes the files, then runs the command.
 func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done taskCompleted, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -118,7 +118,7 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	return taskCompleted{task: about, FilesCreated: len(t.Files), DurationMS: time.Since(began).Milliseconds()}, nil
 }
 
-// panicked carries a worker's panic to where the build is failed for it.
+// panicked carries a worker's panic to the goroutine that fails the build.
 type panicked struct {
 	value any
 	stack []byte
@@ -126,8 +126,8 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 
-// command is a command in the build's workspace. Its environment has nothing of
-// the server's but PATH: the server's may hold secrets.
+// command returns a command in the build's workspace. It inherits only PATH from
+// the server's environment, which may hold secrets.
 func (r *run) command(script, name string, from source) command.Command {
 	return command.Command{
 		Script: script,
@@ -146,8 +146,8 @@ func (r *run) command(script, name string, from source) command.Command {
 	}
 }
 
-// failureOf describes for people what went wrong. A cause may hold the server's own
-// paths: it goes to the server's log.
+// failureOf describes an error to users. The cause may hold the server's own paths,
+// so it goes only to the server's log.
 func (r *run) failureOf(err error) failure {
 	if f, ok := errors.AsType[*command.Failure](err); ok {
 		return failure{Error: command.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
@@ -156,5 +156,5 @@ func (r *run) failureOf(err error) failure {
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
 		return failure{Error: command.Clean(e.Message)}
 	}
-	return failure{Error: "the server could not go on with the build; its log says why"}
+	return failure{Error: "the server could not continue the build; the server's log has the reason"}
 }

@@ -15,11 +15,11 @@ const placeholder = "{label}"
 // maxLabel is the longest label of a build, build- included.
 const maxLabel = len(sitePrefix) + 44
 
-// Address is how browsers reach previews: each build at a host name of its own,
-// or all at paths of one host. The zero value is http://{label}.localhost:8081.
+// Address is how browsers reach previews: each build has a host name of its own,
+// or all builds are paths of one host. The zero value is http://{label}.localhost:8081.
 type Address struct {
 	scheme string
-	// before and after are around the build's label in the host's name.
+	// before and after enclose the build's label in the host's name.
 	before, after string
 	port          string // with its colon; empty: the scheme's own
 	// shared is the host of all previews, whose paths begin with the label;
@@ -29,13 +29,13 @@ type Address struct {
 
 // ParseAddress reads a template such as https://{label}.previews.example.com, or
 // https://previews.example.com/{label} for a host that all previews share. The
-// label is build-27 for the build 27. Its errors are *buildcast.Error.
+// label of build 27 is build-27. Errors are *buildcast.Error.
 func ParseAddress(template string) (Address, error) {
 	const stand = "build-label" // what a URL's parser takes in its place
 	switch strings.Count(template, placeholder) {
 	case 1:
 	case 0:
-		return Address{}, badAddress("it lacks {label}, which stands for the build: use https://{label}.previews.example.com, or https://previews.example.com/{label} for one host name")
+		return Address{}, badAddress("it lacks {label}, the place of the build's name: use https://{label}.previews.example.com, or https://previews.example.com/{label} for one host name")
 	default:
 		return Address{}, badAddress("it holds {label} more than once: use https://{label}.previews.example.com")
 	}
@@ -65,7 +65,7 @@ func ParseAddress(template string) (Address, error) {
 	case !ok || !dots:
 		return Address{}, badAddress("{label} is not in the first part of the host: use https://{label}.previews.example.com")
 	case len(before)+maxLabel+len(after) > 63:
-		return Address{}, badAddress("what is around {label} has %d characters: use at most %d, because a part of a host name has at most 63", len(before)+len(after), 63-maxLabel)
+		return Address{}, badAddress("the text around {label} has %d characters: use at most %d, because a part of a host name has at most 63", len(before)+len(after), 63-maxLabel)
 	}
 	a.before, a.after = before, after+"."+rest
 	return a, nil
@@ -82,7 +82,7 @@ func (a Address) orDefault() Address {
 	return a
 }
 
-// of is the address of a build's preview, by its label with build-.
+// of returns the address of the preview with the label, which begins with build-.
 func (a Address) of(label string) string {
 	if a.shared != "" {
 		host := a.shared
@@ -94,7 +94,7 @@ func (a Address) of(label string) string {
 	return a.scheme + "://" + a.before + label + a.after + a.port + "/"
 }
 
-// Origin is the origin that all previews share; empty if each has its own.
+// Origin returns the origin that all previews share; it is empty if each has its own.
 func (a Address) Origin() string {
 	if a.shared == "" {
 		return ""
@@ -102,8 +102,8 @@ func (a Address) Origin() string {
 	return strings.TrimSuffix(a.of(""), "//")
 }
 
-// buildOf is the label, without build-, that the host stands for. It reads the
-// hosts of localhost too, so that a preview is reached without the proxy.
+// buildOf returns the label, without build-, in the host's name. It accepts
+// hosts below localhost too, so that a preview can be reached without the proxy.
 func (a Address) buildOf(host string) (label string, ok bool) {
 	ends := [][2]string{{"", ".localhost"}}
 	if a.shared == "" {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// BenchmarkDeploy is the time of a deploy that is safe on disk.
+// BenchmarkDeploy measures a deploy until it is safe on disk.
 func BenchmarkDeploy(b *testing.B) {
 	for _, n := range []int{3, 300, 3000} {
 		b.Run(fmt.Sprint(n, "files"), func(b *testing.B) {

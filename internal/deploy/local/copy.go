@@ -15,8 +15,8 @@ import (
 const reportEvery = 2 * time.Second
 
 // copyAll copies the listing into a new directory at to. When it returns
-// without an error, all of it is on disk: a link that points to it may outlive
-// a power failure.
+// without an error, all of it is on disk: the link that points to it may survive
+// a power failure, so the files must survive it too.
 func copyAll(ctx context.Context, src *os.Root, list *listing, to string, progress func(string)) error {
 	if err := os.Mkdir(to, 0o750); err != nil {
 		return err
@@ -68,8 +68,8 @@ func copyFile(src *os.Root, name, to string, limit int64) (int64, error) {
 	return n, errors.Join(err, out.Sync(), out.Close())
 }
 
-// openRegular opens a regular file, and does not wait for the writer of a named
-// pipe: what was a file when it was looked at may be a pipe by now.
+// openRegular opens a regular file. It does not wait for the writer of a named
+// pipe: a command may have replaced the file with a pipe since the scan.
 func openRegular(root *os.Root, name string) (*os.File, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -101,7 +101,7 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// size is a number of bytes for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	switch {
 	case n < 1<<10:

@@ -59,7 +59,7 @@ func TestDeployAddresses(t *testing.T) {
 			t.Errorf("%s: URL %s, want %s", template, url, want)
 		}
 		if w := get(target, url); w.Code != 200 {
-			t.Errorf("%s: %s is answered with %d", template, url, w.Code)
+			t.Errorf("%s: GET %s returns status %d", template, url, w.Code)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestDeployAgainReplacesTheSite(t *testing.T) {
 		t.Errorf("got %q", w.Body)
 	}
 	if w := get(target, again+"gone.html"); w.Code != 404 {
-		t.Errorf("a file of the version before gives %d", w.Code)
+		t.Errorf("a file of the previous version returns status %d", w.Code)
 	}
 	if n := versionsLeft(t, target); n != 1 {
 		t.Errorf("%d versions are kept, want 1", n)
@@ -152,8 +152,8 @@ func TestRemove(t *testing.T) {
 	refused(t, target.Remove("../x", time.Now()), buildcast.InvalidArgument)
 }
 
-// A deletion's clean-up comes late: the build was created again under its id, and
-// has been deployed.
+// The clean-up of a deleted build comes late: a new build under the same id
+// has been deployed meanwhile.
 func TestRemoveLeavesALaterPreview(t *testing.T) {
 	target := newTarget(t)
 	deleted := time.Now()
@@ -162,7 +162,7 @@ func TestRemoveLeavesALaterPreview(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w := get(target, url); w.Code != 200 {
-		t.Errorf("the new build's preview gives %d", w.Code)
+		t.Errorf("the new build's preview returns status %d", w.Code)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestDeployRefuses(t *testing.T) {
 		}, nil},
 		{"a link to nothing", func(t *testing.T, dir string) { symlink(t, "nowhere", filepath.Join(dir, "n.txt")) }, []string{`"n.txt"`, "nowhere", "does not exist"}},
 		{"a link to itself", func(t *testing.T, dir string) { symlink(t, "l.txt", filepath.Join(dir, "l.txt")) }, []string{`"l.txt"`}},
-		{"a link to its own directory", func(t *testing.T, dir string) { symlink(t, "..", filepath.Join(dir, "a/loop")) }, []string{`"a/loop"`, "itself"}},
+		{"a link to its own directory", func(t *testing.T, dir string) { symlink(t, "..", filepath.Join(dir, "a/loop")) }, []string{`"a/loop"`, "contains it"}},
 		{"a named pipe", func(t *testing.T, dir string) {
 			if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
 				t.Fatal(err)
@@ -272,7 +272,7 @@ func TestDeployRefuses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			target := newTarget(t)
-			// A short path: a socket's may have 104 bytes at most.
+			// The path must be short: a socket's path has at most 104 bytes.
 			dir, err := os.MkdirTemp("", "out")
 			if err != nil {
 				t.Fatal(err)

@@ -15,21 +15,22 @@ import (
 	"github.com/buildcast/buildcast/internal/request"
 )
 
-// sandbox gives a page an opaque origin: scripts run, but have neither cookies
-// nor storage, and no access to anything else on the host.
+// sandbox sets an opaque origin for a page: scripts run, but they have neither
+// cookies nor storage, and no access to anything else on the host.
 const sandbox = "sandbox allow-scripts allow-forms allow-popups"
 
-// Handler serves the previews. It needs a port of its own: what it serves is
-// other people's HTML, which must not share an origin with anything else. A
-// build is found by the host of its Address or build-{label}.localhost, and on a
-// loopback address by the path /build-{label}/ too, where its pages are sandboxed
-// because all builds share that origin. Any other host is refused, so that a foreign name
-// that resolves to this machine reads nothing.
+// Handler serves the previews. It needs a port of its own: it serves other
+// people's HTML, which must not share an origin with anything else.
+//
+// The host of its Address, or build-{label}.localhost, selects the build. On a
+// loopback address the path /build-{label}/ selects it too; all builds share that
+// origin, so these pages are sandboxed. Any other host is refused: otherwise a
+// foreign name that resolves to this machine could read previews.
 func (t *Target) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-cache") // kept, but asked about each time: a deploy shows at once
+		h.Set("Cache-Control", "no-cache") // browsers keep the page and ask each time whether it has changed
 		h.Set("Referrer-Policy", "same-origin")
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.Set("Allow", "GET, HEAD")
@@ -43,7 +44,7 @@ func (t *Target) Handler() http.Handler {
 		}
 		if !t.at.isShared(host) {
 			t.page(w, http.StatusMisdirectedRequest, "Unknown host",
-				"Previews are reached as "+t.at.of(sitePrefix+placeholder)+". If this is another address of theirs, start the server with it as --preview-url.")
+				"Previews are reached as "+t.at.of(sitePrefix+placeholder)+". If they have this address too, start the server with it as --preview-url.")
 			return
 		}
 		h.Set("Content-Security-Policy", sandbox)
@@ -58,7 +59,7 @@ func (t *Target) serveByPath(w http.ResponseWriter, r *http.Request) {
 	case !ok || !isLabel(label):
 		text := "Open a preview by the address that its build shows, such as " + t.at.of(sitePrefix+"27") + "."
 		if sign := request.Forwarded(r); sign != "" {
-			text = "A proxy has forwarded this request (" + sign + ") without the host name that was asked for. Have it pass the Host header on, or list it in --trusted-proxies if it sends X-Forwarded-Host."
+			text = "A proxy has forwarded this request (" + sign + ") without the original host name. Configure it to pass the Host header on, or list it in --trusted-proxies if it sends X-Forwarded-Host."
 		}
 		t.page(w, http.StatusNotFound, "This is where previews are served", text)
 	case !slash:
@@ -73,7 +74,7 @@ func (t *Target) serve(w http.ResponseWriter, r *http.Request, label, name strin
 	s, err := t.open(label, name)
 	switch {
 	case errors.Is(err, errNoBuild):
-		t.page(w, http.StatusNotFound, "No preview here", "This build has no preview: it is not deployed yet, or its preview was removed when its time was over.")
+		t.page(w, http.StatusNotFound, "No preview here", "This build has no preview: it is not deployed yet, or its preview was removed because it was too old.")
 		return
 	case errors.Is(err, errDirectory):
 		redirect(w, "./"+path.Base(name)+"/", r.URL.RawQuery) // relative, so that it cannot lead to another host
@@ -85,7 +86,7 @@ func (t *Target) serve(w http.ResponseWriter, r *http.Request, label, name strin
 	defer s.file.Close()
 	w.Header().Set("Content-Type", contentType(s.name))
 	w.Header().Set("ETag", `"`+s.version+`"`)
-	// Without a time: two deploys within a second would have the same one.
+	// No modification time is sent: two deploys within a second would have the same.
 	http.ServeContent(w, r, s.name, time.Time{}, s.file)
 }
 
@@ -103,7 +104,7 @@ func (t *Target) notFound(w http.ResponseWriter, r *http.Request, label string) 
 	}
 	w.WriteHeader(http.StatusNotFound)
 	if r.Method != http.MethodHead {
-		_, _ = io.Copy(w, s.file) // the reader has gone: nothing to tell it
+		_, _ = io.Copy(w, s.file) // an error: the reader has closed the connection
 	}
 }
 
@@ -120,8 +121,8 @@ var (
 	errNoFile    = errors.New("no such file in the preview")
 )
 
-// open opens the file that name stands for. The version may be removed
-// afterwards: an open file stays readable.
+// open opens the file that the URL path name refers to. The version may be
+// removed afterwards: an open file stays readable.
 func (t *Target) open(label, name string) (*siteFile, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -157,8 +158,8 @@ func (t *Target) open(label, name string) (*siteFile, error) {
 }
 
 // filePath returns the path below the site's root that a URL's path names, and
-// whether it names a directory. Everything that is not a plain path is refused
-// rather than cleaned, and so is what a deploy leaves out.
+// whether it names a directory. It refuses every path that is not in its shortest
+// form, instead of cleaning it, and every path that a deploy leaves out.
 func filePath(name string) (string, bool, error) {
 	trimmed, isDir := strings.CutSuffix(name, "/")
 	if name == "" {

@@ -105,7 +105,7 @@ func TestHandlerConditionalAndRangeRequests(t *testing.T) {
 		t.Errorf("after another deploy: %d %q", w.Code, w.Body)
 	}
 	if w := get(target, url, "If-Range", etag, "Range", "bytes=2-4"); w.Code != 200 || w.Body.Len() != 10 {
-		t.Errorf("a range of the version before: %d %q", w.Code, w.Body)
+		t.Errorf("a range of the previous version: %d %q", w.Code, w.Body)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// hardened is a target with a site and a secret beside it, behind a real server:
-// a client that sends its bytes as they are gets past no cleaning of URLs.
+// hardened is a target with a site and a secret beside it, behind a real server.
+// Its client sends bytes as they are: no HTTP client cleans the URLs first.
 func hardened(t *testing.T) (target *Target, get func(path string) (int, string)) {
 	t.Helper()
 	target = newTarget(t)
@@ -51,7 +51,7 @@ func attack(t *testing.T, paths ...string) {
 	t.Helper()
 	_, get := hardened(t)
 	if code, body := get("/a/page.html"); code != 200 || body != "page" {
-		t.Fatalf("the site itself gives %d %q", code, body)
+		t.Fatalf("the site itself returns %d %q", code, body)
 	}
 	for _, path := range paths {
 		code, body := get(path)
@@ -148,7 +148,7 @@ func TestHardeningNamedPipeDoesNotBlockTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _ := get("/pipe"); code != 404 {
-		t.Errorf("a named pipe gives %d", code)
+		t.Errorf("a named pipe returns status %d", code)
 	}
 	src, err := os.OpenRoot(filepath.Join(target.versions(), version))
 	if err != nil {
@@ -169,7 +169,7 @@ func TestHardeningDirectoryCalledIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, _ := get("/d/"); code != 404 {
-		t.Errorf("a directory called index.html gives %d", code)
+		t.Errorf("a directory called index.html returns status %d", code)
 	}
 }
 

@@ -10,29 +10,30 @@ import (
 // escaped marks a label that is not the id itself.
 const escaped = "x-"
 
-// HostLabel is the part of host names and directory names that stands for a
-// build. Host names know no case and no underscore, build ids know both; no two
-// valid ids have the same label. An id that is a lower-case label stays as it
-// is, a ULID goes to lower case, and any other is encoded:
+// HostLabel returns the part of host names and directory names that identifies a
+// build. Host names ignore case and have no underscore; build ids have both. No
+// two valid ids have the same label. An id that is a lower-case label is its own
+// label, a ULID becomes lower case, and any other id is encoded:
 //
 //	27                          27
 //	01JD3Y5R8Q0V6M2K7T9XBCDEFG  01jd3y5r8q0v6m2k7t9xbcdefg
 //	My_Build                    x-9lslugjld5m68  (base32hex)
 //
-// The label of a valid id has at most 44 characters, so that with build- before
-// it it stays within the 63 of DNS.
+// The label of a valid id has at most 44 characters: with build- in front it is
+// shorter than the 63 characters that DNS allows.
 func HostLabel(buildID string) string {
 	switch {
 	case isULID(buildID):
 		return strings.ToLower(buildID)
-	// What a ULID becomes is not free for another id, nor is the escaped form.
+	// The lower case of a ULID and the escaped form are taken: another id that
+	// looks like one of them is encoded.
 	case isLabel(buildID) && !isULID(strings.ToUpper(buildID)) && !strings.HasPrefix(buildID, escaped):
 		return buildID
 	}
 	return escaped + strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte(buildID)))
 }
 
-// buildOf returns the build whose label it is, or "" if it is no build's.
+// buildOf returns the build id with the label, or "" if no valid id has it.
 func buildOf(label string) string {
 	id := label
 	if encoded, ok := strings.CutPrefix(label, escaped); ok {

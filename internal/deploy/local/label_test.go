@@ -18,7 +18,7 @@ func TestHostLabel(t *testing.T) {
 		{"not an internationalized name behind build-", "xn--80ak6aa92e", "xn--80ak6aa92e"},
 		{"ULID", "01JD3Y5R8Q0V6M2K7T9XBCDEFG", "01jd3y5r8q0v6m2k7t9xbcdefg"},
 		{"ULID of digits", "01234567890123456789012345", "01234567890123456789012345"},
-		{"the longest that is no ULID", "81jd3y5r8q0v6m2k7t9xbcdefg", "81jd3y5r8q0v6m2k7t9xbcdefg"},
+		{"the longest that is not a ULID", "81jd3y5r8q0v6m2k7t9xbcdefg", "81jd3y5r8q0v6m2k7t9xbcdefg"},
 		{"upper case", "A", "x-84"},
 		{"underscore", "a_b", "x-c5fm4"},
 		{"leading hyphen", "-a", "x-5lgg"},
@@ -35,8 +35,8 @@ func TestHostLabel(t *testing.T) {
 	}
 }
 
-// idOf is the inverse of HostLabel. That there is one means that no two ids
-// share a label.
+// idOf is the inverse of HostLabel. Because an inverse exists, no two ids share a
+// label.
 func idOf(t interface{ Fatal(...any) }, label string) string {
 	if rest, ok := strings.CutPrefix(label, escaped); ok {
 		id, err := base32.HexEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(rest))
@@ -98,12 +98,12 @@ func FuzzHostLabel(f *testing.F) {
 func TestBuildOfLabel(t *testing.T) {
 	for _, id := range []string{"27", "01JD3Y5R8Q0V6M2K7T9XBCDEFG", "01jd3y5r8q0v6m2k7t9xbcdefg", "My_Build", "x-y", "-", "A", "a", "abcdefghijklmnopqrstuvwxyz"} {
 		if got := buildOf(HostLabel(id)); got != id {
-			t.Errorf("the label of %q is said to be of %q", id, got)
+			t.Errorf("the label of %q is taken for the label of %q", id, got)
 		}
 	}
 	for _, label := range []string{"", "x-", "x-!", "x-zz", "X", "a_b", "a.b"} {
 		if got := buildOf(label); got != "" {
-			t.Errorf("%q is said to be of %q", label, got)
+			t.Errorf("%q is taken for the label of %q", label, got)
 		}
 	}
 }

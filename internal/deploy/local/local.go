@@ -6,9 +6,9 @@
 //	versions/{label}.{published}.{random}/   the files of one deploy, never changed afterwards
 //	sites/build-{label}                      a symbolic link to the version that is served
 //
-// A version becomes the site by renaming a link over the old one, so a reader
-// sees the old site or the new one. Whatever no link points to was left by a
-// crash, and Run removes it. One Target at a time owns the directory.
+// Renaming a link over the old one makes a version the site, so a reader sees the
+// old site or the new one. A version without a link was left by a crash; Run
+// removes it. One Target at a time owns the directory.
 package local
 
 import (
@@ -39,22 +39,22 @@ const (
 // DefaultRetain is how long a preview is kept.
 const DefaultRetain = 7 * 24 * time.Hour
 
-// sweepEvery is how often Run looks for what is to be removed.
+// sweepEvery is how often Run looks for previews to remove.
 const sweepEvery = time.Hour
 
-// Config is what a Target is made of.
+// Config configures a Target.
 type Config struct {
-	// Dir is where previews are kept. It is made if it is missing.
+	// Dir holds the previews. It is created if it does not exist.
 	Dir string
 	// Address is how browsers reach the handler.
 	Address Address
 	// Retain is how long a preview is kept after its deploy; zero means DefaultRetain.
 	Retain time.Duration
-	// Exists reports whether there is a build with the id. Run removes the previews
-	// of others: their builds were deleted while nobody could remove them. Nil means
-	// that all exist.
+	// Exists reports whether the build exists. Run removes the previews of builds
+	// that do not: they were deleted while this server did not run. Nil means that
+	// all builds exist.
 	Exists func(ctx context.Context, buildID string) (bool, error)
-	// Logger takes what Run reports; nil means slog's default.
+	// Logger receives the messages of Run; nil means slog's default.
 	Logger *slog.Logger
 }
 
@@ -66,11 +66,11 @@ type Target struct {
 	exists func(ctx context.Context, buildID string) (bool, error)
 	log    *slog.Logger
 
-	// mu makes reading a link and opening a file below it one step: a version is
-	// removed only after its link was changed under the write lock, so whoever
-	// has followed the link finds the whole site. Nothing slow is done under it.
+	// mu makes reading a link and opening a file below it one step. A version is
+	// removed only after its link was changed under the write lock, so a reader that
+	// has followed the link finds the whole site. No slow call holds mu.
 	mu sync.RWMutex
-	// making are the versions that are not published yet, which Run leaves alone.
+	// making holds the versions that are not published yet; Run leaves them alone.
 	making map[string]struct{}
 }
 
@@ -86,18 +86,19 @@ func New(cfg Config) *Target {
 	}
 }
 
-// URL is where the build's preview is served once it is deployed.
+// URL returns the address of the build's preview once it is deployed.
 func (t *Target) URL(buildID string) string {
 	return t.at.of(sitePrefix + HostLabel(buildID))
 }
 
-// Deploy publishes the files of dir as the build's preview, in place of what
-// was there, and returns its URL. A repeated deploy, after a crash too, returns the
-// same URL. Left out are node_modules and what begins with a dot, except
-// .well-known. Progress is told what is being done: once, and then every other
-// second. If something is wrong with dir, the error is an *buildcast.Error with
-// InvalidArgument or TooLarge, whose message names the file. It wraps
-// fs.ErrNotExist if dir has no files.
+// Deploy publishes the files of dir as the build's preview, replaces an earlier
+// one, and returns its URL. A repeated deploy, after a crash too, returns the same
+// URL. It leaves out node_modules and names that begin with a dot, except
+// .well-known. It calls progress at the start, and then every other second.
+//
+// If dir cannot be deployed, the error is a *buildcast.Error with InvalidArgument
+// or TooLarge, whose message names the file. It wraps fs.ErrNotExist if dir has no
+// files.
 func (t *Target) Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (string, error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return "", err
@@ -117,7 +118,7 @@ func (t *Target) Deploy(ctx context.Context, buildID, dir string, progress func(
 	return t.URL(buildID), nil
 }
 
-// publish copies the files to a version of their own and points the link to it.
+// publish copies the files to a new version and points the link to it.
 func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *listing, progress func(string)) error {
 	for _, dir := range []string{t.versions(), t.sites()} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -149,7 +150,7 @@ func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *
 
 // link points the site to the version, and returns the version it pointed to.
 func (t *Target) link(label, version string) (old string, err error) {
-	// The link is made among the versions, where Run removes it after a crash.
+	// The link is created below versions, so that Run removes it after a crash.
 	temporary := filepath.Join(t.versions(), version+".link")
 	t.reserve(version + ".link")
 	defer t.release(version + ".link")
@@ -165,14 +166,14 @@ func (t *Target) link(label, version string) (old string, err error) {
 	return old, nil
 }
 
-// Remove removes the preview of a build that was deleted at the given time. A later
-// preview stays: it is of a build that was created again under the id. It is not an
-// error if there is none.
+// Remove removes the preview of a build that was deleted at the given time. A
+// later preview stays: it belongs to a new build under the same id. A missing
+// preview is not an error.
 func (t *Target) Remove(buildID string, deleted time.Time) error {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
 		return err
 	}
-	deleted = deleted.Truncate(time.Millisecond) // as versions are
+	deleted = deleted.Truncate(time.Millisecond) // the precision of versions' names
 	earlier := func(version string) bool {
 		at, ok := publishedAt(version)
 		return !ok || at.Before(deleted)
@@ -183,7 +184,7 @@ func (t *Target) Remove(buildID string, deleted time.Time) error {
 	return nil
 }
 
-// unlink ends the site if its version is one that is to go.
+// unlink removes the site's link if its version is to be removed.
 func (t *Target) unlink(label string, gone func(version string) bool) (bool, error) {
 	version, err := t.take(label, gone)
 	if err != nil || version == "" {
@@ -205,7 +206,7 @@ func (t *Target) take(label string, gone func(version string) bool) (string, err
 	return version, os.Remove(t.site(label))
 }
 
-// discard removes a version that nothing points to. Where that fails, Run tries again.
+// discard removes a version without a link. If that fails, Run tries again.
 func (t *Target) discard(version string) {
 	if err := os.RemoveAll(filepath.Join(t.versions(), version)); err != nil {
 		t.log.Warn("an old preview is not removed yet", "version", version, "error", err)
@@ -223,7 +224,7 @@ func (t *Target) versions() string         { return filepath.Join(t.dir, version
 func (t *Target) sites() string            { return filepath.Join(t.dir, sitesDir) }
 func (t *Target) site(label string) string { return filepath.Join(t.sites(), sitePrefix+label) }
 
-// current is the version that the site's link points to. The caller holds mu.
+// current returns the version that the site's link points to. The caller holds mu.
 func (t *Target) current(label string) (string, error) {
 	to, err := os.Readlink(t.site(label))
 	if err != nil {
@@ -244,13 +245,13 @@ func (t *Target) release(version string) {
 	delete(t.making, version)
 }
 
-// newVersion names a version. It carries the time, so that the age of a preview
-// depends neither on what touches its files nor on a file of its own.
+// newVersion returns the name of a new version. The name holds the time, because
+// the files' own times may change.
 func newVersion(label string) string {
 	return fmt.Sprintf("%s.%d.%s", label, time.Now().UnixMilli(), strings.ToLower(rand.Text()[:8]))
 }
 
-// publishedAt is the time in the version's name.
+// publishedAt returns the time in the version's name.
 func publishedAt(version string) (time.Time, bool) {
 	parts := strings.Split(version, ".")
 	if len(parts) != 3 {
@@ -260,7 +261,7 @@ func publishedAt(version string) (time.Time, bool) {
 	return time.UnixMilli(ms), err == nil
 }
 
-// hostname is the host without its port, in lower case.
+// hostname returns the host without its port, in lower case.
 func hostname(hostport string) string {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {

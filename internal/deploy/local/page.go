@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// types are the media types by extension. They are a table of their own, since
-// the machine's mime.types may be missing, or differ from another machine's.
+// types holds the media types by extension. The machine's mime.types is not used:
+// it may be missing, or differ from another machine's.
 var types = map[string]string{
 	".html": "text/html", ".htm": "text/html", ".css": "text/css", ".js": "text/javascript", ".mjs": "text/javascript",
 	".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv", ".vtt": "text/vtt", ".ics": "text/calendar",
@@ -23,8 +23,8 @@ var types = map[string]string{
 	".zip": "application/zip", ".gz": "application/gzip", ".tar": "application/x-tar",
 }
 
-// contentType is the media type of a file. What is not known is offered as a
-// download, because nosniff keeps browsers from guessing.
+// contentType returns the media type of a file. Browsers offer a file of an unknown
+// type as a download, because nosniff keeps them from guessing.
 func contentType(name string) string {
 	t, ok := types[strings.ToLower(path.Ext(name))]
 	switch {
@@ -52,7 +52,7 @@ p { margin: 0; opacity: .75 }
 </html>
 `))
 
-// page answers with a small page of the preview server's own.
+// page answers with a small page of the preview server itself.
 func (t *Target) page(w http.ResponseWriter, status int, title, text string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

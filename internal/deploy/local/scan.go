@@ -18,15 +18,15 @@ import (
 // maxPath is the longest path below the output, in bytes.
 const maxPath = 1024
 
-// listing is what one deploy copies.
+// listing holds what one deploy copies.
 type listing struct {
-	dirs  []string // each before what is in it
+	dirs  []string // each before the directories in it
 	files []string
 	bytes int64
 }
 
-// openOutput opens the output directory. A link is refused, because where it
-// leads cannot be told from here to be the build's own.
+// openOutput opens the output directory. It refuses a link, because its target
+// need not belong to the build.
 func openOutput(dir string) (*os.Root, error) {
 	name := filepath.Base(dir)
 	info, err := os.Lstat(dir)
@@ -38,7 +38,7 @@ func openOutput(dir string) (*os.Root, error) {
 	case info.Mode()&fs.ModeSymlink != 0:
 		return nil, refuse("output directory %q is a symbolic link: name the directory itself in the plan's output", name)
 	case !info.IsDir():
-		return nil, refuse("output %q is not a directory: name the directory it is in", name)
+		return nil, refuse("output %q is not a directory: name its directory", name)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -51,19 +51,19 @@ func refuse(format string, args ...any) *buildcast.Error {
 	return buildcast.Errorf(buildcast.InvalidArgument, format, args...).At("output")
 }
 
-// scanner walks the output, following links as far as root lets it: they stay
-// inside, or opening them fails.
+// scanner walks the output. It follows links through root, which refuses a link
+// that leads outside.
 type scanner struct {
 	ctx  context.Context
 	root *os.Root
 	list listing
-	// above are the directories from the top to the one being read. A link to
-	// one of them would be followed for ever.
+	// above holds the directories from the top to the one being read. The walk
+	// would follow a link to one of them for ever.
 	above []fs.FileInfo
 }
 
-// scan lists what is to be copied, and refuses what cannot be, before the first
-// byte is written. name is what errors call the directory.
+// scan lists the files to copy, and refuses those that cannot be copied before
+// the first byte is written. Errors call the directory name.
 func scan(ctx context.Context, root *os.Root, name string) (*listing, error) {
 	s := &scanner{ctx: ctx, root: root}
 	top, err := root.Stat(".")
@@ -96,7 +96,7 @@ func (s *scanner) dir(name string) error {
 	return nil
 }
 
-// names returns what is to be deployed of one directory, in order.
+// names returns the entries of one directory that are deployed, in order.
 func (s *scanner) names(dir string) ([]string, error) {
 	f, err := s.root.Open(dir)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *scanner) entry(name string) error {
 func (s *scanner) enter(name string, info fs.FileInfo) error {
 	for _, a := range s.above {
 		if os.SameFile(a, info) {
-			return refuse("%q in the output is a symbolic link to a directory that it is in itself: remove the link", name)
+			return refuse("%q in the output is a symbolic link to a directory that contains it: remove the link", name)
 		}
 	}
 	s.list.dirs = append(s.list.dirs, name)
@@ -158,7 +158,7 @@ func (s *scanner) enter(name string, info fs.FileInfo) error {
 	return err
 }
 
-// unreadable tells a link that leads out or nowhere from other failures.
+// unreadable distinguishes a link that leads outside or nowhere from other failures.
 func (s *scanner) unreadable(name string, err error) error {
 	to, linkErr := s.root.Readlink(name)
 	switch {
@@ -179,7 +179,7 @@ func tooManyBytes() error {
 }
 
 // served reports whether a path segment may be part of a preview. Hidden files
-// such as .git and .env are where secrets are left by mistake.
+// such as .git and .env often hold secrets.
 func served(segment string) bool {
 	return segment == ".well-known" || !strings.HasPrefix(segment, ".") && segment != "node_modules"
 }

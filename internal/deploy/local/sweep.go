@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// Run removes previews older than Retain or without a build, and what a crash left behind, at once
-// and then each hour. It returns nil when ctx ends.
+// Run removes previews older than Retain, previews whose build no longer exists,
+// and what a crash left behind: at once, and then each hour. It returns nil when
+// ctx ends.
 func (t *Target) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		if err := t.sweep(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("previews could not be cleared up; the next try is in an hour", "error", err)
+			t.log.Warn("old previews could not be removed; the next attempt is in an hour", "error", err)
 		}
 		select {
 		case <-tick.C:
@@ -34,7 +35,7 @@ func (t *Target) sweep(ctx context.Context) error {
 	return errors.Join(err, t.sweepVersions(ctx))
 }
 
-// sweepSites removes the previews that are too old, or whose build is gone.
+// sweepSites removes the previews that are too old or whose build no longer exists.
 func (t *Target) sweepSites(ctx context.Context) (removed int, err error) {
 	before := time.Now().Add(-t.retain)
 	old := func(version string) bool {
@@ -59,8 +60,8 @@ func (t *Target) sweepSites(ctx context.Context) (removed int, err error) {
 	return removed, errs
 }
 
-// orphaned returns the versions of the site that are to go: the old ones, and the
-// present one if its build is gone.
+// orphaned returns the versions of the site that are to be removed: the old ones,
+// and the current one if its build no longer exists.
 func (t *Target) orphaned(ctx context.Context, label string, old func(string) bool) func(version string) bool {
 	t.mu.RLock()
 	present, err := t.current(label)
@@ -70,13 +71,13 @@ func (t *Target) orphaned(ctx context.Context, label string, old func(string) bo
 	}
 	if id := buildOf(label); id != "" {
 		if exists, err := t.exists(ctx, id); exists || err != nil {
-			return old // if the store does not answer, the preview stays
+			return old // the preview stays if the store does not answer
 		}
 	}
 	return func(version string) bool { return version == present || old(version) }
 }
 
-// sweepVersions removes the versions that no site points to and nobody is making.
+// sweepVersions removes the versions that no site points to and no deploy is writing.
 func (t *Target) sweepVersions(ctx context.Context) error {
 	names, errs := list(t.versions())
 	for _, name := range names {
@@ -101,7 +102,7 @@ func (t *Target) inUse(version string) bool {
 	return err == nil && current == version
 }
 
-// list returns the names in the directory; none if there is no directory yet.
+// list returns the names in the directory; none if it does not exist yet.
 func list(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

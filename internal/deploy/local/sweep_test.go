@@ -26,7 +26,7 @@ func running(t *testing.T, target *Target) {
 	synctest.Wait()
 }
 
-// pass lets the bubble's clock run, and waits until what it set off is done.
+// pass advances the bubble's clock, and waits until all goroutines are idle.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -42,11 +42,11 @@ func TestRunRemovesOldPreviews(t *testing.T) {
 		running(t, target)
 		pass(2 * time.Hour)
 		if w := get(target, old); w.Code != 200 {
-			t.Errorf("at its full age it gives %d", w.Code)
+			t.Errorf("at its full age it returns status %d", w.Code)
 		}
 		pass(time.Hour)
 		if w := get(target, old); w.Code != 404 {
-			t.Errorf("after its time it gives %d", w.Code)
+			t.Errorf("after its time it returns status %d", w.Code)
 		}
 		if w := get(target, renewed); w.Body.String() != "y" {
 			t.Errorf("deployed again, it gives %d %q", w.Code, w.Body)
@@ -85,7 +85,7 @@ func TestRunLeavesADeployInProgressAlone(t *testing.T) {
 		dir := output(t, map[string]string{"index.html": "x", "a/b.txt": "b"})
 		running(t, target)
 		url, err := target.Deploy(t.Context(), "27", dir, func(string) {
-			pass(3 * time.Hour) // three sweeps in the middle of it
+			pass(3 * time.Hour) // three sweeps during the deploy
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +137,7 @@ func TestRunReportsWhatItCannotRead(t *testing.T) {
 	})
 }
 
-// lineCounter holds a value for each line written.
+// lineCounter receives a value for each line written.
 type lineCounter chan struct{}
 
 func (c lineCounter) Write(b []byte) (int, error) {
@@ -145,8 +145,8 @@ func (c lineCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A build that is gone leaves no preview, whoever deleted it, even in a crash. If
-// the store does not answer, previews stay.
+// The preview of a deleted build is removed, also if the server crashed in
+// between. If the store does not answer, previews stay.
 func TestRunRemovesPreviewsWithoutABuild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newTarget(t)
@@ -157,15 +157,15 @@ func TestRunRemovesPreviewsWithoutABuild(t *testing.T) {
 		away = errors.New("the store is away")
 		running(t, target)
 		if w := get(target, gone); w.Code != 200 {
-			t.Errorf("the store is away, and a preview gives %d", w.Code)
+			t.Errorf("the store is away, and a preview returns status %d", w.Code)
 		}
 		away = nil
 		pass(sweepEvery)
 		if w := get(target, gone); w.Code != 404 {
-			t.Errorf("the build is gone, and its preview gives %d", w.Code)
+			t.Errorf("the build is deleted, and its preview returns status %d", w.Code)
 		}
 		if w := get(target, kept); w.Code != 200 {
-			t.Errorf("the build exists, and its preview gives %d", w.Code)
+			t.Errorf("the build exists, and its preview returns status %d", w.Code)
 		}
 	})
 }

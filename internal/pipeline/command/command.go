@@ -1,14 +1,14 @@
-// Package command runs one shell command of a build, with its output read as
-// bounded lines, and gone as a whole when it ends.
+// Package command runs one shell command of a build and reads its output as
+// bounded lines.
 //
-// Nothing of a command outlives it: a build that is resumed does not repeat
-// completed work, so it must not rest on what completed work left running. On
-// Linux each command has a supervisor: this program, started again, which starts
-// the shell and becomes the parent of every process that loses its own. When the
-// shell exits, when the command is stopped, and when the server dies, the
-// supervisor kills all of them, whatever group, session or environment they moved
-// to. If the supervisor itself is killed, [KillMarked] finds what is left by its
-// environment. On other systems only the shell's process group is killed.
+// No process of a command outlives it: a resumed build does not repeat completed
+// work, so it must not depend on processes that completed work left running. On
+// Linux each command has a supervisor. It is this program, started again; it
+// starts the shell and becomes the parent of every process that loses its own.
+// When the shell exits, the command is stopped, or the server dies, the supervisor
+// kills all these processes, whatever group, session or environment they moved
+// to. If the supervisor itself is killed, [KillMarked] finds its processes by
+// their environment. On other systems only the shell's process group is killed.
 package command
 
 import (
@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// killAfter is how long a stopped command has between SIGTERM and SIGKILL. A
-	// cancelled build must be gone within a second.
+	// killAfter is the time between SIGTERM and SIGKILL for a stopped command. A
+	// cancelled build must end within a second.
 	killAfter = 500 * time.Millisecond
 	// pipeGrace bounds the wait for the rest of the output if a process that could
 	// not be killed holds the pipe open.
@@ -39,14 +39,14 @@ type Command struct {
 	Dir    string
 	Env    []string // all of the environment, as KEY=value
 	// Timeout bounds the run; zero means buildcast.DefaultTimeout. TimeoutOf
-	// is the field of the plan that sets it, for the error.
+	// names the plan's field that sets it, for the error.
 	Timeout   time.Duration
 	TimeoutOf string
-	// Output takes lines as they come, see [Output]. It must not block.
+	// Output receives the lines, see [Output]. It must not block.
 	Output func(lines []string)
 }
 
-// Failure is a command that did not end well.
+// Failure describes a command that failed.
 type Failure struct {
 	Reason string // what is wrong, and the fix if there is one
 	// ExitCode is the shell's, 128+n after signal n; nil if the command was
@@ -74,7 +74,7 @@ func (c Command) Run(ctx context.Context) error {
 	end, stopped, err := c.run(limited, out)
 	switch {
 	case err == nil && end == exit{} && !stopped:
-		return nil // even if ctx ended just now: what is done is not done again
+		return nil // even if ctx has ended meanwhile: completed work is not repeated
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case stopped:
@@ -88,8 +88,8 @@ func (c Command) Run(ctx context.Context) error {
 	return end.failure(out.tail())
 }
 
-// run starts the command and waits until all of it is gone. stopped reports
-// whether the end of limited was what ended it.
+// run starts the command and waits until all its processes have ended. stopped
+// reports whether it was stopped because limited ended.
 func (c Command) run(limited context.Context, out *Output) (end exit, stopped bool, err error) {
 	r, w, err := os.Pipe() // one pipe for both streams, so that the order of the lines is kept
 	if err != nil {
@@ -122,7 +122,7 @@ func (c Command) run(limited context.Context, out *Output) (end exit, stopped bo
 	return end, stopped, err
 }
 
-// exit is how the shell ended; the zero value is success.
+// exit reports how the shell ended; the zero value is success.
 type exit struct {
 	Code   int            `json:"code,omitempty"`
 	Signal syscall.Signal `json:"signal,omitempty"`

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// sh is a command whose lines are kept.
+// sh returns a command, and a function that returns its lines.
 func sh(t *testing.T, script string) (Command, func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -110,7 +110,7 @@ func TestTimeoutNamesItself(t *testing.T) {
 	}
 }
 
-// A command that takes SIGTERM for its end and exits with 0 was stopped all the same.
+// A command that handles SIGTERM and exits with 0 counts as stopped.
 func TestStoppedIsNotCompleted(t *testing.T) {
 	why := errors.New("cancelled")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -126,13 +126,13 @@ func TestStoppedIsNotCompleted(t *testing.T) {
 	}
 }
 
-// alive reports whether the process is there and not a zombie.
+// alive reports whether the process exists and is not a zombie.
 func alive(pid string) bool {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err == nil && !strings.Contains(string(b), ") Z ")
 }
 
-// waitGone waits until the processes are gone: a signal takes a moment.
+// waitGone waits until the processes have ended: a signal takes a moment.
 func waitGone(t *testing.T, pids ...string) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
@@ -140,14 +140,14 @@ func waitGone(t *testing.T, pids ...string) {
 		for alive(pid) {
 			select {
 			case <-deadline:
-				t.Fatalf("process %s is still there", pid)
+				t.Fatalf("process %s still runs", pid)
 			case <-time.After(time.Millisecond):
 			}
 		}
 	}
 }
 
-// A cancelled command is gone as a whole: its shell, children and grandchildren,
+// A cancelled command ends as a whole: its shell, children and grandchildren,
 // also those that ignore SIGTERM.
 func TestCancelKillsTheGroup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -172,7 +172,7 @@ func TestCancelKillsTheGroup(t *testing.T) {
 	waitGone(t, lines()...)
 }
 
-// What a command leaves in the background neither holds its end up nor outlives it.
+// A background process neither delays the command's end nor outlives it.
 func TestBackgroundIsKilledAtTheEnd(t *testing.T) {
 	c, lines := sh(t, `sleep 60 & echo $!`)
 	if err := c.Run(t.Context()); err != nil {
@@ -199,8 +199,8 @@ func readPID(t *testing.T, file string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// Attack: a command leaves a daemon behind that nothing connects with its build,
-// and ends, or is cancelled.
+// Attack: a command leaves a daemon behind that has no visible connection with its
+// build. Then the command ends, or is cancelled.
 func TestDaemonEndsWithItsCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "daemon")
 	c, _ := sh(t, daemon(file)+`exit 3`)
@@ -208,7 +208,7 @@ func TestDaemonEndsWithItsCommand(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	if pid := readPID(t, file); alive(pid) {
-		t.Errorf("the command has ended, and its daemon %s has not", pid)
+		t.Errorf("the command has ended, but its daemon %s still runs", pid)
 	}
 
 	file = filepath.Join(t.TempDir(), "daemon")
@@ -219,11 +219,11 @@ func TestDaemonEndsWithItsCommand(t *testing.T) {
 		t.Error(err)
 	}
 	if pid := readPID(t, file); alive(pid) {
-		t.Errorf("the command was cancelled, and its daemon %s goes on", pid)
+		t.Errorf("the command was cancelled, but its daemon %s still runs", pid)
 	}
 }
 
-// Other commands' processes are none of a supervisor's.
+// A supervisor does not touch other commands' processes.
 func TestDaemonOfAnotherCommandGoesOn(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "daemon")
 	ready := make(chan struct{})
@@ -254,7 +254,8 @@ func TestKilledSupervisor(t *testing.T) {
 	waitGone(t, lines()...)
 }
 
-// What a killed server and a killed supervisor left is found by its environment.
+// Processes that a killed server and a killed supervisor left behind are found by
+// their environment.
 func TestKillMarked(t *testing.T) {
 	mark := "BUILDCAST_WORKSPACE=" + t.TempDir()
 	left := exec.CommandContext(t.Context(), "sleep", "1000")

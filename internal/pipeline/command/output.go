@@ -12,31 +12,31 @@ import (
 const (
 	maxLine   = 4 << 10  // a longer line is wrapped
 	maxBatch  = 16 << 10 // of one call of Command.Output
-	maxOutput = 1 << 20  // of one command; what comes after is left out
+	maxOutput = 1 << 20  // of one command; later output is left out
 	maxTail   = 4 << 10  // kept for a failure
 )
 
 // flushEvery is the shortest time between two calls of Command.Output.
 const flushEvery = 100 * time.Millisecond
 
-// cutNote stands in the place of what is left out.
+// cutNote replaces the output that is left out.
 const cutNote = "[the output is cut here: 1 MiB of a command's output is kept]"
 
-// Output turns what a command writes into lines that fit an event: valid UTF-8
-// without control characters other than tab and escape. They are handed on at
-// once if the last ones are flushEvery ago, and otherwise together at that time.
-// A carriage return begins the line anew, so of a progress meter's drawings
-// between two calls only the last is handed on.
+// Output splits a command's output into lines that fit an event: valid UTF-8
+// without control characters other than tab and escape. Lines are passed on at
+// once if flushEvery has passed since the last ones, and otherwise together when
+// it has. A carriage return begins the line again: if a progress meter redraws a
+// line several times between two calls, only the last state is passed on.
 type Output struct {
 	emit func(lines []string)
 
 	mu       sync.Mutex
 	raw      []byte   // the line that is not ended yet
-	pending  []string // lines to be handed on
+	pending  []string // lines that are not passed on yet
 	redraw   bool     // the last line was ended by a carriage return
 	used     int      // of maxOutput
 	cut      bool
-	last     []byte // of all that was written, up to twice maxTail
+	last     []byte // the end of the whole output, up to twice maxTail
 	flushed  time.Time
 	timer    *time.Timer // runs while lines are pending
 	finished bool
@@ -54,7 +54,7 @@ func (o *Output) readFrom(r io.Reader) {
 	_, _ = io.CopyBuffer(struct{ io.Writer }{o}, struct{ io.Reader }{r}, make([]byte, 16<<10))
 }
 
-// Write takes output. It never fails and never blocks.
+// Write adds output. It never fails and never blocks.
 func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -106,7 +106,7 @@ func (o *Output) wrap() {
 	o.raw = append(o.raw, rest...)
 }
 
-// endLine makes lines of what was gathered.
+// endLine turns the bytes of the current line into pending lines.
 func (o *Output) endLine() {
 	if o.redraw && len(o.pending) > 0 {
 		last := len(o.pending) - 1
@@ -124,7 +124,7 @@ func (o *Output) endLine() {
 	o.raw = o.raw[:0]
 }
 
-// schedule hands on what is pending, now or when it is time.
+// schedule passes pending lines on, now or after flushEvery.
 func (o *Output) schedule() {
 	if len(o.pending) == 0 || o.timer != nil {
 		return
@@ -144,8 +144,8 @@ func (o *Output) flushLater() {
 	}
 }
 
-// flush hands on what is pending, in as many calls as its size needs. The
-// caller holds mu, which keeps the calls in order.
+// flush passes pending lines on, in as many calls as their size needs. The caller
+// holds mu, which keeps the calls in order.
 func (o *Output) flush() {
 	for len(o.pending) > 0 {
 		n, bytes := 0, 0
@@ -162,7 +162,7 @@ func (o *Output) flush() {
 	o.flushed = time.Now()
 }
 
-// Close hands on the rest. Nothing is handed on after it.
+// Close passes the rest on. Nothing is passed on after it.
 func (o *Output) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -185,7 +185,7 @@ func (o *Output) keepTail(b []byte) {
 	}
 }
 
-// tail is the end of all that was written, also of what was cut.
+// tail returns the end of the whole output, including output that was left out.
 func (o *Output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -206,8 +206,8 @@ func (o *Output) tail() string {
 	return text
 }
 
-// Clean makes one line of the text that fits an event, at most 4 KiB as JSON.
-// Invalid UTF-8 and control characters other than tab and escape are replaced.
+// Clean turns the text into one line that fits an event, at most 4 KiB as JSON. It
+// replaces invalid UTF-8 and control characters other than tab and escape.
 func Clean(text string) string {
 	lines := clean([]byte(text[:min(len(text), 2*maxLine)]))
 	if len(lines) > 1 || len(text) > 2*maxLine {
@@ -216,7 +216,7 @@ func Clean(text string) string {
 	return lines[0]
 }
 
-// clean makes valid lines of at most maxLine each of one line.
+// clean splits one line into valid lines of at most maxLine each.
 func clean(raw []byte) []string {
 	var lines []string
 	var line strings.Builder
@@ -239,7 +239,7 @@ func clean(raw []byte) []string {
 	return append(lines, line.String())
 }
 
-// cost is what the text takes in a JSON array, in bytes.
+// cost returns how many bytes the text takes in a JSON array.
 func cost(text string) (n int) {
 	for _, r := range text {
 		n += runeCost(r)

@@ -15,7 +15,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// linesOf gives what is handed on of the chunks, each call on its own.
+// linesOf writes the chunks, and returns the lines of each call of Output.
 func linesOf(chunks ...string) (calls [][]string, o *Output) {
 	o = newOutput(func(lines []string) { calls = append(calls, slices.Clone(lines)) })
 	for _, c := range chunks {
@@ -48,7 +48,7 @@ func TestLines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				// What comes in one go is handed on in one go, unlike the first chunk.
+				// Lines of one write are passed on in one call, except those of the first chunk.
 				var got []string
 				o := newOutput(func(lines []string) { got = append(got, lines...) })
 				o.flushed = time.Now()
@@ -86,7 +86,7 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
-// A line waits no longer than the throttle, also where nothing follows it.
+// A line waits no longer than the throttle, also if no line follows it.
 func TestLineIsNotHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
@@ -124,7 +124,7 @@ func TestFloodIsBounded(t *testing.T) {
 				}
 			}
 			if total > maxOutput+maxBatch {
-				t.Errorf("%d bytes were handed on", total)
+				t.Errorf("%d bytes were passed on", total)
 			}
 			last := calls[len(calls)-1]
 			if notes != 1 || last[len(last)-1] != cutNote {
@@ -145,8 +145,8 @@ func TestTailIsTheEnd(t *testing.T) {
 	}
 }
 
-// FuzzOutput: whatever is written, in whatever pieces, fits an event that the
-// log takes, and nothing but control characters and what they begin is changed.
+// FuzzOutput: any output, in any pieces, fits an event that the log accepts. Only
+// control characters, and the sequences that they begin, are changed.
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte("a\nb\r\nc\rd"), 2)
 	f.Add([]byte("\x00\xff\xc3"), 1)

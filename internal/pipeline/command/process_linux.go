@@ -12,16 +12,17 @@ import (
 )
 
 const (
-	// killPasses bounds how often new children of what was killed are looked for.
+	// killPasses bounds how often KillMarked looks for new children of killed
+	// processes.
 	killPasses = 20
 	// goneWithin bounds the wait for one killed process.
 	goneWithin = 2 * time.Second
 )
 
 // KillMarked kills every process whose environment has all the given KEY=value
-// entries, and returns when they are gone. It finds what a killed server left
-// behind and what left its group; not a process that cleared its environment,
-// nor those of other users.
+// entries, and returns when they have ended. It finds processes that a killed
+// server left behind, also those that left their group. It does not find
+// processes that cleared their environment, nor those of other users.
 func KillMarked(entries ...string) (killed int, err error) {
 	for range killPasses {
 		pids, err := markedProcesses(entries)
@@ -35,7 +36,7 @@ func KillMarked(entries ...string) (killed int, err error) {
 			killed++
 		}
 	}
-	return killed, fmt.Errorf("processes of an earlier run go on starting new ones")
+	return killed, fmt.Errorf("processes of an earlier run keep starting new ones")
 }
 
 func markedProcesses(entries []string) (pids []int, err error) {
@@ -54,7 +55,7 @@ func markedProcesses(entries []string) (pids []int, err error) {
 func marked(pid int, entries []string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil || len(environ) == 0 {
-		return false // gone, a zombie, or another user's
+		return false // it has ended, is a zombie, or belongs to another user
 	}
 	environ = append([]byte{0}, environ...)
 	for _, entry := range entries {
@@ -65,8 +66,8 @@ func marked(pid int, entries []string) bool {
 	return true
 }
 
-// kill ends the process through a descriptor of it. The mark is read again
-// once that is open, so a pid that was given away in between is left alone.
+// kill ends the process through a pidfd. It reads the mark again when the pidfd is
+// open, so a process that got the same pid in between is left alone.
 func kill(pid int, entries []string) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -85,13 +86,13 @@ func kill(pid int, entries []string) error {
 	return awaitGone(fd)
 }
 
-// awaitGone returns when the process is gone: its descriptor is then readable.
+// awaitGone returns when the process has ended: its pidfd is then readable.
 func awaitGone(fd int) error {
 	deadline := time.Now().Add(goneWithin)
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {
-			return fmt.Errorf("it is still there %v after SIGKILL", goneWithin)
+			return fmt.Errorf("it still runs %v after SIGKILL", goneWithin)
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {

@@ -23,7 +23,7 @@ func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
 	return &shell{cmd}, cmd.Start()
 }
 
-// stop ends the command: SIGTERM, and SIGKILL if it is not gone after killAfter.
+// stop ends the command: SIGTERM, and SIGKILL if it still runs after killAfter.
 func (s *shell) stop(gone <-chan struct{}) {
 	s.signal(syscall.SIGTERM)
 	patience := time.NewTimer(killAfter)
@@ -35,8 +35,8 @@ func (s *shell) stop(gone <-chan struct{}) {
 	}
 }
 
-// wait returns when the shell has exited. There is no way here to wait without
-// reaping it, so its group is killed a moment after its pid was given up.
+// wait returns when the shell has exited. This system cannot wait without reaping
+// the process, so the group is killed a moment after its pid became free.
 func (s *shell) wait() (exit, error) {
 	err := s.cmd.Wait()
 	s.signal(syscall.SIGKILL)
@@ -46,7 +46,7 @@ func (s *shell) wait() (exit, error) {
 	return exit{}, err
 }
 
-// signal returns no error: a group without processes is what it is for.
+// signal returns no error: the only one is that no process is left in the group.
 func (s *shell) signal(sig syscall.Signal) { _ = syscall.Kill(-s.cmd.Process.Pid, sig) }
 
 // KillMarked does nothing here: only Linux shows other processes' environment.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// shell is a command that runs below its supervisor.
+// shell is a command that runs under its supervisor.
 type shell struct {
 	supervisor *exec.Cmd
 	control    *os.File // a byte stops the command; the end of the pipe kills it
@@ -22,7 +22,7 @@ type shell struct {
 // started begins the report if the shell was started.
 const started = '+'
 
-// report is what a supervisor writes when the command is gone.
+// report is written by the supervisor when the command has ended.
 type report struct {
 	exit
 	Errno syscall.Errno `json:"errno,omitempty"` // why the shell could not be started
@@ -56,8 +56,8 @@ func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
 	return &shell{cmd, control, result}, nil
 }
 
-// stop has the supervisor end the command. It kills a supervisor that does not
-// answer; the kernel then kills the shell.
+// stop tells the supervisor to end the command. It kills a supervisor that does
+// not answer; the kernel then kills the shell.
 func (s *shell) stop(gone <-chan struct{}) {
 	_, _ = s.control.Write([]byte{1}) // an error: it is gone
 	patience := time.NewTimer(killAfter + 2*goneWithin)
@@ -69,7 +69,7 @@ func (s *shell) stop(gone <-chan struct{}) {
 	}
 }
 
-// wait returns when the command is gone, with all that it started.
+// wait returns when the command and all processes that it started have ended.
 func (s *shell) wait() (exit, error) {
 	defer s.control.Close()
 	defer s.report.Close()

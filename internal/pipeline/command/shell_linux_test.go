@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Attack: a machine without room for one more process. The command was not
-// started, so that it may be started again.
+// Attack: the machine cannot start one more process. The command was not started,
+// so it may be tried again.
 func TestSupervisorThatCannotStart(t *testing.T) {
 	for written, transient := range map[string]bool{"": true, "+": false} {
 		r, w, err := os.Pipe()

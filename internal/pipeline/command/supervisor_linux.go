@@ -24,8 +24,8 @@ const (
 	reportFD  = 4
 )
 
-// A supervisor is this program, started again. It must not become anything else,
-// so it takes over here, before main, in every program that holds this package.
+// A supervisor is this program, started again. init takes over before main, in
+// every program that contains this package, so that it can become nothing else.
 func init() {
 	if os.Args[0] == supervisorName && len(os.Args) == 2 {
 		supervise(os.Args[1])
@@ -47,7 +47,7 @@ func supervise(script string) {
 	if err := json.NewEncoder(out).Encode(&r); err != nil {
 		code = 1
 	}
-	syscall.Exit(code) // not os.Exit: nothing of the server's own is to run at the end
+	syscall.Exit(code) // not os.Exit: no exit hooks of the server may run here
 }
 
 func runShell(script string, out io.Writer) (exit, error) {
@@ -61,7 +61,7 @@ func runShell(script string, out io.Writer) (exit, error) {
 	if err != nil {
 		return exit{}, err
 	}
-	_, _ = out.Write([]byte{started}) // an error: the server is gone, which obey notices
+	_, _ = out.Write([]byte{started}) // an error: the server has died, which obey notices
 	g := &group{pid: pid}
 	go g.obey(os.NewFile(controlFD, "control"))
 	end := exitOf(g.wait())
@@ -74,11 +74,11 @@ type group struct {
 	pid int
 
 	mu   sync.Mutex
-	gone bool // the shell is reaped: its pid may be another's
+	gone bool // the shell is reaped: another process may have its pid
 }
 
 // obey waits for the server. A byte asks for an orderly stop; the end of the pipe
-// means that the server is gone.
+// means that the server has died.
 func (g *group) obey(control *os.File) {
 	if n, _ := control.Read(make([]byte, 1)); n == 1 {
 		g.signal(syscall.SIGTERM)
@@ -91,11 +91,11 @@ func (g *group) signal(s syscall.Signal) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.gone {
-		_ = syscall.Kill(-g.pid, s) // an error: nobody is left in the group
+		_ = syscall.Kill(-g.pid, s) // an error: no process is left in the group
 	}
 }
 
-// wait reaps whatever ends, until the shell has.
+// wait reaps every process that ends, until the shell has ended.
 func (g *group) wait() syscall.WaitStatus {
 	for {
 		// The shell stays a zombie, which keeps its pid, until gone can be set.
@@ -111,9 +111,10 @@ func (g *group) wait() syscall.WaitStatus {
 	}
 }
 
-// endDescendants kills whatever the command left, until nothing is left. Only
-// children are killed: nobody else reaps them, so their pids stay theirs. The
-// children of a killed process become this one's.
+// endDescendants kills every process that the command left behind. It kills only
+// children of this process: nobody else reaps them, so a pid cannot be reused in
+// between. The children of a killed process become children of this one, and are
+// killed next.
 func endDescendants() {
 	for deadline := time.Now().Add(goneWithin); time.Now().Before(deadline); <-time.After(time.Millisecond) {
 		for {

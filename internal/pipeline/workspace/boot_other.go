@@ -2,5 +2,5 @@
 
 package workspace
 
-// bootID is not known here: workspaces are kept over a restart of the machine.
+// bootID is unknown on this system: workspaces are kept over a restart of the machine.
 func bootID() string { return "" }

@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// removed marks what is being removed; a crash leaves it to the next List.
+// removed marks a directory that is being removed. After a crash, the next List
+// returns it.
 const removed = ".removed-"
 
 // Entry is a directory below the base.
 type Entry struct {
 	Name string
-	// Owner is the zero value if nothing tells whose it is.
+	// Owner is the zero value if the owner is unknown.
 	Owner Owner
-	// Changed is when a run last closed it, or made it, by this machine's clock.
+	// Changed is when a run last closed or created it, by this machine's clock.
 	Changed time.Time
 }
 
-// List returns what is below base: none if it does not exist.
+// List returns the directories below base; none if base does not exist.
 func List(base string) ([]Entry, error) {
 	dirs, err := os.ReadDir(base)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +44,7 @@ func List(base string) ([]Entry, error) {
 	return entries, nil
 }
 
-// OwnerOf returns whose base/name is; the zero value if nothing tells it.
+// OwnerOf returns the owner of base/name; the zero value if it is unknown.
 func OwnerOf(base, name string) Owner {
 	m, err := readMeta(filepath.Join(base, name))
 	if err != nil {
@@ -52,8 +53,8 @@ func OwnerOf(base, name string) Owner {
 	return m.Owner
 }
 
-// Discard takes the directory out of use at once, and returns what removes it,
-// which may take long. If nothing is there, remove does nothing.
+// Discard takes the directory out of use at once, and returns a function that
+// removes it, which may take long. If it does not exist, remove does nothing.
 func Discard(base, name string) (remove func() error, err error) {
 	if strings.HasPrefix(name, removed) {
 		return func() error { return removeAll(filepath.Join(base, name)) }, nil

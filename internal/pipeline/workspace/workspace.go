@@ -1,16 +1,17 @@
-// Package workspace keeps the directories that builds work in.
+// Package workspace manages the directories in which builds run.
 //
 // Below the base directory each build has
 //
-//	{name}/build.json   whose it is
+//	{name}/build.json   its owner
 //	{name}/work/        the workspace: files are written and commands run there
 //	{name}/home/        HOME of its commands
 //	{name}/tmp/         TMPDIR of its commands
 //
-// A workspace is kept when its build is taken up again, so that completed tasks
-// need not run again. It is started over if it cannot be relied on: if it
-// belongs to another build, or if the machine was started since, because what
-// commands wrote may not have reached the disk.
+// A resumed build keeps its workspace, so that completed tasks need not run again.
+// A workspace that cannot be trusted is replaced by an empty one:
+//   - it belongs to another build, or
+//   - the machine has been restarted since: the commands' files may not have
+//     reached the disk.
 package workspace
 
 import (
@@ -37,8 +38,8 @@ const (
 	metaFile = "build.json"
 )
 
-// Owner is whose a workspace is. A build that was deleted and made again
-// under its id differs in when it was created.
+// Owner identifies the build of a workspace. A new build under the id of a deleted
+// one has another creation time.
 type Owner struct {
 	BuildID string         `json:"buildId"`
 	Created buildcast.Time `json:"created"`
@@ -46,25 +47,27 @@ type Owner struct {
 
 type meta struct {
 	Owner
-	Boot string `json:"boot"` // of the machine; empty if the system has no name for it
+	Boot string `json:"boot"` // the machine's boot id; empty if the system has none
 }
 
 // Workspace is the directory of one build. Close it.
 type Workspace struct {
-	// Kept reports whether it has what earlier runs of the build left; else it is empty.
+	// Kept reports whether it has the files of earlier runs of the build; otherwise it
+	// is empty.
 	Kept bool
 
 	dir  string // absolute, without links
 	root *os.Root
 }
 
-// Open returns the owner's workspace in base/name. It makes it, or starts it over,
-// if it must.
+// Open returns the owner's workspace in base/name. It creates the workspace if it
+// does not exist, and replaces it if it cannot be trusted.
 func Open(base, name string, owner Owner) (*Workspace, error) {
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return nil, err
 	}
-	// Commands run in it, and are told of it: its name must hold wherever they are.
+	// Commands run in the workspace and get its path in their environment, so the path
+	// must be absolute.
 	base, err := filepath.Abs(base)
 	if err != nil {
 		return nil, err
@@ -92,8 +95,8 @@ func Open(base, name string, owner Owner) (*Workspace, error) {
 	return w, nil
 }
 
-// makeDirs makes an empty workspace. Its meta file is the last: without it a
-// workspace is started over.
+// makeDirs creates an empty workspace. It writes the meta file last: a workspace
+// without one is incomplete, and is replaced.
 func makeDirs(dir string, m meta) error {
 	for _, d := range []string{workDir, homeDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
@@ -119,8 +122,8 @@ func readMeta(dir string) (m meta, err error) {
 	return m, json.Unmarshal(b, &m)
 }
 
-// openWork opens the workspace itself. A command may have put a link in its
-// place: it must not lead out of the build's directory.
+// openWork opens the workspace itself. A command may have replaced it with a link,
+// which must not lead out of the build's directory.
 func openWork(dir string) (*os.Root, error) {
 	parent, err := os.OpenRoot(dir)
 	if err != nil {
@@ -137,25 +140,26 @@ func openWork(dir string) (*os.Root, error) {
 	return parent.OpenRoot(workDir)
 }
 
-// Path is the workspace itself; Home and Temp are its commands' HOME and TMPDIR.
+// Path returns the workspace itself; Home and Temp return its commands' HOME and
+// TMPDIR.
 func (w *Workspace) Path() string { return filepath.Join(w.dir, workDir) }
 
-// Home is a directory for what commands keep for their user.
+// Home returns the HOME of its commands.
 func (w *Workspace) Home() string { return filepath.Join(w.dir, homeDir) }
 
-// Temp is a directory for temporary files.
+// Temp returns the TMPDIR of its commands.
 func (w *Workspace) Temp() string { return filepath.Join(w.dir, tempDir) }
 
-// Close lets go of the directory, and notes in it when that was; see Entry. No
-// command may be running in it.
+// Close closes the directory and records the time in it; see Entry. No command may
+// be running in it.
 func (w *Workspace) Close() error {
 	now := time.Now()
 	return errors.Join(w.root.Close(), os.Chtimes(w.dir, now, now))
 }
 
-// WriteFiles writes the files of the task with this number, and answers when
-// they are on the disk. A reader finds a file whole or as it was before. No file
-// is written outside the workspace, whatever links commands have made in it.
+// WriteFiles writes the files of the task with this number, and returns when they
+// are on the disk. A reader sees a file's old or new content, never a part of it. No
+// file is written outside the workspace, whatever links commands have made in it.
 func (w *Workspace) WriteFiles(ctx context.Context, task int, files map[string]buildcast.File) error {
 	names := make([]string, 0, len(files))
 	for name := range files {
@@ -193,8 +197,8 @@ func (w *Workspace) writeFile(task int, name string, content []byte) error {
 	if err := w.root.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	// One name for all files of a task in a directory: what a run that was cut
-	// off left behind is taken up by the next.
+	// All files of a task in a directory use one temporary name, so that the next run
+	// overwrites what an interrupted run left behind.
 	temp := path.Join(dir, fmt.Sprintf(".buildcast-task-%d", task))
 	if err := w.root.RemoveAll(temp); err != nil {
 		return err
@@ -226,8 +230,9 @@ func (w *Workspace) sync(dir string) error {
 	return f.Sync()
 }
 
-// Output is the absolute path of a directory of the workspace, with its links
-// followed. InvalidArgument if it does not exist or leads outside.
+// Output returns the absolute path of a directory of the workspace, with its links
+// followed. It returns InvalidArgument if the directory does not exist or is
+// outside.
 func (w *Workspace) Output(name string) (string, error) {
 	if name == "" {
 		name = "."
@@ -255,9 +260,9 @@ func unwritable(what, name string, err error) error {
 
 var errOutside = errors.New("it leads outside the workspace")
 
-// explain leaves out the server's own paths.
+// explain returns the cause without the server's own paths.
 func explain(err error) error {
-	for { // one may hold another
+	for { // errors may be nested
 		if e, ok := errors.AsType[*fs.PathError](err); ok {
 			err = e.Err
 		} else if e, ok := errors.AsType[*os.LinkError](err); ok {
@@ -266,7 +271,7 @@ func explain(err error) error {
 			break
 		}
 	}
-	if err.Error() == "path escapes from parent" { // os.Root has no name for it
+	if err.Error() == "path escapes from parent" { // os.Root does not export this error
 		return errOutside
 	}
 	return err

@@ -69,7 +69,7 @@ func TestWriteFiles(t *testing.T) {
 	w := open(t, t.TempDir(), owner)
 	big := strings.Repeat("x", 1<<20)
 	want := files("a.txt", "1", "deep/er/b.bin", "\x00\xff", "deep/c", big, ".dot", "")
-	for range 2 { // again: a task that is tried again writes over what is there
+	for range 2 { // twice: a repeated task overwrites its files
 		if err := w.WriteFiles(t.Context(), 1, want); err != nil {
 			t.Fatal(err)
 		}
@@ -85,8 +85,8 @@ func TestWriteFiles(t *testing.T) {
 	}
 }
 
-// What a run that was killed between writing and renaming left behind is taken
-// up by the next.
+// A run was killed between writing and renaming: the next run overwrites the
+// leftover temporary file.
 func TestHalfWrittenFileIsReplaced(t *testing.T) {
 	w := open(t, t.TempDir(), owner)
 	write(t, filepath.Join(w.Path(), ".buildcast-task-7"), "half of a longer file")
@@ -108,8 +108,8 @@ func TestWriteFilesStops(t *testing.T) {
 	}
 }
 
-// Attacks: each name, in a workspace where commands have planted links, must be
-// refused and must leave what is outside as it was.
+// Attacks: in a workspace in which commands have planted links, each name must be
+// refused, and files outside must not change.
 
 func TestNamesThatLeadOutside(t *testing.T) {
 	base := t.TempDir()
@@ -134,7 +134,7 @@ func TestLinkedDirectoryLeadsOutside(t *testing.T) {
 		err := w.WriteFiles(t.Context(), 1, files(link+"/evil", "evil"))
 		wantCode(t, err, buildcast.InvalidArgument)
 		if e, ok := errors.AsType[*buildcast.Error](err); ok && strings.Contains(e.Message, base) {
-			t.Errorf("it tells the server's paths: %v", err)
+			t.Errorf("the error contains the server's paths: %v", err)
 		}
 	}
 	if all := names(t, outside); len(all) != 0 {
@@ -178,8 +178,8 @@ func TestOutputLeadsOutside(t *testing.T) {
 	wantCode(t, err, buildcast.InvalidArgument)
 }
 
-// A command that puts a link in the place of the whole workspace does not get
-// the next run to write through it.
+// A command replaces the whole workspace with a link. The next run does not write
+// through it.
 func TestWorkspaceReplacedByLink(t *testing.T) {
 	base, outside := t.TempDir(), t.TempDir()
 	w := open(t, base, owner)
@@ -225,7 +225,7 @@ func TestKeptForItsBuildOnly(t *testing.T) {
 	}
 	w := open(t, base, owner)
 	if w.Kept {
-		t.Error("a new workspace is said to be kept")
+		t.Error("a new workspace is reported as kept")
 	}
 	fill(w)
 	if w = open(t, base, owner); !w.Kept || len(names(t, w.Path())) != 1 {
@@ -255,7 +255,8 @@ func TestKeptForItsBuildOnly(t *testing.T) {
 	}
 }
 
-// The marker of processes is the path: it must be the same however the base is written.
+// The path marks the build's processes, so it must be the same however the base is
+// written.
 func TestPathHoldsEverywhere(t *testing.T) {
 	base := t.TempDir()
 	link := filepath.Join(t.TempDir(), "data")
@@ -288,7 +289,7 @@ func TestDiscard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It is out of use before it is gone, and a crash now leaves it to List.
+	// It is out of use before it is removed; after a crash now, List returns it.
 	if open(t, base, owner).Kept {
 		t.Error("it is still in use")
 	}
