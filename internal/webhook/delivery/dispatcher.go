@@ -174,9 +174,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends requests at once. It is for a dispatcher that never ran.
-func (d *Dispatcher) Stop() { d.abandon() }
-
 // supervise runs a sender for each endpoint, and returns when all have ended.
 func (d *Dispatcher) supervise(ctx context.Context) {
 	var running sync.WaitGroup
