@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// The rows are locked in id order, so that two processes cannot wait for each other.
+	// lockSQL locks the rows in id order, so that two processes cannot deadlock.
 	lockSQL = `SELECT id, status, lease_generation, deleted_at IS NOT NULL FROM builds WHERE id = ANY($1) ORDER BY id FOR UPDATE`
 
 	createSQL = `
@@ -25,8 +25,8 @@ const (
 		FROM unnest($1::text[], $2::text[]) AS k (build_id, key)
 		JOIN project_build_events e ON e.build_id = k.build_id AND e.key = k.key`
 
-	// reviveSQL makes builds of tombstones; updateSQL and reviveSQL are the parts
-	// of what a new row has.
+	// reviveSQL turns tombstones into external builds. The columns that it does not set
+	// were cleared by the deletion.
 	reviveSQL = `
 		UPDATE builds SET status = b.status::jsonb, created_at = $3, updated_at = $3, finished_at = NULL, deleted_at = NULL
 		FROM unnest($1::text[], $2::text[]) AS b (id, status) WHERE builds.id = b.id`
@@ -49,7 +49,7 @@ const (
 	cursorsSQL = `
 		WITH b AS (SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[]) AS b (id, project, first))` + makeCursors
 
-	attempts = 4 // of a transaction that loses against others
+	attempts = 4 // of a transaction that conflicts with others
 )
 
 // AppendEvents implements store.Appender.
@@ -70,7 +70,7 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 		return nil, err
 	}
 	for j, i := range left {
-		if err != nil { // the others are stored and must hear of it
+		if err != nil { // the other appends are stored, so the call returns their answers
 			appended[i].Err = err
 		} else {
 			appended[i] = answers[j]
@@ -95,14 +95,14 @@ func (s *Store) appendLocked(ctx context.Context, appends []store.Append) ([]sto
 	}
 }
 
-// appendOnce makes one attempt. committing reports that the error is one of the
-// batch that ends with the commit.
+// appendOnce makes one attempt. committing reports whether the error is from the batch
+// that ends with the commit.
 func (s *Store) appendOnce(ctx context.Context, appends []store.Append) (appended []store.Appended, committing bool, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	// A connection whose transaction is still open is closed by the pool, which ends it.
+	// If the transaction is still open, the pool closes the connection, which ends it.
 	defer conn.Release()
 	now := buildcast.Now()
 	rows, keyed, err := lock(ctx, conn.Conn(), appends, now)
@@ -132,7 +132,7 @@ func (s *Store) appendOnce(ctx context.Context, appends []store.Append) (appende
 	return a.Appended, false, nil
 }
 
-// queueRevivals queues that the rows that were tombstones become builds.
+// queueRevivals queues the statement that turns tombstones into builds.
 func queueRevivals(b *pgx.Batch, rows map[string]*store.Row, now buildcast.Time) error {
 	var ids, statuses []string
 	for id, row := range rows {
@@ -143,7 +143,7 @@ func queueRevivals(b *pgx.Batch, rows map[string]*store.Row, now buildcast.Time)
 		if err != nil {
 			return err
 		}
-		row.Reborn = false // once it is remembered
+		row.Reborn = false // in the row that s.known keeps
 		ids, statuses = append(ids, id), append(statuses, string(text))
 	}
 	if len(ids) > 0 {
@@ -152,9 +152,9 @@ func queueRevivals(b *pgx.Batch, rows map[string]*store.Row, now buildcast.Time)
 	return nil
 }
 
-// queueForgotten takes the events that were cut off out of keyed: their keys are
-// forgotten with them. It queues that their rows, which the purge has not reached
-// yet, make place for new ones under the same keys.
+// queueForgotten removes from keyed the events that were cut off, because a key is
+// remembered as long as its event is kept. It also queues the statement that deletes
+// their rows, which the purge has not reached yet: new events may have the same keys.
 func queueForgotten(b *pgx.Batch, rows map[string]*store.Row, keyed map[store.EventKey]buildcast.Event) {
 	var ids []string
 	var events []int64
@@ -169,13 +169,13 @@ func queueForgotten(b *pgx.Batch, rows map[string]*store.Row, keyed map[store.Ev
 	}
 }
 
-// lock begins the transaction, locks the builds' rows and reads what is stored
-// under the keys, in one round trip if all builds exist or were deleted.
+// lock begins the transaction, locks the builds' rows and reads the events that are
+// stored under the keys, in one round trip if all builds have a row.
 //
-// If one is missing, lock releases the others and begins again with creating the
-// missing: to create while holding locks would be to lock out of order, and each
-// deadlock of two first appends costs a second. All are created in id order, so
-// that creators wait for each other in that order too.
+// If a row is missing, lock rolls back, creates the missing rows first, and then locks
+// all of them. If it created rows while it held locks it would lock out of order, and
+// two first appends could deadlock, which costs a second. Rows are created in id
+// order, so that two creators do not deadlock either.
 func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now buildcast.Time) (map[string]*store.Row, map[store.EventKey]buildcast.Event, error) {
 	all := buildIDs(appends)
 	keyIDs, keys := eventKeys(appends)
@@ -210,19 +210,18 @@ func lock(ctx context.Context, conn *pgx.Conn, appends []store.Append, now build
 	}
 }
 
-// missing reports whether a build has yet to be created. A fenced append makes
-// none.
+// missing reports whether a build must be created. Fenced appends create none.
 func missing(appends []store.Append, rows map[string]*store.Row) bool {
 	return slices.ContainsFunc(appends, func(a store.Append) bool { return a.Generation == 0 && rows[a.BuildID] == nil })
 }
 
-// creatable are the builds that may be created, in id order.
+// creatable returns the builds that may be created, in id order.
 func creatable(appends []store.Append) []string {
 	return buildIDs(slices.DeleteFunc(slices.Clone(appends), func(a store.Append) bool { return a.Generation != 0 }))
 }
 
 // fencedOnly returns a function that reports whether all appends to a build are
-// fenced: whoever still runs a build that was deleted must not bring it back.
+// fenced: a process that still runs a deleted build must not bring it back.
 func fencedOnly(appends []store.Append) func(id string) bool {
 	return func(id string) bool {
 		return !slices.ContainsFunc(appends, func(a store.Append) bool { return a.BuildID == id && a.Generation == 0 })
@@ -249,8 +248,8 @@ func eventKeys(appends []store.Append) (ids, keys []string) {
 	return ids, keys
 }
 
-// collectRows collects builds' rows. That of a deleted build becomes that of a new
-// one, unless it stays deleted.
+// collectRows collects builds' rows. It turns the row of a deleted build into that of
+// a new one, or skips it if the build stays deleted.
 func collectRows(rows map[string]*store.Row, staysDeleted func(id string) bool, now buildcast.Time) func(pgx.Rows) error {
 	return func(found pgx.Rows) error {
 		for found.Next() {
@@ -291,7 +290,7 @@ func collectKeyed(found pgx.Rows, keyed map[store.EventKey]buildcast.Event) erro
 	return found.Err()
 }
 
-// insertArgs turns rows into the columns that unnest takes.
+// insertArgs turns events into the columns that unnest takes.
 func insertArgs(events []store.Inserted) []any {
 	n := len(events)
 	builds, types, data := make([]string, n), make([]string, n), make([]string, n)
@@ -324,7 +323,8 @@ func updateArgs(statuses []buildcast.Status, now buildcast.Time) ([]any, error) 
 	return []any{ids, last, texts, finished, now.Std()}, nil
 }
 
-// cursorArgs are the builds that grow, with the first ids that are new.
+// cursorArgs returns the arguments of cursorsSQL: the builds whose logs grow, each
+// with the id of its first new event.
 func cursorArgs(a *store.Assigned, rows map[string]*store.Row, now buildcast.Time) []any {
 	var ids, projects []string
 	var first []int64

@@ -22,7 +22,7 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 		if err == nil && !created {
 			return build, false, b.Matches(build)
 		}
-		lost := errors.Is(err, pgx.ErrNoRows) || again(err) // against a deletion or another creation
+		lost := errors.Is(err, pgx.ErrNoRows) || again(err) // a race with a deletion or another creation
 		if err == nil || n == attempts || !lost {
 			return build, created, unavailable(ctx, err)
 		}
@@ -52,14 +52,14 @@ func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildca
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return there, false, err
 	}
-	// It conflicts with a tombstone.
+	// The id is that of a tombstone.
 	var last int64
 	err = s.pool.QueryRow(ctx, `
 		UPDATE builds SET project = $2, prompt = $3, plan = $4::json, deploy = $5, idempotency_key = $6,
 			status = $7::jsonb || jsonb_build_object('firstEventId', last_event_id + 1, 'lastEventId', last_event_id),
 			created_at = $8, updated_at = $8, finished_at = NULL, deleted_at = NULL
 		WHERE id = $1 AND deleted_at IS NOT NULL RETURNING last_event_id`, args...).Scan(&last)
-	if errors.Is(err, pgx.ErrNoRows) { // and there is none any more
+	if errors.Is(err, pgx.ErrNoRows) { // another creation has revived it meanwhile
 		return build, false, err
 	}
 	build.Status = store.Reborn(b.ID, b.Project, last, build.CreatedAt)

@@ -13,8 +13,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// A claim passes over rows that another claims or moves just now. ARRAY has the
-// rows chosen once; see ClaimBuilds.
+// A claim skips rows that another transaction claims or moves at the same time. ARRAY
+// makes Postgres choose the rows once; see ClaimBuilds.
 const (
 	claimCursors = `
 		UPDATE webhook_cursors SET lease_owner = $1, lease_until = $2, generation = generation + 1
@@ -58,9 +58,10 @@ func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, buil
 	return cursors, uncommitted(ctx, err)
 }
 
-// ownCursors are the owner's cursors, locked in the order in which all do. They are
-// updated by their keys: one that was moved while this waited for it has another
-// ctid, which the statement does not see.
+// ownCursors updates the owner's cursors, which it locks in primary key order, as
+// every statement does. It updates them by their keys: a cursor that was moved while
+// the statement waited for its lock has another ctid, which the statement does not
+// see.
 const ownCursors = `
 	WITH l AS MATERIALIZED (
 		SELECT endpoint_id, build_id FROM webhook_cursors WHERE lease_owner = $1%s ORDER BY endpoint_id, build_id FOR UPDATE)
@@ -93,7 +94,7 @@ func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	})
 }
 
-// What a move does beside advancing.
+// Kinds of moves; moveSQL has their numbers.
 const (
 	moveOn    = 0
 	movePark  = 1
@@ -102,8 +103,8 @@ const (
 )
 
 // moveSQL moves cursors and stores the failures that come with them. It locks the
-// rows in the order in which all do. Rows that are not the owner's any more are
-// passed over, and not returned.
+// rows in primary key order, as every statement does. It skips rows that the owner no
+// longer holds, and does not return them.
 const moveSQL = `
 	WITH m AS MATERIALIZED (
 		SELECT * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::int[], $8::timestamptz[])
@@ -132,11 +133,12 @@ const moveSQL = `
 			lease_until = '-infinity', created_at = excluded.created_at, updated_at = excluded.updated_at)
 	SELECT n, kind, park FROM l`
 
-// MoveCursors implements store.Cursors. A move lost with the machine means an
-// event sent twice, so its commits do not wait for the disk.
+// MoveCursors implements store.Cursors. Its commits do not wait for the disk: a move
+// that is lost in a crash of the machine only means that an event is sent twice.
 //
-// Parking locks the builds' rows first: an append that is under way has either
-// made the log longer, or finds the cursor gone and makes it anew.
+// Parking locks the builds' rows first. So a concurrent append to the build either has
+// made the log longer, and the cursor is not parked, or runs after the parking, and
+// creates the cursor again.
 func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -157,7 +159,7 @@ func (s *Store) moveOnce(ctx context.Context, args []any, parked []string, count
 	if err != nil {
 		return nil, unavailable(ctx, err)
 	}
-	defer conn.Release() // closed by the pool where the transaction is still open
+	defer conn.Release() // if the transaction is still open, the pool closes the connection
 	moved := make([]store.Moved, count)
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
@@ -214,14 +216,15 @@ func moveArgs(owner string, moves []store.Move) (args []any, parked []string, er
 	return append([]any{owner, n, endpoints, builds, generations, next, kinds, due}, failed.args()...), slices.Compact(parked), nil
 }
 
-// putCursor is the end of an INSERT that puts cursors somewhere else and takes
-// them from their holders.
+// putCursor is the end of an INSERT that moves existing cursors to another event and
+// ends their leases.
 const putCursor = `, due_at = excluded.due_at, blocked = false, lease_owner = NULL, lease_until = '-infinity', generation = webhook_cursors.generation + 1`
 
 // Rewind implements store.Cursors.
 func (s *Store) Rewind(ctx context.Context, endpointID, buildID string, next int64) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// The build's row first. Nobody deletes it meanwhile, nor the endpoint's.
+		// The locks of the build's row, first, and the endpoint's keep both from being
+		// deleted meanwhile.
 		var first int64
 		err := tx.QueryRow(ctx, `SELECT first_event_id FROM builds WHERE id = $1 AND deleted_at IS NULL FOR UPDATE`, buildID).Scan(&first)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -11,9 +11,9 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// DeleteBuild implements store.Cuts. The next generation: no append of an old
-// lease, and no guess (known.go), is taken for one of a build that is created under
-// this id. finished_at stays: no list and no claim looks at the row.
+// DeleteBuild implements store.Cuts. The generation grows, so that no append of an old
+// lease, and none that guesses (known.go), is accepted for a build that is created
+// under this id later. finished_at stays: neither lists nor claims read the row.
 func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err error) {
 	err = s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var last int64
@@ -86,8 +86,8 @@ func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.
 	return tag.RowsAffected() == 1, unavailable(ctx, err)
 }
 
-// Purge implements store.Purger. It holds no build's row while it removes rows of
-// others: appends do not wait for it.
+// Purge implements store.Purger. It holds no lock of a build's row while it removes
+// rows of other tables, so appends do not wait for it.
 func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -113,8 +113,8 @@ func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 	return err == nil, unavailable(ctx, err)
 }
 
-// purgeFailures removes failed deliveries of events that were cut off, whose
-// cursors no longer wait for them, and reports whether that was the last of them.
+// purgeFailures removes up to limit failed deliveries of events that were cut off,
+// and unblocks the cursors that wait for them. It reports whether none is left.
 func (s *Store) purgeFailures(ctx context.Context, id string, first int64, limit int) (done bool, err error) {
 	err = s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `

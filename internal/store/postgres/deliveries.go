@@ -29,7 +29,7 @@ func scanDelivery(row pgx.CollectableRow) (d buildcast.Delivery, err error) {
 	return d, store.Decode(attempts, &d.Attempts)
 }
 
-// failures are the columns of deliveries that come with moves.
+// failures holds the columns of the failed deliveries that come with moves.
 type failures struct {
 	n, tries                []int
 	events                  []int64
@@ -72,7 +72,8 @@ func (s *Store) ClaimDeliveries(ctx context.Context, owner, endpointID string, n
 	return due, uncommitted(ctx, err)
 }
 
-// SaveDelivery implements store.Retries. It locks the cursor first, as moves do.
+// SaveDelivery implements store.Retries. It locks the cursor before the delivery, as
+// moves do.
 func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Delivery) error {
 	attempts, err := store.Encode(d.Attempts)
 	if err != nil {
@@ -99,10 +100,9 @@ func (s *Store) SaveDelivery(ctx context.Context, owner string, d buildcast.Deli
 	})
 }
 
-// recallSQL removes deliveries and puts the cursors back to the first of each
-// build. It is one statement: a delivery that fails meanwhile is either seen by all
-// of it or stays. With two it could be removed by the second, unseen by the first,
-// and its event would be lost.
+// recallSQL removes deliveries and moves the cursors back to the first one of each
+// build. It must be one statement. With two, a delivery that fails between them would
+// be removed by the second and not seen by the first, and its event would be lost.
 const recallSQL = `
 	WITH gone AS (
 		DELETE FROM worker_webhook_failures f USING builds b
@@ -114,11 +114,11 @@ const recallSQL = `
 	ON CONFLICT (endpoint_id, build_id) DO UPDATE SET next_event_id = least(webhook_cursors.next_event_id, excluded.next_event_id)` + putCursor
 
 // RecallDeliveries implements store.Retries. It locks builds, then cursors, then
-// deliveries, as all do.
+// deliveries, as every transaction does.
 func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since time.Time) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// Of builds that exist only. A cursor that is put into a log that is being cut
-		// is claimed at the first event that is kept, and parked if there is none.
+		// Only builds that exist. If the log is cut meanwhile, the cursor is claimed at the
+		// first kept event, and parked if there is none.
 		rows, err := tx.Query(ctx, `
 			SELECT id FROM builds WHERE deleted_at IS NULL AND id IN (
 				SELECT build_id FROM worker_webhook_failures WHERE endpoint_id = $1 AND state = 'retrying' AND NOT asked AND created_at >= $2)
@@ -130,7 +130,7 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, keepEndpointSQL, endpointID); err != nil { // one that is gone has nothing to recall
+		if _, err := tx.Exec(ctx, keepEndpointSQL, endpointID); err != nil { // a deleted endpoint has no deliveries
 			return err
 		}
 		if _, err := tx.Exec(ctx, `
@@ -147,8 +147,8 @@ func (s *Store) RecallDeliveries(ctx context.Context, endpointID string, since t
 func (s *Store) Redeliver(ctx context.Context, r store.Redelivery, now time.Time) (count int64, err error) {
 	const anew = `state = 'retrying', tries = 0, asked = true, retry_at = $1, lease_owner = NULL, lease_until = '-infinity'`
 	err = s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// The build's log is not cut meanwhile, and the endpoint stays: a delivery
-		// without them would never go.
+		// The locks keep the log from being cut and the endpoint from being deleted
+		// meanwhile: a delivery without its event or its endpoint would stay for ever.
 		if _, err := tx.Exec(ctx, `SELECT FROM builds WHERE id = $1 FOR SHARE`, r.BuildID); err != nil {
 			return err
 		}
@@ -199,8 +199,8 @@ func (s *Store) ListDeliveries(ctx context.Context, f store.DeliveryFilter) (sto
 	return store.PageOfDeliveries(all, f.Limit), nil
 }
 
-// PruneDeliveries implements store.Deliveries. A cursor whose endpoint was deleted
-// while an append made it goes too.
+// PruneDeliveries implements store.Deliveries. It also removes cursors that an append
+// made while their endpoint was deleted.
 func (s *Store) PruneDeliveries(ctx context.Context, before time.Time) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM webhook_cursors c WHERE NOT EXISTS (SELECT FROM webhook_endpoints w WHERE w.id = c.endpoint_id)`); err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// follows is buildcast.Endpoint.Follows of endpoint w and build b.
+// follows is buildcast.Endpoint.Follows in SQL, of endpoint w and build b.
 const follows = ` w.enabled AND (b.id = ANY(w.builds) OR b.id <> '` + buildcast.OperationsBuild + `'
 	AND (b.project = ANY(w.projects) OR w.builds = '{}' AND w.projects = '{}'))`
 
-// makeCursors makes the cursors that are missing for what is appended to the
-// builds of b (id, project, first). A generation begins with the time ($1), so
-// that a cursor that was parked and made again has none of before.
+// makeCursors creates the cursors that are missing for the events that are appended
+// to the builds of b (id, project, first). They are due at $1. The first generation is
+// the time, so that a cursor that was parked and made again repeats no earlier one.
 const makeCursors = `
 	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation)
 	SELECT w.id, b.id, b.first, $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
@@ -62,7 +62,7 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 	return e.Version + 1, nil
 }
 
-// list is never NULL.
+// list copies a slice; nil would be NULL.
 func list(in []string) []string { return append([]string{}, in...) }
 
 // querier is a pool or a transaction.
@@ -81,7 +81,8 @@ func endpointExists(ctx context.Context, q querier, id string) error {
 
 const keepEndpointSQL = `SELECT FROM webhook_endpoints WHERE id = $1 FOR KEY SHARE`
 
-// keepEndpoint has the endpoint stay until the transaction ends. NotFound.
+// keepEndpoint keeps the endpoint from being deleted until the transaction ends.
+// NotFound.
 func keepEndpoint(ctx context.Context, tx pgx.Tx, id string) error {
 	tag, err := tx.Exec(ctx, keepEndpointSQL, id)
 	if err == nil && tag.RowsAffected() == 0 {
@@ -111,8 +112,8 @@ func (s *Store) ListEndpoints(ctx context.Context) ([]store.Endpoint, error) {
 	return all, unavailable(ctx, err)
 }
 
-// DeleteEndpoint implements store.Endpoints. It locks its cursors in the order in
-// which all do.
+// DeleteEndpoint implements store.Endpoints. It locks the endpoint's cursors in primary
+// key order, as every statement does.
 func (s *Store) DeleteEndpoint(ctx context.Context, id string) error {
 	return s.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `DELETE FROM webhook_endpoints WHERE id = $1`, id)

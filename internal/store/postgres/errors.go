@@ -21,21 +21,21 @@ const (
 	classLimits          = "54" // too large or too complex
 )
 
-// errNoAnswer is why a call's own deadline ends it.
+// errNoAnswer is the cause when a call's own deadline ends it.
 var errNoAnswer = errors.New("no answer within the time of a call")
 
-// bounded is the context of one call.
+// bounded returns the context of one call.
 func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, s.timeout, errNoAnswer)
 }
 
-// unavailable says what keeps the database from working. Nothing has been
-// committed. nil and the store's own errors stay as they are.
+// unavailable converts an error of a call that has committed nothing. It returns nil
+// and the store's own errors as they are.
 func unavailable(ctx context.Context, err error) error { return failed(ctx, err, store.Unavailable) }
 
-// uncommitted is unavailable for the error of a commit, or of a statement that
-// commits by itself. Nothing is stored if it was never sent, or if the server
-// answered that it failed. A FATAL answer may come after the commit.
+// uncommitted converts the error of a commit, or of a statement that commits by
+// itself. Nothing is stored if the commit was never sent, or if the server answered
+// with an ERROR. A FATAL answer may come after the commit.
 func uncommitted(ctx context.Context, err error) error {
 	if pgconn.SafeToRetry(err) {
 		return failed(ctx, err, store.Unavailable)
@@ -66,7 +66,7 @@ func failed(ctx context.Context, err error, outcome func(error, string) error) e
 	case e.Code == diskFull:
 		return outcome(err, "the database's disk is full")
 	default:
-		return outcome(err, "the database refuses to work now")
+		return outcome(err, "the database has answered with an error")
 	}
 }
 
@@ -81,7 +81,7 @@ func (s *Store) exec(ctx context.Context, query string, args ...any) (pgconn.Com
 	return tag, uncommitted(ctx, err)
 }
 
-// inTx runs do in a transaction, and again if it loses against another one.
+// inTx runs do in a transaction, and repeats it if it conflicts with another one.
 func (s *Store) inTx(ctx context.Context, do func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -102,15 +102,15 @@ func (s *Store) inTx(ctx context.Context, do func(context.Context, pgx.Tx) error
 	}
 }
 
-// again reports whether the transaction lost against another one and may be
-// made again at once.
+// again reports whether the transaction conflicts with another one and may be
+// repeated at once.
 func again(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (e.Code == serializationFailure || e.Code == deadlockDetected || e.Code == uniqueViolation)
 }
 
-// redacted keeps a connection URL out of what is logged: pgx quotes it, without
-// its password as far as it can tell, when it cannot parse it.
+// redacted keeps a connection URL out of the log. If pgx cannot parse the URL, its
+// error quotes it, and hides the password only if it recognizes it.
 func redacted(err error) error {
 	if _, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		return errors.New("it does not parse")

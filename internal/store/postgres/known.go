@@ -18,10 +18,10 @@ import (
 //   - first_event_id: the log was cut
 //   - lease_generation: the lease has moved on, or the build was deleted
 //
-// makeCursors costs a tenth of an append even where it makes none. So there is a
-// statement without it, for a database without endpoints, which passes over all
-// builds where there is one after all: it is another process that has made it, and
-// this one hears of that within seconds (Store.following).
+// makeCursors costs a tenth of an append even if it makes no cursor. So a database
+// without enabled endpoints has a statement without it. If another process has just
+// created an endpoint, that statement skips all builds; this process learns of the
+// endpoint within seconds (Store.following).
 const (
 	knownUpdate = `b AS (
 		UPDATE builds SET last_event_id = n.last_event_id, status = n.status::jsonb, updated_at = $1, finished_at = n.finished_at
@@ -38,9 +38,9 @@ const (
 			AS e (build_id, id, event_type, event_data, key, progress, created_at)
 		JOIN b ON b.id = e.build_id)`
 
-	// knownLocks has several rows locked in id order first: an UPDATE alone takes
-	// them in any order, and two processes that append to the same builds would
-	// deadlock, at a second each time.
+	// knownLocks locks several rows in id order first. An UPDATE alone locks them in
+	// any order: two processes that append to the same builds would deadlock, which
+	// costs a second each time.
 	knownLocks = `l AS MATERIALIZED (SELECT id FROM builds WHERE id = ANY($2::text[]) ORDER BY id FOR UPDATE), `
 	andLocked  = ` AND n.id IN (SELECT id FROM l)`
 
@@ -49,7 +49,7 @@ const (
 	knownAnswer      = ` SELECT id FROM b`
 )
 
-// knownSQL is the statement for one build or several, with or without endpoints.
+// knownSQL returns the statement for one build or several, with or without endpoints.
 func knownSQL(several, following bool) string {
 	switch {
 	case several && following:
@@ -66,13 +66,13 @@ const (
 	// maxKnown bounds how many builds' rows are remembered, about 1 KB each.
 	maxKnown = 4096
 
-	// sharedFor is how long a build is left to the other path once another
-	// process has been seen to append to it: a wrong guess costs a round trip.
+	// sharedFor is how long appends to a build lock its row first after another process
+	// has appended to it: a wrong guess costs a round trip.
 	sharedFor = 10 * time.Second
 )
 
-// knownRows are rows as this process left them. They may be out of date: the
-// database finds that out.
+// knownRows are rows as this process has written them. They may be out of date: the
+// statement checks that.
 type knownRows struct {
 	mu   sync.Mutex
 	rows map[string]knownRow
@@ -80,11 +80,11 @@ type knownRows struct {
 
 type knownRow struct {
 	store.Row
-	sharedUntil time.Time // not to be guessed at before
+	sharedUntil time.Time // the row is not used before; zero: it may be used
 }
 
-// take returns the rows of the builds that are known, and forgets them until it is
-// certain what they hold.
+// take removes the known rows of the builds and returns them: put adds them again
+// after the commit.
 func (k *knownRows) take(appends []store.Append) map[string]*store.Row {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -100,7 +100,7 @@ func (k *knownRows) take(appends []store.Append) map[string]*store.Row {
 	return rows
 }
 
-// put remembers rows that are certain.
+// put adds rows that have just been read or written.
 func (k *knownRows) put(rows map[string]*store.Row) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -138,9 +138,9 @@ func (k *knownRows) shared(id string) {
 	k.trim()
 }
 
-// appendKnown appends what goes to builds whose rows are known and answers it in
-// appended; the rest is left to be appended in another way, and nothing of it has
-// been stored. left holds indexes of appends.
+// appendKnown stores the appends to builds whose rows are known, and sets their
+// answers in appended. left has the indexes of the other appends, of which nothing has
+// been stored.
 func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appended []store.Appended) (left []int, err error) {
 	rows := s.known.take(appends)
 	var known []store.Append
@@ -176,15 +176,15 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 			return nil
 		})
 	}
-	if err != nil && !again(err) { // a key that is stored already is for the other path too
+	if err != nil && !again(err) { // a key that is stored already is a conflict too
 		return nil, uncommitted(ctx, err)
 	}
 	if err != nil {
-		clear(written) // whatever was returned before the error is not stored
+		clear(written) // rows that were returned before the error are not stored
 	}
 	s.known.put(written)
 	for i := range a.Update {
-		if id := a.Update[i].BuildID; written[id] == nil && err == nil { // passed over
+		if id := a.Update[i].BuildID; written[id] == nil && err == nil { // skipped: the row has changed
 			s.known.shared(id)
 		}
 	}
@@ -198,7 +198,7 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	return left, nil
 }
 
-// guesses are what the rows are thought to hold.
+// guesses hold what the statement expects of the rows.
 type guesses struct {
 	expected, generation map[string]int64
 }
@@ -211,7 +211,7 @@ func newGuesses(rows map[string]*store.Row) guesses {
 	return g
 }
 
-// args are those of the statement.
+// args returns the arguments of the statement.
 func (g guesses) args(a store.Assigned, rows map[string]*store.Row, now buildcast.Time) ([]any, error) {
 	n := len(a.Update)
 	ids, texts := make([]string, n), make([]string, n)

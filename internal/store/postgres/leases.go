@@ -10,10 +10,10 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// ClaimBuilds implements store.Leases. A row that is locked is being claimed or
-// appended to by another: it is passed over. ARRAY has the rows chosen once: as
-// the side of a join they may be chosen again for each row of the other, passing
-// over those just claimed, so that the claim takes more than its limit.
+// ClaimBuilds implements store.Leases. It skips locked rows: another transaction
+// claims them or appends to them. ARRAY makes Postgres choose the rows once. As one
+// side of a join they could be chosen again for each row of the other side, without
+// those that were claimed just before, and the claim would exceed its limit.
 func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]store.Lease, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

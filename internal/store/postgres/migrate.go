@@ -13,8 +13,8 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrationLock is the advisory lock that lets one process migrate at a time;
-// any number will do that nothing else in the database uses.
+// migrationLock is the advisory lock that lets one process migrate at a time. The
+// number is arbitrary; nothing else in the database uses it.
 const migrationLock = 0x6275696c64636173
 
 // migrateUp applies the migrations that are missing, in one transaction.
@@ -24,8 +24,8 @@ func (s *Store) migrateUp(ctx context.Context) error {
 		return err
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Another process may be migrating a large table, and so may this one: it
-		// takes as long as it takes, and ends with ctx.
+		// A migration of a large table, by this process or by another one that holds the
+		// lock, may take longer than the timeouts. It ends with ctx.
 		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0`); err != nil {
 			return err
 		}

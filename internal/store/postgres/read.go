@@ -10,8 +10,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Bounds of one query of a read, in rows. What a query returns beyond the read's
-// byte bound is thrown away, so a query asks for about as many rows as will fit.
+// Bounds of one query of a read, in rows. Rows beyond the read's byte bound are
+// thrown away, so a query asks for about as many rows as will fit.
 const (
 	firstRows = 64
 	mostRows  = 1000

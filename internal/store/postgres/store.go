@@ -1,10 +1,12 @@
-// Package postgres keeps builds and their logs in Postgres. Several processes
-// may share one database.
+// Package postgres stores builds and their logs in Postgres. Several processes may
+// share one database.
 //
-// An append takes two round trips: the first locks the builds' rows and looks
-// up the keys, the second inserts, updates and commits. An append to builds
-// whose rows this process wrote last takes one (known.go). Whatever locks several
-// rows locks them in id order, so that no two wait for each other.
+// An append takes two round trips: the first locks the builds' rows and looks up the
+// keys, the second inserts, updates and commits. An append to builds whose rows this
+// process wrote last takes one round trip (known.go).
+//
+// So that transactions do not deadlock, each locks builds, then endpoints, then
+// cursors, then deliveries, and several builds or cursors in the order of their keys.
 package postgres
 
 import (
@@ -30,8 +32,8 @@ const (
 	connectTimeout = 5 * time.Second
 	defaultConns   = 16 // at least; pool_max_conns in the URL overrides it
 
-	// callTimeout bounds each call. It is longer than the server's own timeouts,
-	// whose errors say more: it is for a server that says nothing at all.
+	// callTimeout bounds each call, for a server that does not answer at all. It is
+	// longer than the server's own timeouts, whose errors tell more.
 	callTimeout = 15 * time.Second
 )
 
@@ -40,12 +42,12 @@ type Store struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration // of each call
 	known   knownRows
-	// following is whether there is an enabled endpoint, as far as is known here.
+	// following is whether an enabled endpoint exists, as far as this process knows.
 	following atomic.Bool
 }
 
-// Open connects and brings the schema up to date. The URL is that of libpq,
-// postgres://user:password@host:5432/name; its password is in no error.
+// Open connects and brings the schema up to date. The URL has libpq's form,
+// postgres://user:password@host:5432/name. No error contains its password.
 func Open(ctx context.Context, url string) (*Store, error) {
 	c, err := poolConfig(url)
 	if err != nil {
@@ -71,9 +73,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	return s, nil
 }
 
-// poolConfig is what the URL says, and our own settings where it says nothing.
-// Nothing may hang for ever: neither there nor, where the server does not answer,
-// here (callTimeout).
+// poolConfig returns the URL's settings, and our own for those that it does not set.
+// They bound each statement and each wait in the server; callTimeout bounds the calls
+// here.
 func poolConfig(url string) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -94,9 +96,9 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return c, nil
 }
 
-// Ping reports whether the store can write now. It commits a row of its own: a
-// standby refuses that, and so does a database whose disk is full, or that its
-// keepers have made read-only. The random bytes are stored uncompressed.
+// Ping reports whether the store can write now. It commits a row: a standby refuses
+// that, and so does a database that is read-only or whose disk is full. The row has
+// random bytes, which Postgres cannot compress.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

@@ -12,8 +12,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// insertRows is how many events one statement inserts: the cost of a statement
-// is shared by its rows.
+// One statement inserts insertRows, someRows or one event: rows share the cost of a
+// statement.
 const insertRows, someRows = 64, 8
 
 // statements are prepared once on the writing connection.
@@ -51,8 +51,9 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 // AppendEvents implements store.Appender. BEGIN IMMEDIATE on the one writing
-// connection is the lock of all rows. Once it has begun nothing cancels it: each
-// statement that could be would cost a goroutine, and all take milliseconds.
+// connection locks all rows. Once the transaction has begun nothing cancels it: the
+// driver starts a goroutine for each statement that can be cancelled, and the whole
+// transaction takes milliseconds.
 func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]store.Appended, error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -79,7 +80,8 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 	return a.Appended, nil
 }
 
-// append appends within the transaction, and leaves the rows in rows as they are then.
+// append appends within the transaction. Afterwards rows has the rows as they are
+// stored.
 func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row) (store.Assigned, error) {
 	now := buildcast.Now()
 	keyed := make(map[store.EventKey]buildcast.Event)
@@ -99,8 +101,8 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 			rows[ap.BuildID] = row
 		}
 	}
-	// An append may bring back the build of a fenced one before it: all rows are
-	// known before the first key is looked up.
+	// All rows are read before the first key is looked up: an append may revive a
+	// deleted build to which a fenced append before it belongs.
 	for _, ap := range appends {
 		row := rows[ap.BuildID]
 		for _, e := range ap.Events {
@@ -137,8 +139,9 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 	return a, nil
 }
 
-// keptUnder returns the event that is kept under the key, without its data. An event
-// that was cut off makes place for a new one: its key is forgotten with it.
+// keptUnder returns the event that is kept under the key, without its data. If that
+// event was cut off, keptUnder deletes it: a key is remembered as long as its event is
+// kept.
 func keptUnder(ctx context.Context, tx *sql.Tx, keyed *sql.Stmt, row *store.Row, key store.EventKey) (e buildcast.Event, found bool, err error) {
 	e.BuildID = key.BuildID
 	var at int64
@@ -154,9 +157,9 @@ func keptUnder(ctx context.Context, tx *sql.Tx, keyed *sql.Stmt, row *store.Row,
 	return e, err == nil, err
 }
 
-// lockRow reads the build's row, and makes that of an external build if the build
-// does not exist. A fenced append makes none, and lockRow returns nil: whoever
-// still runs a build that was deleted must not bring it back.
+// lockRow reads the build's row, and creates an external build if the build does not
+// exist. For a fenced append it returns nil instead: a process that still runs a
+// deleted build must not bring it back.
 func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap store.Append, now buildcast.Time) (*store.Row, error) {
 	row, id := &store.Row{}, ap.BuildID
 	var text string

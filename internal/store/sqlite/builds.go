@@ -31,7 +31,7 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 	return build, false, b.Matches(build)
 }
 
-// insertBuild stores a build under an id that no build has.
+// insertBuild stores a build whose id is free, or that of a deleted build.
 func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.Build, error) {
 	build, plan, err := b.Build(buildcast.Now())
 	if err != nil {
@@ -58,8 +58,8 @@ func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.B
 	return build, err
 }
 
-// revive makes a queued build of a tombstone. Whatever remains of its old log is
-// still purged.
+// revive turns a tombstone into a queued build. The rest of the old log is still
+// purged.
 func revive(ctx context.Context, tx *sql.Tx, b store.NewBuild, plan []byte, status buildcast.Status) error {
 	text, err := store.Encode(status)
 	if err != nil {
@@ -87,7 +87,7 @@ var dialect = store.Dialect{
 	Parameter: func(int) string { return "?" },
 	Time:      store.Same,
 	Position:  "instr",
-	// The indexes hold builds of one kind, finished or not.
+	// One index holds the finished builds, another one the rest.
 	Phase: func(p buildcast.Phase) string {
 		if p.Terminal() {
 			return `finished_at IS NOT NULL AND status ->> '$.status' = ?`

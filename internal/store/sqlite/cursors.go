@@ -12,8 +12,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Texts of the statements that are prepared for cursors. A generation begins with
-// the time, so that a cursor that was parked and made again has none of before.
+// Texts of the statements that are prepared for cursors. The first generation is the
+// time, so that a cursor that was parked and made again repeats no earlier one.
 const (
 	makeCursorSQL = `
 		INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?, ?, ?, ?, ?)
@@ -24,7 +24,8 @@ const (
 	parkSQL    = `DELETE FROM webhook_cursors` + held + ` AND (SELECT last_event_id FROM builds WHERE id = build_id) < ?`
 )
 
-// claimCursorsSQL claims cursors. RETURNING has no order, so it returns what to sort by.
+// claimCursorsSQL claims cursors. RETURNING has no order, so it returns due_at, by
+// which ClaimCursors sorts.
 const claimCursorsSQL = `
 	UPDATE webhook_cursors SET lease_owner = ?1, lease_until = ?2, generation = generation + 1
 	WHERE endpoint_id = ?3 AND build_id IN (
@@ -35,8 +36,8 @@ const claimCursorsSQL = `
 	RETURNING build_id, next_event_id, coalesce((SELECT first_event_id FROM builds WHERE id = build_id), 1), generation, due_at`
 
 // ClaimCursors implements store.Cursors. Once the statement has begun nothing
-// cancels it: a claim that is cut off between its rows would be stored, with the next
-// generation of cursors that nobody knows to be claimed.
+// cancels it: the claim would be stored, but the caller would not learn which cursors
+// it holds.
 func (s *Store) ClaimCursors(ctx context.Context, owner, endpointID string, builds []string, now, until time.Time, limit int) ([]store.Cursor, error) {
 	only, err := store.Encode(builds)
 	if err != nil {
@@ -107,9 +108,9 @@ func (s *Store) ReleaseCursors(ctx context.Context, owner string) error {
 	})
 }
 
-// MoveCursors implements store.Cursors. A move lost with the machine means an
-// event sent twice, so its commits do not wait for the disk: in WAL mode the file
-// stays sound, and what the process has written outlives it.
+// MoveCursors implements store.Cursors. Its commits do not wait for the disk: a move
+// that is lost in a crash of the machine only means that an event is sent twice. In
+// WAL mode the file stays sound, and the moves survive the end of the process.
 func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Move) ([]store.Moved, error) {
 	conn, err := s.write.Conn(ctx)
 	if err != nil {
@@ -122,7 +123,7 @@ func (s *Store) MoveCursors(ctx context.Context, owner string, moves []store.Mov
 	}
 	defer func() {
 		if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = FULL`); err != nil {
-			_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // appends must not use it as it is
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // appends must not use the connection
 		}
 	}()
 	tx, err := conn.BeginTx(ctx, nil)
@@ -172,8 +173,8 @@ func (s *Store) moveCursor(ctx context.Context, tx *sql.Tx, owner string, m *sto
 	return moved, err
 }
 
-// putCursor puts a cursor somewhere else, takes it from its holder, and makes it
-// where there is none.
+// putCursorSQL and putCursorRest, with the new next_event_id between them, move a
+// cursor or create it, and end its lease.
 const putCursorSQL = `
 	INSERT INTO webhook_cursors (endpoint_id, build_id, next_event_id, due_at, generation) VALUES (?1, ?2, ?3, ?4, ?5)
 	ON CONFLICT DO UPDATE SET next_event_id = `

@@ -38,9 +38,9 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err er
 		}
 		first = last + 1
 		ms := now.Std().UnixMilli()
-		// The next generation: no append of an old lease is taken for one of a build
-		// that is created under this id. finished_at stays: no list and no claim
-		// looks at the row.
+		// The generation grows, so that no append of an old lease is accepted for a
+		// build that is created under this id later. finished_at stays: neither lists
+		// nor claims read the row.
 		if _, err := tx.ExecContext(ctx, `
 			UPDATE builds SET project = '', prompt = '', plan = NULL, deploy = '', idempotency_key = NULL, status = ?, fold_start = NULL,
 				first_event_id = ?, lease_owner = NULL, lease_until = 0, lease_generation = lease_generation + 1,
@@ -147,8 +147,9 @@ func (s *Store) purgeStep(ctx context.Context, id string, first int64, limit int
 	return before, rows.Err()
 }
 
-// purgeFailures removes failed deliveries of events that were cut off, whose
-// cursors no longer wait for them, and notes when nothing of the build is left.
+// purgeFailures removes up to limit failed deliveries of events that were cut off,
+// and unblocks the cursors that wait for them. If none is left it ends the purge of
+// the build.
 func purgeFailures(ctx context.Context, tx *sql.Tx, id string, first int64, limit int) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE webhook_cursors SET blocked = 0, due_at = min(due_at, ?) WHERE build_id = ? AND blocked = 1 AND next_event_id <= ?`,
 		time.Now().UnixMilli(), id, first); err != nil {

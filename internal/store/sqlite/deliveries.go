@@ -35,8 +35,8 @@ func retryAt(d *buildcast.Delivery) any {
 	return d.RetryAt.Std().UnixMilli()
 }
 
-// putDelivery stores the delivery of an event that has failed, whatever became of
-// it before its cursor went back.
+// putDelivery stores the failed delivery of an event. It replaces an earlier delivery
+// of the event, from before its cursor moved back.
 func putDelivery(ctx context.Context, tx *sql.Tx, d *buildcast.Delivery) error {
 	attempts, err := store.Encode(d.Attempts)
 	if err != nil {

@@ -44,11 +44,12 @@ func (s *Store) SaveEndpoint(ctx context.Context, e store.Endpoint) (int64, erro
 	return e.Version + 1, nil
 }
 
-// changeEndpoints runs do in a transaction, and keeps the enabled endpoints in
-// memory, so that appends need not ask for them: nobody else writes the file. No
-// append comes between, or it would make cursors of an endpoint that is gone; and
-// once it has begun nothing cancels it, or an endpoint that is stored would stay
-// without cursors.
+// changeEndpoints runs do in a transaction, and then reads the enabled endpoints into
+// memory for the appends. That is enough, because no other process writes the file.
+//
+// No append runs meanwhile: it would make cursors of an endpoint that was deleted.
+// Once the transaction has begun nothing cancels it: an endpoint might be stored, and
+// appends would make no cursors for it.
 func (s *Store) changeEndpoints(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -158,7 +159,7 @@ func (s *Store) inTx(ctx context.Context, do func(*sql.Tx) error) error {
 	return uncommitted(ctx, tx.Commit())
 }
 
-// makeCursors makes the cursors that are missing for what is appended.
+// makeCursors creates the cursors that are missing for the appended events.
 func (s *Store) makeCursors(ctx context.Context, tx *sql.Tx, a *store.Assigned, rows map[string]*store.Row, now buildcast.Time) error {
 	if len(s.followers) == 0 {
 		return nil

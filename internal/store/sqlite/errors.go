@@ -11,12 +11,12 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// unavailable says what keeps the database from working. The transaction has not
-// been committed. nil and the store's own errors stay as they are.
+// unavailable converts an error of a call that has committed nothing. It returns nil
+// and the store's own errors as they are.
 func unavailable(ctx context.Context, err error) error { return failed(ctx, err, store.Unavailable) }
 
-// uncommitted is unavailable for the error of a commit. A full disk is found before
-// anything is written; after any other failure a part of the commit may be in the
+// uncommitted converts the error of a commit. SQLite finds a full disk before it
+// writes anything; after any other error a part of the commit may be in the
 // write-ahead log.
 func uncommitted(ctx context.Context, err error) error {
 	if primaryCode(err) == sqlite3.SQLITE_FULL {
@@ -52,7 +52,7 @@ func failed(ctx context.Context, err error, outcome func(error, string) error) e
 	return outcome(err, what)
 }
 
-// primaryCode is the primary result code; 0 if the error is not SQLite's.
+// primaryCode returns the primary result code; 0 if the error is not SQLite's.
 func primaryCode(err error) int {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return e.Code() & 0xff

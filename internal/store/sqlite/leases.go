@@ -26,7 +26,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	defer func() {
-		if err != nil { // which builds have another generation is not known
+		if err != nil { // builds may have another generation, and it is not known which
 			clear(s.rows)
 		}
 	}()

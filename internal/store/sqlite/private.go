@@ -9,9 +9,9 @@ import (
 // privateMode is the mode of the database's files: events may hold secrets.
 const privateMode = 0o600
 
-// makePrivate makes the database file, and has only its owner read and write it.
-// SQLite gives -wal and -shm the mode of the database file; those that an earlier
-// server left are corrected too.
+// makePrivate creates the database file, and lets only its owner read and write it.
+// SQLite gives -wal and -shm the mode of the database file. makePrivate also corrects
+// the files that an earlier server has left.
 func makePrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, privateMode)
 	if err != nil {

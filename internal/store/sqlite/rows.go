@@ -5,12 +5,13 @@ import "github.com/buildcast/buildcast/internal/store"
 // maxRows bounds how many builds' rows are remembered, about 1 KB each.
 const maxRows = 4096
 
-// rows are builds' rows as they are stored: this process alone writes them, so
-// an append need not read again what the last one wrote. Whoever changes a row
-// otherwise (its lease, a deletion, a cut) holds changing until it is forgotten.
+// rows caches builds' rows as they are stored. Only this process writes them, so an
+// append need not read a row that the previous one wrote. Other changes of a row (its
+// lease, a deletion, a cut) hold Store.changing and remove the row from the cache.
 type rows map[string]store.Row
 
-// take returns the row, and forgets it until it is certain what becomes of it.
+// take removes the row from the cache and returns it: put adds it again after the
+// commit.
 func (r rows) take(id string) *store.Row {
 	row, ok := r[id]
 	if !ok {

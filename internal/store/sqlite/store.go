@@ -1,7 +1,7 @@
-// Package sqlite keeps builds and their logs in one SQLite file: WAL, every
-// commit synced, one writing connection beside a pool of readers.
+// Package sqlite stores builds and their logs in one SQLite file: WAL, every commit
+// synced except those of MoveCursors, one writing connection beside a pool of readers.
 //
-// The file belongs to one process: a second is refused when it opens it.
+// The file belongs to one process: a second one cannot open it.
 package sqlite
 
 import (
@@ -38,15 +38,17 @@ type Store struct {
 	stmts statements
 	path  string
 
-	damage walDamage // found when it was opened
+	damage walDamage // found when the file was opened
 
-	changing  sync.Mutex // held while these are changed, in the file or here, and by appends
+	// changing is held by appends, and by changes of the fields below or of the rows
+	// that they cache.
+	changing  sync.Mutex
 	rows      rows
 	followers []buildcast.Endpoint // the enabled endpoints
 }
 
-// Open opens the database file, making it and its directory where they are
-// missing, and brings its schema up to date.
+// Open opens the database file and brings its schema up to date. It creates the file
+// and its directory if they do not exist.
 func Open(ctx context.Context, path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory %s: %w; choose another with --data-dir", filepath.Dir(path), err)
@@ -72,7 +74,7 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	}
 	if s.damage.commits > 0 {
 		if s.damage.copy, err = keepDamagedWAL(path + "-wal"); err != nil {
-			return fmt.Errorf("its damaged write-ahead log cannot be copied, which is done before it is written over: %w", err)
+			return fmt.Errorf("its write-ahead log is damaged and cannot be copied to keep it: %w", err)
 		}
 	}
 	pragmas := "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=cache_size(-16000)"
@@ -84,8 +86,8 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	if err := migrateUp(ctx, s.write); err != nil {
 		return err
 	}
-	// An empty log has no frames of earlier processes, which inspectWAL might take
-	// for damage the next time.
+	// Empty the log: inspectWAL could take frames of earlier processes for damage the
+	// next time.
 	if _, err := s.write.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (s *Store) open(ctx context.Context, path string) (err error) {
 	return s.prepare(ctx)
 }
 
-// lockFile takes the lock that makes the database this process's own.
+// lockFile takes the lock that keeps other processes from opening the database.
 func lockFile(path string) (*os.File, error) {
 	f, err := filelock.Take(path, func() int { return holder(path) })
 	switch {
@@ -116,15 +118,15 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// holder is the process that the lock file names; 0 if it names none.
+// holder returns the id of the process that the lock file names; 0 if it names none.
 func holder(path string) int {
 	text, _ := os.ReadFile(path)
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 	return pid
 }
 
-// Ping reports whether the store can write now. It commits some pages of its own,
-// and gives them back: on a full disk nothing less fails as an append does.
+// Ping reports whether the store can write now. It commits some pages and deletes
+// them again: on a full disk a smaller write could succeed although appends fail.
 func (s *Store) Ping(ctx context.Context) error {
 	if _, err := s.write.ExecContext(ctx, `INSERT OR REPLACE INTO probe (id, filler) VALUES (1, randomblob(32768))`); err != nil {
 		return unavailable(ctx, err)
@@ -133,7 +135,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return unavailable(ctx, err)
 }
 
-// Warning is what was wrong with the file when it was opened; empty: nothing.
+// Warning tells what was wrong with the file when it was opened; empty: nothing.
 func (s *Store) Warning() string {
 	if s.damage.commits == 0 {
 		return ""
@@ -141,7 +143,7 @@ func (s *Store) Warning() string {
 	return s.damage.String()
 }
 
-// Close lets go of the file. Calls under way fail.
+// Close closes the file and releases its lock. Calls under way fail.
 func (s *Store) Close() error {
 	var errs []error
 	for _, db := range []*sql.DB{s.read, s.write} {

@@ -17,14 +17,14 @@ const (
 	walMagic        = 0x377f0682 // the lowest bit: checksums are over big-endian words
 )
 
-// walDamage is what cannot be read at the end of a write-ahead log.
+// walDamage describes the end of a write-ahead log that cannot be read.
 type walDamage struct {
-	frames  int // with the log's salt, after the last frame whose checksum is right
-	commits int // of those: frames that end a transaction
-	copy    string
+	frames  int    // with the log's salt, after the last frame whose checksum is right
+	commits int    // of those: frames that end a transaction
+	copy    string // the path of the copy
 }
 
-// String says what the damage means.
+// String tells what the damage means.
 func (d walDamage) String() string {
 	return fmt.Sprintf("the write-ahead log was damaged when the database was opened: %d pages with %d commits after the damage could not be read, so events that were acknowledged shortly before the last stop may be missing; the damaged log is kept as %s",
 		d.frames, d.commits, d.copy)
@@ -32,9 +32,9 @@ func (d walDamage) String() string {
 
 // inspectWAL looks for commits that SQLite will not see. SQLite takes the first
 // frame whose checksum is wrong for the end of the log, and drops the rest without
-// a word. A log that begins anew leaves older frames behind its end, so only frames
-// with the current salt are a sign of damage. Frames without a commit are not: a
-// transaction that was cut off by a kill leaves them.
+// an error. Two kinds of frames behind that end are not a sign of damage:
+//   - frames with an older salt: a log that begins anew leaves them
+//   - frames without a commit: a transaction leaves them that a kill has interrupted
 func inspectWAL(path string) (walDamage, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -84,7 +84,7 @@ func inspectWAL(path string) (walDamage, error) {
 	}
 }
 
-// endOfWAL is nil for the end of the file, also in the middle of a frame.
+// endOfWAL returns nil for the end of the file, even in the middle of a frame.
 func endOfWAL(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
@@ -92,7 +92,8 @@ func endOfWAL(err error) error {
 	return err
 }
 
-// checksum is that of SQLite's write-ahead log. It goes on from frame to frame.
+// checksum is the checksum of SQLite's write-ahead log. It continues from frame to
+// frame.
 type checksum struct {
 	order  binary.ByteOrder
 	s0, s1 uint32
@@ -110,8 +111,8 @@ func (c *checksum) matches(b []byte) bool {
 	return c.s0 == binary.BigEndian.Uint32(b) && c.s1 == binary.BigEndian.Uint32(b[4:])
 }
 
-// keepDamagedWAL copies the log before SQLite writes over it, so that what is lost
-// can be looked for. It replaces an older copy.
+// keepDamagedWAL copies the log before SQLite writes over it, so that somebody can
+// look for the lost events. It replaces an older copy.
 func keepDamagedWAL(path string) (string, error) {
 	from, err := os.Open(path)
 	if err != nil {
