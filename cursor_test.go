@@ -2,6 +2,8 @@ package buildcast
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -42,6 +44,9 @@ func TestWhereACursorBegins(t *testing.T) {
 		}
 		if e, ok := errors.AsType[*CursorError](err); !ok || e.FirstEventID != test.first || e.LastEventID != test.last {
 			t.Errorf("%s: error %#v", test.name, err)
+		}
+		if hint := fmt.Sprintf("go on from %d", test.first-1); test.code == CursorGone && !strings.HasSuffix(err.Error(), hint) {
+			t.Errorf("%s: %v, want %q", test.name, err, hint)
 		}
 		if e, ok := errors.AsType[*Error](err); !ok || e.Field != "lastEventId" {
 			t.Errorf("%s: error %#v", test.name, err)
