@@ -34,7 +34,7 @@ func TestMigrations(t *testing.T) {
 		}
 	}
 	if _, err := all.After(4); err == nil {
-		t.Error("a database ahead of the binary is taken")
+		t.Error("a database ahead of the binary is accepted")
 	}
 }
 
@@ -46,7 +46,7 @@ func TestMigrationsThatDoNotCount(t *testing.T) {
 		files("migrations/first.sql"),
 	} {
 		if all, err := Migrations(fs); err == nil {
-			t.Errorf("%v gives %+v", fs, all)
+			t.Errorf("%v is accepted as %+v", fs, all)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func FuzzParsePlace(f *testing.F) {
 			return
 		}
 		if err := buildcast.ValidateBuildID(p.ID); err != nil {
-			t.Errorf("%q gives the id %q", s, p.ID)
+			t.Errorf("%q has the id %q", s, p.ID)
 		}
 		if back, err := ParsePlace(p.String()); err != nil || back != p {
 			t.Errorf("%+v came back as %+v, %v", p, back, err)

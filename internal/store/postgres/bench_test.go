@@ -8,8 +8,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store/storetest"
 )
 
-// BenchmarkAppend compares appends with the least that storing an event can cost:
-// one INSERT, as durable, over the same pool.
+// BenchmarkAppend compares appends with the minimum that storing an event costs: one
+// INSERT of the same durability, over the same pool.
 func BenchmarkAppend(b *testing.B) {
 	s := open(b, pgtest.URL(b))
 	if _, err := s.pool.Exec(b.Context(), `

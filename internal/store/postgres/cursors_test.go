@@ -25,12 +25,12 @@ func saveEndpoint(t testing.TB, s *Store, id string) {
 // A lease is renewed, or ended, although its cursor is being moved: the move
 // leaves another version of the row, which the waiting statement does not see.
 func TestLeasesOfCursorsThatMove(t *testing.T) {
-	now := time.Now().Add(time.Minute) // the cursor is due by then
+	now := time.Now().Add(time.Minute) // the cursor is due before
 	until := now.Add(time.Hour)
 	for _, c := range []struct {
 		name string
 		call func(context.Context, *Store) error
-		done string // what holds of the cursor afterwards
+		done string // a condition that the cursor meets afterwards
 	}{
 		{"renewed", func(ctx context.Context, s *Store) error { return s.RenewCursors(ctx, "n", now, until) }, `lease_until > now() + interval '30 minutes'`},
 		{"ended", func(ctx context.Context, s *Store) error { return s.ReleaseCursors(ctx, "n") }, `lease_owner IS NULL AND lease_until = '-infinity'`},
@@ -52,8 +52,8 @@ func TestLeasesOfCursorsThatMove(t *testing.T) {
 	}
 }
 
-// A delivery that fails while the others are recalled is not lost: either it stays,
-// or the cursor goes back to it as well.
+// A delivery that fails while others are recalled is not lost: either it stays, or the
+// cursor moves back to it too.
 func TestRecallWhileADeliveryFails(t *testing.T) {
 	s, other := two(t)
 	saveEndpoint(t, s, "e")
@@ -84,8 +84,8 @@ func TestRecallWhileADeliveryFails(t *testing.T) {
 	}
 }
 
-// An append that waits for a cursor to be parked makes it anew, although what it
-// saw when it began still has it.
+// An append that waits while a cursor is parked creates the cursor again, although the
+// append's snapshot still has the old one.
 func TestAppendWhileItsCursorIsParked(t *testing.T) {
 	for name, known := range map[string]bool{"known": true, "locked first": false} {
 		t.Run(name, func(t *testing.T) {
@@ -148,8 +148,8 @@ func whileIn(t *testing.T, other *Store, do func(pgx.Tx) error, call func(contex
 	}
 }
 
-// Whoever deletes a build takes its cursors in the order in which all do: while it
-// waits for the first it holds none of the others.
+// The deletion of a build locks its cursors in key order: while it waits for the first
+// it holds none of the others.
 func TestDeleteBuildLocksCursorsInOrder(t *testing.T) {
 	s, other := two(t)
 	for _, id := range []string{"e3", "e2", "e1"} { // in the table the last comes first
@@ -181,7 +181,7 @@ func TestDeleteBuildLocksCursorsInOrder(t *testing.T) {
 	}
 }
 
-// The log of operations is not a build of anybody, and takes no place in a page.
+// The log of operations is not a user's build, and is on no page.
 func TestListLeavesOutOperations(t *testing.T) {
 	s := open(t, pgtest.URL(t))
 	appendTo(t, s, store.Append{BuildID: "b", Events: step("")})
@@ -192,8 +192,8 @@ func TestListLeavesOutOperations(t *testing.T) {
 	}
 }
 
-// Nothing is left for an endpoint or a build that was deleted while somebody
-// asked for a delivery.
+// No delivery or cursor is left for an endpoint or a build that was deleted while a
+// client asked for a delivery.
 func TestAskedForWhatIsBeingDeleted(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *Store) error{
 		"redelivery": func(ctx context.Context, s *Store) error {

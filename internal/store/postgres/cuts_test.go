@@ -10,9 +10,9 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// A deletion and a cut touch no event: however many there are, neither runs into
-// the server's timeouts. Here an event's row is locked, and they do not wait for it.
-// Appends do not wait for the purge, which does.
+// A deletion and a cut touch no event, so that neither runs into the server's timeouts
+// however many events there are. Here the events' rows are locked: deletions and cuts
+// do not wait for them. The purge does, and appends do not wait for the purge.
 func TestCutsTouchNoEvents(t *testing.T) {
 	s, other := two(t)
 	for _, id := range []string{"deleted", "cut"} {

@@ -8,8 +8,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// An endpoint that another process has made is followed from its first moment on,
-// by a process that has not heard of it and appends in the shortest way.
+// A process that does not know of an endpoint that another process has just created
+// makes its cursors, even if it appends with one round trip.
 func TestEndpointOfAnotherProcess(t *testing.T) {
 	here, there := two(t)
 	both := []store.Append{{BuildID: "b2", Events: step("")}, {BuildID: "b3", Events: step("")}}

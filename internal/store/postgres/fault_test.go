@@ -17,9 +17,9 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// The server is killed while events come in, and started again. Meanwhile the
-// store says so; afterwards it works without being opened again, and everything
-// acknowledged is there.
+// The server is killed while events come in, and started again. Meanwhile the store
+// is unavailable; afterwards it works without being opened again, and every
+// acknowledged event is stored.
 func TestServerStoppedAndRestarted(t *testing.T) {
 	const writers = 8
 	pg := pgtest.Start(t)
@@ -35,7 +35,7 @@ func TestServerStoppedAndRestarted(t *testing.T) {
 			}
 			begun.Done()
 			<-stopped
-			for { // until the store says that it cannot
+			for { // until the store is unavailable
 				if err := w.try(t.Context(), s); err != nil {
 					refused <- err
 					break
@@ -81,7 +81,7 @@ type writer struct {
 	acked       map[string]int64 // by key
 }
 
-// try appends the next event; an error leaves it the next.
+// try appends the next event. After an error, the same event is the next one again.
 func (w *writer) try(ctx context.Context, s *Store) error {
 	key := fmt.Sprintf("%s.%d", w.name, w.next)
 	e := buildcast.NewEvent{Type: "step", Data: []byte(`{}`), Key: key}
@@ -114,8 +114,8 @@ func (w *writer) append(t *testing.T, s *Store) {
 	}
 }
 
-// check fails unless every acknowledged event is there under its id. The same
-// keys again answer what is stored.
+// check fails unless every acknowledged event is stored under its id: it appends the
+// same keys again, which returns the stored events.
 func (w *writer) check(t *testing.T, s *Store) {
 	acked := w.acked
 	w.next, w.acked = 0, nil
@@ -129,8 +129,8 @@ func (w *writer) check(t *testing.T, s *Store) {
 	}
 }
 
-// wantWhole fails unless the log has all ids from the first that is kept to n, and
-// the status ends there.
+// wantWhole fails unless the log has all ids from the first kept event to n, and the
+// status ends there.
 func wantWhole(t *testing.T, s *Store, build string) (n int64) {
 	t.Helper()
 	b, err := s.GetBuild(t.Context(), build)
@@ -182,7 +182,7 @@ func TestPasswordIsInNoError(t *testing.T) {
 		for e := err; e != nil; e = errors.Unwrap(e) {
 			for _, text := range []string{e.Error(), fmt.Sprintf("%+v", e), fmt.Sprintf("%#v", e)} {
 				if strings.Contains(text, secret) {
-					t.Errorf("%s: the error tells the password: %s", url, text)
+					t.Errorf("%s: the error contains the password: %s", url, text)
 				}
 			}
 		}
@@ -196,7 +196,7 @@ func TestPasswordIsInNoError(t *testing.T) {
 	}
 }
 
-// closedPort is an address where nobody listens.
+// closedPort returns an address where nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -209,7 +209,7 @@ func closedPort(t *testing.T) string {
 
 func TestAbsentServer(t *testing.T) {
 	at := closedPort(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // it is refused at once; far more means waiting
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // the connection is refused at once: Open must not wait
 	defer cancel()
 	_, err := Open(ctx, "postgres://user@"+at+"/name?sslmode=disable")
 	if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot use the database at "+at) || !strings.Contains(err.Error(), "check that Postgres runs there") {
@@ -255,7 +255,8 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-// A database that takes no writes, as a standby does not, is unavailable and not broken.
+// A database that refuses writes, such as a standby, is unavailable: that is not a
+// defect.
 func TestReadOnlyDatabase(t *testing.T) {
 	url := pgtest.URL(t)
 	open(t, url)

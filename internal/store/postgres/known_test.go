@@ -55,8 +55,8 @@ func guessesAt(s *Store, build string) bool {
 	return ok && row.sharedUntil.IsZero()
 }
 
-// guessed makes an append that begins with a guess. Where the guess is right it
-// takes one connection once; where it is wrong, twice.
+// guessed makes an append that begins with a guess. It fails unless the append takes a
+// connection once if the guess is right, and twice if it is wrong.
 func guessed(t *testing.T, s *Store, right bool, appends ...store.Append) []store.Appended {
 	t.Helper()
 	if id := appends[0].BuildID; !guessesAt(s, id) {
@@ -131,7 +131,7 @@ func TestKnownRowIsFenced(t *testing.T) {
 	}
 	wantID(t, appendTo(t, other, store.Append{BuildID: "b", Generation: second, Events: step("")})[0], 2)
 
-	// The same process takes over from itself: what it knows would refuse the new lease.
+	// The same process takes over from itself: the row that it knows has the old lease.
 	third := claim(other)
 	a = guessed(t, other, false, store.Append{BuildID: "b", Generation: third, Events: step("")})[0]
 	wantID(t, a, 3)
@@ -160,7 +160,7 @@ func TestKnownRowWithAFencedAppendAmongOthers(t *testing.T) {
 	}
 }
 
-// What is refused for its fence says nothing about other processes.
+// A fenced append does not mean that another process appends to the build.
 func TestKnownRowWithFencedAppendsOnly(t *testing.T) {
 	s, _ := two(t)
 	appendTo(t, s, store.Append{BuildID: "b", Events: step("")})
@@ -188,8 +188,8 @@ func TestKnownRowAndAKeyThatIsStored(t *testing.T) {
 	}
 }
 
-// What was known of a build's row is not taken for that of a build which was made
-// under the same id, or for that of a log which was cut.
+// A known row is not used for a build that was created under the same id since, or
+// whose log was cut since.
 func TestKnownRowOfALogThatWasCut(t *testing.T) {
 	one, other := two(t)
 	appendTo(t, one, store.Append{BuildID: "b", Events: finish()})
@@ -202,7 +202,7 @@ func TestKnownRowOfALogThatWasCut(t *testing.T) {
 		t.Errorf("the status is that of the deleted build: %+v", a.Status)
 	}
 
-	// All is cut off before the deletion: neither changes an id.
+	// The whole log is cut off before the deletion: neither changes the last id.
 	appendTo(t, one, store.Append{BuildID: "c", Events: finish()})
 	if _, err := other.TruncateLog(t.Context(), "c", 2); err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestKnownRowOfALogThatWasCut(t *testing.T) {
 	}
 }
 
-// rowOf is the build's row as it is.
+// rowOf returns the build's row as it is stored.
 func rowOf(t *testing.T, s *Store, id string) *store.Row {
 	t.Helper()
 	b, err := s.GetBuild(t.Context(), id)
@@ -300,8 +300,8 @@ func TestSharedBuildIsGuessedAtAgainLater(t *testing.T) {
 	})
 }
 
-// 32 appenders over two stores to one build, and a poller that reads all along:
-// it sees each id once, in order.
+// 32 appenders append to one build over two stores, while a poller reads: it sees each
+// id once, in order.
 func TestTwoStoresOneBuild(t *testing.T) {
 	const appenders, each = 32, 20
 	one, other := two(t)
@@ -352,8 +352,8 @@ func TestTwoStoresOneBuild(t *testing.T) {
 	wantWhole(t, one, "b")
 }
 
-// Two processes commit groups over the same builds, in different orders: none
-// fails for the sake of the other.
+// Two processes commit groups of appends to the same builds, in different orders: no
+// append fails because of the other process.
 func TestTwoStoresSeveralBuilds(t *testing.T) {
 	const rounds, builds = 40, 6
 	one, other := two(t)

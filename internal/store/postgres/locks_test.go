@@ -34,8 +34,8 @@ func blocked(t *testing.T, tx pgx.Tx, ended <-chan error) {
 	}
 }
 
-// Whatever locks several builds takes the first in id order first: while it waits
-// for that one it holds none of the others. Otherwise two would wait for each other.
+// Every transaction that locks several builds locks them in id order: while it waits
+// for the first it holds none of the others. Otherwise two could deadlock.
 func TestLocksAreTakenInOrder(t *testing.T) {
 	s, other := two(t)
 	var appends []store.Append
@@ -49,7 +49,7 @@ func TestLocksAreTakenInOrder(t *testing.T) {
 	if _, err := s.ClaimBuilds(t.Context(), "owner", time.Hour, len(appends), nil); err != nil {
 		t.Fatal(err)
 	}
-	appendTo(t, s, appends...) // the rows are known from here on
+	appendTo(t, s, appends...) // the rows are known now
 	for _, c := range []struct {
 		name string
 		call func(context.Context) error
@@ -85,8 +85,8 @@ func TestLocksAreTakenInOrder(t *testing.T) {
 	}
 }
 
-// Whoever waits for another's creation of a build holds no lock meanwhile: the
-// other may want it.
+// An append that waits while another transaction creates a build holds no lock: the
+// other transaction may need it.
 func TestNothingIsLockedWhileABuildIsCreated(t *testing.T) {
 	s, other := two(t)
 	appendTo(t, other, store.Append{BuildID: "b1", Events: step("")})
@@ -117,8 +117,8 @@ func TestNothingIsLockedWhileABuildIsCreated(t *testing.T) {
 	}
 }
 
-// deaf is a connection that, while silent, gives nothing of what the server says,
-// as one through a dead router.
+// deaf is a connection that, while silent, returns nothing that the server sends, like
+// one through a dead router.
 type deaf struct {
 	net.Conn
 	silent *atomic.Bool
@@ -133,7 +133,7 @@ func (c deaf) Read(b []byte) (int, error) {
 	}
 }
 
-// A server that says nothing at all is unavailable too, and it may come back.
+// A server that does not answer at all is unavailable too, and it may come back.
 func TestServerThatSaysNothing(t *testing.T) {
 	url := pgtest.URL(t)
 	open(t, url) // for the schema
@@ -141,7 +141,7 @@ func TestServerThatSaysNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.ConnConfig.ConnectTimeout = 100 * time.Millisecond // one that is being made when the server comes back fails first
+	c.ConnConfig.ConnectTimeout = 100 * time.Millisecond // a connection that is under way when the server comes back fails first
 	var silent atomic.Bool
 	dial := c.ConnConfig.DialFunc
 	c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -190,7 +190,7 @@ func TestServerThatSaysNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("%s waits as long as its caller does", name)
+			t.Fatalf("%s waits until its caller's context ends", name)
 		}
 	}
 
@@ -202,8 +202,8 @@ func TestServerThatSaysNothing(t *testing.T) {
 	appendTo(t, s, store.Append{BuildID: "after", Events: step("")})
 }
 
-// Another process may be at a long migration: this one waits for it, longer than
-// for any other lock.
+// If another process runs a long migration, this one waits for it, longer than for any
+// other lock.
 func TestMigrationIsWaitedFor(t *testing.T) {
 	url := pgtest.URL(t)
 	tx, err := open(t, url).pool.Begin(t.Context())

@@ -27,8 +27,8 @@ func execute(t *testing.T, url string, statements ...string) {
 	}
 }
 
-// A COMMIT that was sent and not answered may have stored the events. Nobody is
-// told that nothing was stored.
+// A COMMIT that was sent and not answered may have stored the events: the error does
+// not claim that nothing was stored.
 func TestACommitThatHangsMayHaveStored(t *testing.T) {
 	url := pgtest.URL(t)
 	s := open(t, url)
@@ -53,7 +53,7 @@ func TestACommitThatHangsMayHaveStored(t *testing.T) {
 	}
 }
 
-// What the server refuses before or instead of the commit is not stored.
+// Events that the server refuses before or at the commit are not stored.
 func TestARefusedTransactionHasStoredNothing(t *testing.T) {
 	url := pgtest.URL(t)
 	s := open(t, url)
@@ -69,8 +69,8 @@ func TestARefusedTransactionHasStoredNothing(t *testing.T) {
 	}
 }
 
-// What the server can never store is the caller's mistake, on both ways of an
-// append, and names the field.
+// Data that the server can never store is the caller's mistake, in both kinds of
+// append, and the error names the field.
 func TestDataThatTheServerRefusesIsTheCallersMistake(t *testing.T) {
 	s := open(t, pgtest.URL(t))
 	appendTo(t, s, store.Append{BuildID: "known", Events: step("")})
@@ -83,7 +83,7 @@ func TestDataThatTheServerRefusesIsTheCallersMistake(t *testing.T) {
 	}
 }
 
-// A row that cannot be read is a defect: a repeat does not mend it.
+// A row that cannot be read is a defect: a repeat does not help.
 func TestARowThatCannotBeReadIsADefect(t *testing.T) {
 	url := pgtest.URL(t)
 	s := open(t, url)

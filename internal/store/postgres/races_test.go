@@ -17,8 +17,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// race is processes that append to the same builds and deliver from them to the
-// same endpoints.
+// race is two processes that append to the same builds and deliver their events to
+// the same endpoints.
 type race struct {
 	builds, endpoints []string
 
@@ -26,9 +26,9 @@ type race struct {
 	sent map[string]bool // "endpoint build id"
 }
 
-// All that locks rows of builds, cursors and deliveries runs at once, in two
-// processes. Nothing deadlocks, and each event gets to each endpoint: none is
-// behind a cursor that is not there.
+// All calls that lock rows of builds, cursors and deliveries run concurrently, in two
+// processes. Nothing deadlocks, and each event is sent to each endpoint: no cursor is
+// missing.
 func TestWebhooksRace(t *testing.T) {
 	const appenders, appends, disturbances = 2, 150, 60 // of each process, of each appender, of each process
 	url := pgtest.URL(t)
@@ -56,7 +56,7 @@ func TestWebhooksRace(t *testing.T) {
 				for !over.Load() {
 					now := time.Now()
 					if rand.IntN(10) == 0 {
-						now = now.Add(2 * lease) // as if its holder had gone
+						now = now.Add(2 * lease) // as if its holder had ended
 					}
 					if _, err := r.deliver(ctx, s, owner, now); err != nil {
 						return err
@@ -103,8 +103,8 @@ func (r *race) append(ctx context.Context, s *Store, n int, seed uint64) error {
 	return nil
 }
 
-// deliver sends what is due to each endpoint, in which some fail and are retried.
-// It returns how much was claimed.
+// deliver sends the events that are due to each endpoint; some fail and are retried.
+// It returns how many cursors and deliveries were claimed.
 func (r *race) deliver(ctx context.Context, s *Store, owner string, now time.Time) (claimed int, err error) {
 	for _, e := range r.endpoints {
 		cursors, err := s.ClaimCursors(ctx, owner, e, nil, now, now.Add(lease), 4)
@@ -181,7 +181,7 @@ func (r *race) send(endpoint, build string, id int64) {
 	r.sent[fmt.Sprint(endpoint, " ", build, " ", id)] = true
 }
 
-// disturb does all else that locks.
+// disturb makes all other calls that lock.
 func (r *race) disturb(ctx context.Context, s *Store, owner string, n int) error {
 	passing := "passing-" + owner // an endpoint, and a build, that come and go
 	for i := range n {
@@ -230,7 +230,7 @@ func comeAndGo(ctx context.Context, s *Store, id string) error {
 	return s.DeleteEndpoint(ctx, id)
 }
 
-// finish delivers the rest, and fails where an event was never sent.
+// finish delivers the rest, and fails if an event was never sent.
 func (r *race) finish(t *testing.T, s *Store) {
 	t.Helper()
 	now := time.Now().Add(time.Hour) // all leases are over
@@ -261,8 +261,8 @@ func (r *race) finish(t *testing.T, s *Store) {
 	}
 }
 
-// noDeadlocks fails where the server had to end one, which costs a second even
-// where the transaction is made again. The database has no other connections.
+// noDeadlocks fails if the server has ended a deadlock, which costs a second even if
+// the transaction is repeated. The database has no other connections.
 func noDeadlocks(t *testing.T, url string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -270,7 +270,7 @@ func noDeadlocks(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	for others, deadlocks := 1, 0; others > 0; { // each tells its counts as it ends
+	for others, deadlocks := 1, 0; others > 0; { // each reports its counts when it ends
 		if err := conn.QueryRow(t.Context(), `
 			SELECT numbackends - 1, deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&others, &deadlocks); err != nil {
 			t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// BenchmarkAppendFollowed measures what endpoints cost an append: cursors that are
-// there already, and cursors that have to be made since they were parked.
+// BenchmarkAppendFollowed measures what endpoints cost an append, if their cursors
+// exist, and if it must create them because they were parked.
 func BenchmarkAppendFollowed(b *testing.B) {
 	for _, endpoints := range []int{0, 1, 10} {
 		for _, parked := range []bool{false, true} {

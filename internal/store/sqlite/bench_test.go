@@ -8,8 +8,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store/storetest"
 )
 
-// BenchmarkAppend compares appends with the least that storing an event can cost:
-// one INSERT, as durable, on the same connection.
+// BenchmarkAppend compares appends with the minimum that storing an event costs: one
+// INSERT of the same durability, on the same connection.
 func BenchmarkAppend(b *testing.B) {
 	s := open(b, filepath.Join(b.TempDir(), "b.db"))
 	if _, err := s.write.ExecContext(b.Context(), `

@@ -12,7 +12,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// endsAt is a context that has ended once it has been asked so many times.
+// endsAt is a context that ends when it has been asked left times.
 type endsAt struct {
 	context.Context
 	left  atomic.Int32
@@ -36,7 +36,8 @@ func (c *endsAt) Err() error {
 	return nil
 }
 
-// A claim that is cancelled, at any moment, is either not made or answered.
+// If a claim is cancelled, at any moment, either it claims nothing or its caller gets
+// the cursors.
 func TestClaimThatIsCancelled(t *testing.T) {
 	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "b.db"))
 	if err != nil {

@@ -66,8 +66,8 @@ func TestPurgeStepsAreBoundedInBytesAndResumed(t *testing.T) {
 	}
 }
 
-// A claim whose caller leaves in the middle may have given builds another
-// generation: what was known of their rows is read again.
+// A claim that is cancelled may have raised the generation of builds: the rows that
+// are cached are read again.
 func TestACancelledClaimLeavesNoStaleGeneration(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "b.db"))
 	if _, _, err := s.CreateBuild(t.Context(), store.NewBuild{ID: "b", Plan: &buildcast.Plan{Name: "p", Build: "make"}}); err != nil {
@@ -82,6 +82,6 @@ func TestACancelledClaimLeavesNoStaleGeneration(t *testing.T) {
 		t.Fatal("claimed")
 	}
 	if len(s.rows) != 0 {
-		t.Errorf("%d rows are known after a claim whose outcome is not", len(s.rows))
+		t.Errorf("%d rows are cached after a claim with an unknown outcome", len(s.rows))
 	}
 }

@@ -24,7 +24,7 @@ func appendOne(t *testing.T, s *Store, build string) (int64, error) {
 	return answers[0].Events[0].ID, nil
 }
 
-// limit lets the file grow to this many pages: SQLite then says what it says of
+// limit lets the file grow to this many pages. Beyond them SQLite returns the error of
 // a full disk.
 func limit(t *testing.T, s *Store, pages int) {
 	t.Helper()
@@ -52,7 +52,7 @@ func TestDiskFull(t *testing.T) {
 	if acked == 0 {
 		t.Fatal("nothing was stored before the disk was full")
 	}
-	// Full stays full, whatever is tried, and keeps no part of it.
+	// The disk stays full for every kind of write, and no part of a write is stored.
 	plan := &buildcast.Plan{Name: "p", Build: strings.Repeat("x", 50_000)}
 	_, _, err := s.CreateBuild(t.Context(), store.NewBuild{ID: "large", Plan: plan})
 	wantFull(t, err)
@@ -97,7 +97,7 @@ func wantCode(t *testing.T, err error, code buildcast.Code) {
 	}
 }
 
-// wantLog fails unless the log is 1 to last and the status knows it.
+// wantLog fails unless the log has the events 1 to last and the status ends there.
 func wantLog(t *testing.T, s *Store, build string, last int64) {
 	t.Helper()
 	events, err := s.ReadEvents(t.Context(), build, 0, 1e6, 1e9)
@@ -113,7 +113,7 @@ func wantLog(t *testing.T, s *Store, build string, last int64) {
 	}
 }
 
-// openError is that of opening the file, which must fail.
+// openError returns the error of opening the file, which must fail.
 func openError(t *testing.T, path string) string {
 	t.Helper()
 	s, err := Open(t.Context(), path)
@@ -133,7 +133,7 @@ func wantWords(t *testing.T, said string, words ...string) {
 	}
 }
 
-// Root may write anywhere: what stands in the way here is in root's way too.
+// Root ignores permissions, so files stand in the way here: root cannot write either.
 func TestDataDirectoryThatCannotBeUsed(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -155,7 +155,7 @@ func TestDataDirectoryThatCannotBeUsed(t *testing.T) {
 }
 
 func TestMissingDirectoriesAreMade(t *testing.T) {
-	// None of it may be read as part of a URL.
+	// No part of the path may be read as a part of a URL.
 	path := filepath.Join(t.TempDir(), "a dir", "100%25?mode=memory#x&é", "b.db")
 	s := open(t, path)
 	if _, err := appendOne(t, s, "b"); err != nil {
@@ -175,7 +175,7 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("This is a letter. ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the first attempt lets go of the lock
+	for range 2 { // the first attempt releases the lock
 		wantWords(t, openError(t, path), "cannot open the database "+path, "not a database")
 	}
 }

@@ -47,8 +47,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// A claim holds the one writing connection: it must not read the builds that others
-// run and never finish.
+// A claim holds the one writing connection, so it must not read external builds that
+// never finish.
 func TestClaimReadsClaimableBuildsOnly(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "b.db"))
 	rows, err := s.write.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+claimSQL, "owner", 0, 0, "[]", 1)

@@ -47,7 +47,7 @@ func TestDatabaseIsReadByItsOwnerOnly(t *testing.T) {
 	}
 }
 
-// What an earlier version left open is closed when it is opened.
+// Open corrects the modes of files that an earlier version has left readable.
 func TestOpenCorrectsTheModes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "b.db")
 	first, out := child(t, path)

@@ -54,8 +54,8 @@ func runChild(path string) {
 	all.Wait()
 }
 
-// child starts this binary as another process on the file; it is killed at the
-// latest when the test ends.
+// child starts this binary as another process on the file. It is killed when the test
+// ends, if not before.
 func child(t *testing.T, path string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), os.Args[0])
@@ -85,7 +85,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 			t.Errorf("the second process says %q, not %q", said, want)
 		}
 	}
-	// It has done the first no harm.
+	// The first process still works.
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -130,8 +130,8 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
-// checkLogs fails unless the logs hold what was acknowledged. Each may hold one
-// append more, which was committed before the process could say so.
+// checkLogs fails unless the logs have all acknowledged events. Each may have one more
+// append, which was committed before the process could acknowledge it.
 func checkLogs(t *testing.T, path string, acked map[string]int64) {
 	t.Helper()
 	s, err := Open(t.Context(), path)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// crashed makes a database with so many events, as a process leaves it that was
-// killed after the last commit: the log is not copied into the database.
+// crashed makes a database as a process leaves it that was killed after the last
+// commit: the write-ahead log is not copied into the database file.
 func crashed(t *testing.T, events int) string {
 	t.Helper()
 	live := filepath.Join(t.TempDir(), "b.db")
@@ -98,11 +98,11 @@ func TestGarbageInTheWALIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w := open(t, path).Warning(); w != "" {
-		t.Errorf("told again at the next start: %s", w)
+		t.Errorf("reported again at the next start: %s", w)
 	}
 }
 
-// What a kill, or a log that begins anew, leaves behind is no damage.
+// Frames that a kill, or a log that begins anew, leaves behind are not damage.
 func TestAnUndamagedWALIsNotReported(t *testing.T) {
 	uncommitted := func(t *testing.T, path string) { // a transaction was cut off before its commit
 		wal := readWAL(t, path)
@@ -145,8 +145,8 @@ func TestAnUndamagedWALIsNotReported(t *testing.T) {
 	}
 }
 
-// Frames that a killed process left uncommitted must not be taken for damage after
-// others have been written over the first of them.
+// A killed process may leave uncommitted frames. After a later process has overwritten
+// the first of them, the rest must not be taken for damage.
 func TestOpeningEmptiesTheWAL(t *testing.T) {
 	path := crashed(t, 5)
 	open(t, path)
@@ -164,7 +164,7 @@ func FuzzInspectWAL(f *testing.F) {
 			t.Fatal(err)
 		}
 		if _, err := inspectWAL(path); errors.Is(err, io.EOF) {
-			t.Error("the end of the file is not an error")
+			t.Error("the end of the file is reported as an error")
 		}
 	})
 }

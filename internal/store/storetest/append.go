@@ -20,7 +20,8 @@ func testAppendIDs(t *testing.T, s store.Store) {
 	if three.Status.LastEventID != 4 {
 		t.Errorf("the status says last event %d", three.Status.LastEventID)
 	}
-	// The cost of a statement may be shared by rows: every size must come out whole.
+	// A store may insert several rows with one statement: appends of every size must
+	// be stored whole.
 	last := int64(4)
 	for _, n := range []int{63, 64, 65, 128, 200} {
 		wantIDs(t, add(t, s, "b", many(n)...).Events, last+1, last+int64(n))
@@ -79,7 +80,7 @@ func testAppendSeveral(t *testing.T, s store.Store) {
 		wantIDs(t, log(t, s, id), 1, n)
 		for i, e := range log(t, s, id) {
 			if e.BuildID != id {
-				t.Errorf("event %d of %s is said to be of %s", i+1, id, e.BuildID)
+				t.Errorf("event %d of %s has the build id %s", i+1, id, e.BuildID)
 			}
 		}
 	}
@@ -90,7 +91,7 @@ func testAppendNothing(t *testing.T, s store.Store) {
 		t.Errorf("no appends: %v, %v", answers, err)
 	}
 	a := add(t, s, "b", many(2)...)
-	for range 2 { // an append without events tells where the build stands
+	for range 2 { // an append without events returns the status
 		if none := add(t, s, "b"); len(none.Events) != 0 || diff(a.Status, none.Status) != "" {
 			t.Errorf("no events: %+v", none)
 		}
@@ -113,7 +114,7 @@ func reference() ([]buildcast.NewEvent, []int) {
 	}, []int{10, 20, 30, 40, 50, 60, 70, 70, 80, 80, 80, 100}
 }
 
-// Whether a log comes in one call or in twelve, it folds to the same.
+// A log folds to the same status whether it is appended in one call or in twelve.
 func testAppendFolds(t *testing.T, s store.Store) {
 	events, progress := reference()
 	for i := range events {
@@ -312,7 +313,7 @@ func testFence(t *testing.T, s store.Store) {
 	}
 	check(1, buildcast.Fenced, 0) // nobody has claimed it yet
 	first := claim(t, s, "one", 0, 1)[0]
-	check(first.Generation, "", 2) // run out, but nobody else has it
+	check(first.Generation, "", 2) // it has ended, but nobody else has claimed the build
 	second := claim(t, s, "two", time.Hour, 1)[0]
 	check(first.Generation, buildcast.Fenced, 2)
 	check(second.Generation, "", 4)
@@ -329,7 +330,7 @@ func testFence(t *testing.T, s store.Store) {
 	wantIDs(t, log(t, s, "b"), 1, 6)
 }
 
-// Whoever still runs a build that has been deleted must not bring it back.
+// A process that still runs a deleted build must not bring it back.
 func testFenceGone(t *testing.T, s store.Store) {
 	planned(t, s, "b")
 	lease := claim(t, s, "one", time.Hour, 1)[0]

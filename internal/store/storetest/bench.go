@@ -11,8 +11,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// Bench measures appends beside insert, which stores one event in a bare table of
-// the same database, in a transaction of its own. Both report events/s.
+// Bench compares appends with insert, which stores one event in a bare table of the
+// same database, in a transaction of its own. Both report events/s.
 func Bench(b *testing.B, s store.Store, insert func(ctx context.Context, build, typ, data string) error) {
 	const data = `{"taskName":"Create CSS Styles","message":"styles.css is written","filesCreated":1}`
 	e := buildcast.NewEvent{Type: buildcast.BuildLog, Data: json.RawMessage(data)}

@@ -85,11 +85,11 @@ func testCreateKey(t *testing.T, s store.Store) {
 		_, err = s.GetBuild(t.Context(), id)
 		wantCode(t, err, buildcast.NotFound)
 	}
-	// No key is not a key that others have too.
+	// Builds without a key do not share one.
 	create(t, s, store.NewBuild{ID: "b4"})
 	create(t, s, store.NewBuild{ID: "b5"})
 	create(t, s, store.NewBuild{ID: "b6", Project: "p", Plan: plan(), IdempotencyKey: "K"})
-	// Where id and key name two builds, the id counts.
+	// If the id and the key name two builds, the id counts.
 	b, created, err = s.CreateBuild(t.Context(), store.NewBuild{ID: "b6", Project: "p", Plan: plan(), IdempotencyKey: "k"})
 	if err != nil || created || b.ID != "b6" {
 		t.Errorf("id of one and key of another: %s, created %v, %v", b.ID, created, err)
@@ -115,7 +115,7 @@ func wantConflict(t *testing.T, err error, field string) {
 	}
 }
 
-// A plan's files hold any bytes, such as those that jsonb would refuse.
+// A plan's files may hold any bytes, even those that jsonb refuses.
 func testPlan(t *testing.T, s store.Store) {
 	p := &buildcast.Plan{
 		Name: "site", Install: "npm ci", Build: "make\ttwice\n", Timeout: buildcast.Duration(90 * time.Second), Output: "out", Deploy: buildcast.DeployLocal,
@@ -182,7 +182,8 @@ func testListPages(t *testing.T, s store.Store) {
 	if ids := pages(t, s, store.Filter{Limit: 3}); len(ids) != 0 {
 		t.Errorf("an empty store lists %v", ids)
 	}
-	// Builds made by one call have one time: their ids order them, byte by byte.
+	// Builds that one call has made have the same time: they are in the order of their
+	// ids, byte by byte.
 	ids := []string{"a", "B", "c-1", "c_1", "C", "0", "z", "b", "Z", "aa"}
 	var appends []store.Append
 	for _, id := range ids {
@@ -250,8 +251,8 @@ func testListFilters(t *testing.T, s store.Store) {
 	}
 }
 
-// A list finds a text wherever it is in the id, the project or the message, and
-// takes nothing in it for a pattern.
+// A list finds a text anywhere in the id, the project or the message. No character of
+// the text is a pattern.
 func testListText(t *testing.T, s store.Store) {
 	for id, b := range map[string][2]string{
 		"Alpha": {"site", "50% done"}, "beta": {"Alphabet", "nothing"}, "gamma": {"x", "the ALPHA came"}, "delta_1": {"", `a\b`}, "delta21": {"", "it's"},
@@ -280,7 +281,7 @@ func testListText(t *testing.T, s store.Store) {
 	}
 }
 
-// Builds made while somebody turns pages shift nothing.
+// Builds that are made while a client reads pages do not shift them.
 func testListGrows(t *testing.T, s store.Store) {
 	var ids []string
 	for i := range 6 {
@@ -313,7 +314,7 @@ func testListNowhere(t *testing.T, s store.Store) {
 		_, err := s.ListBuilds(t.Context(), store.Filter{Before: before, Limit: 10})
 		wantCode(t, err, buildcast.InvalidArgument)
 	}
-	// The place of a build that has been deleted since is still a place.
+	// The place of a build that was deleted meanwhile is still valid.
 	page, err := s.ListBuilds(t.Context(), store.Filter{Before: store.Place{Created: 1, ID: "gone"}.String(), Limit: 10})
 	if err != nil || len(page.Statuses) != 0 || page.Next != "" {
 		t.Errorf("before all: %+v, %v", page, err)

@@ -12,7 +12,7 @@ import (
 
 const callers = 32
 
-// each runs f for every number below n at once, and fails with its errors.
+// each runs f concurrently for every number below n, and reports its errors.
 func each(t *testing.T, n int, f func(i int) error) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -26,7 +26,7 @@ func each(t *testing.T, n int, f func(i int) error) {
 	all.Wait()
 }
 
-// appendAll appends the build's events and returns the answers in the order asked for.
+// appendAll makes the appends and returns the stored events in their order.
 func appendAll(t *testing.T, s store.Appender, appends ...store.Append) ([]store.Appended, error) {
 	answers, err := s.AppendEvents(t.Context(), appends)
 	if err != nil {
@@ -43,8 +43,8 @@ func appendAll(t *testing.T, s store.Appender, appends ...store.Append) ([]store
 	return answers, nil
 }
 
-// taken keeps what was answered: an id must be answered once, and what is read
-// later must be what was answered.
+// taken keeps the events that appends have returned. No id may be returned twice, and
+// a later read must return the same events.
 type taken struct {
 	mu   sync.Mutex
 	said map[string]map[int64]buildcast.Event // by build and id
@@ -68,7 +68,7 @@ func (k *taken) take(events []buildcast.Event) error {
 	return nil
 }
 
-// check fails unless the builds hold exactly the n events that were answered.
+// check fails unless the builds have exactly the n events that appends have returned.
 func (k *taken) check(t *testing.T, s store.Store, n int) {
 	t.Helper()
 	for build, said := range k.said {
@@ -115,8 +115,7 @@ func testConcurrentOne(t *testing.T, s store.Store) {
 	all.check(t, s, callers*(7*1+7*2+6*3))
 }
 
-// Calls name the builds in different orders: none may wait for another that
-// waits for it.
+// Calls name the builds in different orders: no two may wait for each other.
 func testConcurrentSeveral(t *testing.T, s store.Store) {
 	var all taken
 	each(t, callers, func(i int) error {
@@ -140,8 +139,8 @@ func testConcurrentSeveral(t *testing.T, s store.Store) {
 	all.check(t, s, callers*10*(1+2+3))
 }
 
-// Every caller appends the same keys, each in an order of its own: each key is
-// stored once, and all are told the same event.
+// Every caller appends the same keys, in an order of its own. Each key is stored once,
+// and all callers get the same event.
 func testConcurrentKeys(t *testing.T, s store.Store) {
 	const keys = 20
 	var mu sync.Mutex
@@ -235,7 +234,7 @@ func testConcurrentClaims(t *testing.T, s store.Store) {
 		return len(leases), nil
 	}
 	each(t, callers, func(i int) error { _, err := claimSome(i); return err })
-	for { // what was locked by another claim is passed over, and left for the next
+	for { // a claim skips builds that another claim has locked
 		n, err := claimSome(callers)
 		if err != nil {
 			t.Fatal(err)
@@ -249,8 +248,8 @@ func testConcurrentClaims(t *testing.T, s store.Store) {
 	}
 }
 
-// The first runner appends until it is refused; the second takes over meanwhile.
-// In the log, the events of each are in one piece.
+// The first runner appends until it is refused, because the second takes over
+// meanwhile. In the log no event of the first follows one of the second.
 func testConcurrentFence(t *testing.T, s store.Store) {
 	planned(t, s, "b")
 	first := claim(t, s, "one", over, 1)[0]
@@ -296,8 +295,8 @@ func testConcurrentFence(t *testing.T, s store.Store) {
 }
 
 // A build is deleted, cut and made again while others append to it and the purge
-// runs. No id is given twice, and the log that is kept in the end has no gap and
-// folds to the status.
+// runs. No id is assigned twice, and in the end the kept log has no gap and folds to
+// the status.
 func testConcurrentDelete(t *testing.T, s store.Store) {
 	var all taken
 	each(t, 8, func(i int) error {

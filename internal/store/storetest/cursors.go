@@ -14,7 +14,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// endpoint stores an enabled endpoint that follows what is said.
+// endpoint stores an enabled endpoint with the changes.
 func endpoint(t fataler, s store.Store, id string, change ...func(*store.Endpoint)) store.Endpoint {
 	t.Helper()
 	e := store.Endpoint{Endpoint: buildcast.Endpoint{
@@ -45,7 +45,7 @@ func claimFor(t fataler, s store.Store, owner, endpointID string, builds ...stri
 	return got
 }
 
-// places is what cursors there are, as build:next.
+// places returns the cursors as build:next.
 func places(cursors []store.Cursor) (all []string) {
 	for _, c := range cursors {
 		all = append(all, fmt.Sprintf("%s:%d", c.BuildID, c.Next))
@@ -139,7 +139,7 @@ func testClaimCursors(t *testing.T, s store.Store) {
 		t.Fatal(err)
 	}
 	if got := claimed("n3", nil, now.Add(minute+time.Second), 10); len(got) != 3 {
-		t.Errorf("after the leases' end, but for those renewed: %v", got)
+		t.Errorf("after the end of the leases that were not renewed: %v", got)
 	}
 	if m := move(t, s, "n1", store.Move{Cursor: store.Cursor{EndpointID: "e", BuildID: "b3", Next: 2, Generation: 1}}); m.Held {
 		t.Error("a lost cursor was moved")
@@ -219,7 +219,7 @@ func testMoveCursors(t *testing.T, s store.Store) {
 	again := claimFor(t, s, "n", "e")
 	wantPlaces(t, "made again", again, "b1:6")
 	if m := move(t, s, "n", store.Move{Cursor: got[0]}); m.Held {
-		t.Error("moved by who had parked the one before")
+		t.Error("moved by the holder of the cursor that was parked before")
 	}
 }
 
@@ -297,7 +297,7 @@ func testParkAmongAppends(t *testing.T, s store.Store) {
 	}
 }
 
-// deliverAll delivers what is due and parks the cursors.
+// deliverAll delivers the events that are due and parks the cursors.
 func deliverAll(t *testing.T, s store.Store, owner string, seen *[]int64) (n int, err error) {
 	now := time.Now()
 	cursors, err := s.ClaimCursors(t.Context(), owner, "e", nil, now, now.Add(minute), 10)

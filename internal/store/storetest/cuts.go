@@ -38,13 +38,13 @@ func purge(t fataler, s store.Purger) (steps int) {
 			t.Fatal(err)
 		}
 		if steps > 1000 {
-			t.Fatal("the purge has no end")
+			t.Fatal("the purge does not end")
 		}
 	}
 	return steps
 }
 
-// wantFold fails unless the kept events, folded from where the fold starts, are the
+// wantFold fails unless the kept events, folded from the start of the fold, give the
 // build's status.
 func wantFold(t fataler, s store.Store, id string) {
 	t.Helper()
@@ -105,7 +105,7 @@ func testDelete(t *testing.T, s store.Store) {
 	create(t, s, store.NewBuild{ID: "b2", IdempotencyKey: "key"}) // the name is free again
 }
 
-// The row of a deleted build stays: ids go on, under a new fold.
+// The row of a deleted build stays: ids continue, and a new fold begins.
 func testTombstone(t *testing.T, s store.Store) {
 	create(t, s, store.NewBuild{ID: "b", Project: "p"})
 	add(t, s, "b", keyed("k"), event("step", `{"progress":40}`), event(buildcast.BuildCompleted, `{}`))
@@ -127,8 +127,8 @@ func testTombstone(t *testing.T, s store.Store) {
 	if first := remove(t, s, "b"); first != 8 {
 		t.Errorf("the next event is %d, want 8", first)
 	}
-	if none := add(t, s, "b"); none.Status.FirstEventID != 8 || none.Status.LastEventID != 7 { // an append of nothing makes a build too
-		t.Errorf("made by an append of nothing: %+v", none.Status)
+	if none := add(t, s, "b"); none.Status.FirstEventID != 8 || none.Status.LastEventID != 7 { // an append without events makes a build too
+		t.Errorf("made by an append without events: %+v", none.Status)
 	}
 	wantFold(t, s, "b")
 }
@@ -161,8 +161,8 @@ func testCreateDeleted(t *testing.T, s store.Store) {
 	}
 }
 
-// The owner of an old lease is not taken for that of the build which was created
-// under the same id.
+// A lease of a deleted build is not valid for a build that is created under the same
+// id.
 func testFenceMadeAgain(t *testing.T, s store.Store) {
 	planned(t, s, "b")
 	old := claim(t, s, "one", time.Hour, 1)[0]
@@ -217,7 +217,7 @@ func testTruncate(t *testing.T, s store.Store) {
 	rest := add(t, s, "b", events[8:]...)
 	wantIDs(t, rest.Events, 9, 12)
 	if rest.Status.FirstEventID != 6 {
-		t.Errorf("an append answers that the log begins at %d", rest.Status.FirstEventID)
+		t.Errorf("an append returns that the log begins at %d", rest.Status.FirstEventID)
 	}
 	for i, e := range log(t, s, "b") {
 		if e.Progress != progress[5+i] {
@@ -256,7 +256,8 @@ func testTruncateInTurn(t *testing.T, s store.Store) {
 	wantBounds(t, s, "b", last-30, last)
 }
 
-// A key is remembered as long as its event, whether the purge has come by or not.
+// A key is remembered as long as its event is kept, whether the purge has removed the
+// event's row or not.
 func testCutKeys(t *testing.T, s store.Store) {
 	for _, purged := range []bool{false, true} {
 		id := fmt.Sprint("purged-", purged)
@@ -285,7 +286,7 @@ func testCutKeys(t *testing.T, s store.Store) {
 	}
 }
 
-// A fenced append to a deleted build, and one behind it that makes the build again:
+// A fenced append to a deleted build, and after it one that makes the build again:
 // the keys of the old log are forgotten for both.
 func testCutKeysBehindAFence(t *testing.T, s store.Store) {
 	planned(t, s, "b")
@@ -323,15 +324,15 @@ func testPurgeSteps(t *testing.T, s store.Store) {
 	}
 	wantIDs(t, log(t, s, "kept"), 1, 25)
 	wantIDs(t, log(t, s, "b"), 24, 26)
-	// Data counts too: a step of large events is short.
+	// Data counts too: a step removes only a few large events.
 	add(t, s, "large", event("step", fmt.Sprintf(`"%060000d"`, 0)), event(buildcast.BuildCompleted, `{}`))
 	remove(t, s, "large")
 	purge(t, s)
 	wantBounds(t, s, "large", 3, 2)
 }
 
-// The purge removes the failed deliveries of what was cut off, and those only; a
-// cursor that waited for one goes on.
+// The purge removes the failed deliveries of events that were cut off, and no others.
+// A cursor that waited for one of them is no longer blocked.
 func testPurgeDeliveries(t *testing.T, s store.Store) {
 	c, _ := fail(t, s, started(t, s), 1, false)
 	c, _ = fail(t, s, c, 2, false)
@@ -352,7 +353,7 @@ func testPurgeDeliveries(t *testing.T, s store.Store) {
 	wantPlaces(t, "its event was cut off", claimFor(t, s, "n", "e"), "b1:5")
 }
 
-// Cursors, rewinds and recalls lead to events that are kept.
+// Claims, rewinds and recalls put cursors only at events that are kept.
 func testCutCursors(t *testing.T, s store.Store) {
 	c := started(t, s)
 	leave := buildcast.Now().Std()

@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// What was sent is what is read, byte for byte.
+// A read returns the data that was sent, byte for byte.
 func testData(t *testing.T, s store.Store) {
 	for _, data := range []string{
 		`{}`, `[]`, `"text"`, `0`, `true`, `false`, `{"a":null}`, `[null]`,
@@ -49,8 +49,8 @@ func testData(t *testing.T, s store.Store) {
 	}
 }
 
-// A number is stored if it is within the limits, however it is written, and refused
-// before it reaches a store otherwise.
+// A number within the limits is stored, however it is written. Any other is refused
+// before it reaches a store.
 func testNumbers(t *testing.T, s store.Store) {
 	digits := strings.Repeat("7", 1000)
 	for _, number := range []string{digits, "0." + digits[1:], "-" + digits + "e9999", "0." + digits[1:] + "E-999", "1e+999", "1.0e-0"} {
@@ -69,7 +69,7 @@ func testNumbers(t *testing.T, s store.Store) {
 	}
 }
 
-// allocated is how many bytes f allocates.
+// allocated returns how many bytes f allocates.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -90,7 +90,7 @@ func large(t *testing.T, s store.Store, n int) (keys []buildcast.NewEvent) {
 	return keys
 }
 
-// A read of a few large events brings up a few large events, whatever follows.
+// A read that is bounded to a few large events does not load the events after them.
 func testReadMemory(t *testing.T, s store.Store) {
 	large(t, s, 300) // 18 MB
 	var events []buildcast.Event
@@ -101,7 +101,7 @@ func testReadMemory(t *testing.T, s store.Store) {
 	wantIDs(t, read(t, s, "b", 0, 1000, 1<<30), 1, 300)
 }
 
-// A few bytes that ask for keys again do not bring up all that is stored under them.
+// A small request that repeats many keys does not load the data of their events.
 func testKeysAgainMemory(t *testing.T, s store.Store) {
 	keys := large(t, s, 100) // 6 MB
 	var again store.Appended

@@ -66,7 +66,8 @@ func save(t fataler, s store.Store, owner string, d buildcast.Delivery, state bu
 	}
 }
 
-// started is an endpoint e, a build b1 with 9 events, and the cursor, held by n.
+// started makes an endpoint e and a build b1 with 9 events, and returns the cursor,
+// which n holds.
 func started(t fataler, s store.Store) store.Cursor {
 	t.Helper()
 	endpoint(t, s, "e")
@@ -94,7 +95,7 @@ func testRetries(t *testing.T, s store.Store) {
 	save(t, s, "n2", got[0], buildcast.DeliveryDead) // it is not n2's
 	save(t, s, "n1", got[0], buildcast.DeliveryRetrying)
 	save(t, s, "n1", got[1], buildcast.DeliveryDelivered)
-	save(t, s, "n1", got[1], buildcast.DeliveryDead) // not its any more
+	save(t, s, "n1", got[1], buildcast.DeliveryDead) // no longer n1's
 	if diff := cmp.Diff([]int64{2}, eventIDs(due(t, s, "n2"))); diff != "" {
 		t.Error(diff)
 	}

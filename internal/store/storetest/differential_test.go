@@ -27,9 +27,9 @@ const (
 	chunkEvents     = 2_000
 )
 
-// Both stores give the same verdict on each generated event and return the same
-// bytes, and what is stored casts to jsonb. What cannot be stored is refused with
-// the name of the field before it reaches a store.
+// Both stores accept or refuse the same generated events and return the same bytes,
+// and every stored event casts to jsonb. An event that cannot be stored is refused
+// before it reaches a store, with the name of the field.
 func TestStoresAgree(t *testing.T) {
 	url := pgtest.URL(t)
 	pg, err := postgres.Open(t.Context(), url)
@@ -145,7 +145,7 @@ func wantCasts(t *testing.T, url string) {
 	}
 }
 
-// generator makes events of which about a third cannot be stored.
+// generator makes events; about a third of them cannot be stored.
 type generator struct{ *rand.Rand }
 
 func (g *generator) event() buildcast.NewEvent {
@@ -240,7 +240,7 @@ func (g *generator) number() string {
 		return strings.TrimLeft(string(b), "0") + "1"
 	}
 	text := g.pick("", "-")
-	if g.IntN(500) == 0 { // beyond what any database keeps
+	if g.IntN(500) == 0 { // beyond every database's limit
 		return text + "0." + strings.Repeat("3", 17_000)
 	}
 	switch g.IntN(12) {

@@ -10,7 +10,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// calls is a call of each method that uses the database.
+// calls returns a call of each method that uses the database.
 func calls(s store.Store) map[string]func(context.Context) error {
 	now := time.Now()
 	return map[string]func(context.Context) error{
@@ -77,7 +77,8 @@ func wantAnswer(t *testing.T, name string, err error, code buildcast.Code) {
 	}
 }
 
-// Every method answers a caller who has left with one code, and with its cause.
+// Every method returns the same code, with the context's cause, if the caller's
+// context has ended.
 func testContextEnded(t *testing.T, s store.Store) {
 	add(t, s, "b", event(buildcast.BuildCompleted, `{}`))
 	gone := errors.New("the caller has left")
@@ -100,7 +101,7 @@ func testContextEnded(t *testing.T, s store.Store) {
 	wantIDs(t, log(t, s, "b"), 1, 1)
 }
 
-// A text that one database could keep and another not is the caller's mistake.
+// A text that only some databases could keep is the caller's mistake.
 func testUnusualTexts(t *testing.T, s store.Store) {
 	for field, in := range map[string]store.NewBuild{
 		"project":         {ID: "b", Project: "a\x00b"},

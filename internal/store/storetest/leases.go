@@ -10,7 +10,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// over is the ttl of a lease that has run out as soon as it is given.
+// over is the ttl of a lease that ends at once.
 const over = 0
 
 func ids(leases []store.Lease) []string {
@@ -103,7 +103,7 @@ func testClaimTwoOwners(t *testing.T, s store.Store) {
 func testRenew(t *testing.T, s store.Store) {
 	planned(t, s, "b")
 	first := claim(t, s, "one", over, 1)[0]
-	if err := s.RenewLease(t.Context(), first, time.Hour); err != nil { // it has run out
+	if err := s.RenewLease(t.Context(), first, time.Hour); err != nil { // it has ended
 		t.Fatal(err)
 	}
 	if leases := claim(t, s, "two", time.Hour, 1); len(leases) != 0 {
@@ -143,7 +143,7 @@ func testRelease(t *testing.T, s store.Store) {
 	if err := s.ReleaseLeases(t.Context(), "one"); err != nil {
 		t.Fatal(err)
 	}
-	// Released and claimed by nobody, it can be taken up again under its generation.
+	// After a release, the owner can renew the lease until somebody claims the build.
 	if err := s.RenewLease(t.Context(), mine[0], over); err != nil {
 		t.Error(err)
 	}

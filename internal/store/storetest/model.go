@@ -8,8 +8,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// model is a store in the plainest words: it keeps every log and folds it anew
-// whenever somebody asks.
+// model is the simplest store: it keeps every log and folds it anew in each call.
 type model struct {
 	builds  map[string]*modelBuild
 	deleted map[string]*modelBuild
@@ -23,7 +22,7 @@ type modelBuild struct {
 	first      int64             // that is kept
 	ids        map[string]int64  // by key
 	owner      string
-	held       bool // its lease has not run out
+	held       bool // its lease has not ended
 	generation int64
 }
 
@@ -39,7 +38,7 @@ func (b *modelBuild) status() buildcast.Status {
 
 func (b *modelBuild) last() int64 { return b.before + int64(len(b.log)) }
 
-// at is the event with the id.
+// at returns the event with the id.
 func (b *modelBuild) at(id int64) buildcast.Event { return b.log[id-b.before-1] }
 
 func (b *modelBuild) build() buildcast.Build {
@@ -49,7 +48,8 @@ func (b *modelBuild) build() buildcast.Build {
 	}
 }
 
-// missing returns the ids that an append would make builds of: a fenced one makes none.
+// missing returns the ids of the builds that the appends would create. A fenced append
+// creates none.
 func (m *model) missing(appends []store.Append) []string {
 	var ids []string
 	for _, a := range appends {
@@ -69,7 +69,7 @@ func (m *model) add(b store.NewBuild, created buildcast.Time) {
 	m.builds[b.ID] = n
 }
 
-// appendEvents expects the builds to be there, except for fenced appends.
+// appendEvents expects the builds of all appends that are not fenced to exist.
 func (m *model) appendEvents(appends []store.Append) []store.Appended {
 	answers := make([]store.Appended, len(appends))
 	for i, a := range appends {
@@ -111,7 +111,7 @@ func (b *modelBuild) append(in buildcast.NewEvent) buildcast.Event {
 	return e
 }
 
-// there is the build that a creation meets.
+// there returns the existing build that a creation finds.
 func (m *model) there(in store.NewBuild) *modelBuild {
 	if b := m.builds[in.ID]; b != nil {
 		return b

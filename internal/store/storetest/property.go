@@ -13,9 +13,9 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// testModel makes random calls to the store and to the model, one at a time:
-// both must answer the same. Each run has builds of its own: ids of the run before
-// were given already.
+// testModel makes random calls to the store and to the model, one at a time: both must
+// return the same. Each run has builds of its own, because ids of the previous run's
+// builds do not begin at 1 again.
 func testModel(t *testing.T, s store.Store) {
 	run := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -33,7 +33,7 @@ func testModel(t *testing.T, s store.Store) {
 	})
 }
 
-// empty removes what the run before has left: opening a store each time would
+// empty removes the builds of the previous run: opening a store for each run would
 // take most of the time.
 func empty(t fataler, s store.Store) {
 	for _, id := range pages(t, s, store.Filter{Limit: 100}) {
@@ -42,7 +42,7 @@ func empty(t fataler, s store.Store) {
 	}
 }
 
-// pair is a store and what it should do.
+// pair is a store and the model of what it should do.
 type pair struct {
 	s   store.Store
 	m   *model
@@ -54,7 +54,7 @@ type pair struct {
 	leases    *rapid.Generator[store.Lease]
 }
 
-// generators makes the generators of what names builds.
+// generators makes the generators of the values that name builds.
 func (p *pair) generators() {
 	p.buildIDs = rapid.SampledFrom(p.ids)
 	p.appends = rapid.Custom(func(t *rapid.T) store.Append {
@@ -78,7 +78,7 @@ func (p *pair) generators() {
 var (
 	projects = rapid.SampledFrom([]string{"", "p", "q"})
 	owners   = rapid.SampledFrom([]string{"one", "two"})
-	ttls     = rapid.SampledFrom([]time.Duration{over, time.Hour}) // nothing runs out during the test
+	ttls     = rapid.SampledFrom([]time.Duration{over, time.Hour}) // no lease ends during a call
 	plans    = rapid.SampledFrom([]*buildcast.Plan{nil, plan(), plan(), {Name: "other", Install: "npm ci"}})
 	phases   = rapid.SampledFrom([]buildcast.Phase{"", buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Completed, buildcast.Cancelled})
 
@@ -123,7 +123,7 @@ func (p *pair) append(t *rapid.T) {
 	}
 	want := p.m.appendEvents(in)
 	for i := range want {
-		if want[i].Err != nil { // Status tells nothing where the build is gone or comes to be in this call
+		if want[i].Err != nil { // Status is undefined if the build does not exist or is created in this call
 			want[i].Status, got[i].Status = buildcast.Status{}, buildcast.Status{}
 		}
 	}
@@ -215,8 +215,8 @@ func (p *pair) purge(t *rapid.T) {
 	}
 }
 
-// check runs after each call: the builds, their bounds and where their folds start
-// are those of the model.
+// check runs after each call: the builds, their bounds and the starts of their folds
+// must be those of the model.
 func (p *pair) check(t *rapid.T) {
 	statuses, err := p.s.Statuses(t.Context(), p.ids)
 	if err != nil {

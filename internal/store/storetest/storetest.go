@@ -1,5 +1,5 @@
-// Package storetest is the one suite that every store passes. Each case is a
-// sentence of the documentation of package store.
+// Package storetest is the suite that every store passes. Each case tests a sentence
+// of the documentation of package store.
 package storetest
 
 import (
@@ -127,17 +127,17 @@ func add(t fataler, s store.Appender, build string, events ...buildcast.NewEvent
 	return answers[0]
 }
 
-// event is a new event; the data is JSON.
+// event returns a new event; the data is JSON.
 func event(typ, data string) buildcast.NewEvent {
 	return buildcast.NewEvent{Type: typ, Data: json.RawMessage(data)}
 }
 
-// keyed is a new event under a key.
+// keyed returns a new event with a key.
 func keyed(key string) buildcast.NewEvent {
 	return buildcast.NewEvent{Type: "step", Data: json.RawMessage(`{"by":"` + key + `"}`), Key: key}
 }
 
-// many is n events.
+// many returns n events.
 func many(n int) []buildcast.NewEvent {
 	events := make([]buildcast.NewEvent, n)
 	for i := range events {
@@ -146,7 +146,7 @@ func many(n int) []buildcast.NewEvent {
 	return events
 }
 
-// log is all of a build's events.
+// log returns all events of a build.
 func log(t fataler, s store.Reader, build string) []buildcast.Event {
 	t.Helper()
 	events, err := s.ReadEvents(t.Context(), build, 0, 1e6, 1e9)
@@ -175,7 +175,7 @@ func get(t fataler, s store.Builds, id string) buildcast.Build {
 	return b
 }
 
-// plan is the least plan there is.
+// plan returns a small valid plan.
 func plan() *buildcast.Plan { return &buildcast.Plan{Name: "site", Build: "make"} }
 
 // planned creates builds that have a plan.
@@ -221,7 +221,8 @@ func diff(want, got any) string {
 	return cmp.Diff(want, got, cmp.Comparer(buildcast.Time.Equal), cmp.Comparer(sameData), cmp.Comparer(sameError))
 }
 
-// bare is the events as a repeated key answers them: without their data.
+// bare returns the events without their data, as an append returns those of repeated
+// keys.
 func bare(events []buildcast.Event) []buildcast.Event {
 	events = slices.Clone(events)
 	for i := range events {
