@@ -95,7 +95,7 @@ func TestTimeText(t *testing.T) {
 	}
 	for _, bad := range []string{"", "yesterday", "2026-11-23", "1969-12-31T23:59:59Z", "0000-01-01T00:00:00Z"} {
 		if err := at.UnmarshalText([]byte(bad)); err == nil {
-			t.Errorf("%q was taken", bad)
+			t.Errorf("%q was accepted", bad)
 		}
 	}
 }
@@ -118,12 +118,12 @@ func FuzzValidateBuildID(f *testing.F) {
 			return
 		}
 		if len(id) < 1 || len(id) > 26 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
-			t.Errorf("%q was taken", id)
+			t.Errorf("%q was accepted", id)
 		}
 	})
 }
 
-// What Validate takes must encode to valid JSON and survive a decode.
+// Data that Validate accepts must encode to valid JSON and survive a decode.
 func FuzzEventData(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":[1,2.5e3,"\u00e9\n"]}`, `"\ud83d\ude00"`, `"\ud83d"`, `"\u0000"`, `1e9999`, "\"\xff\"", `[[[`} {
 		f.Add([]byte(s))

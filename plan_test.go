@@ -64,8 +64,8 @@ func TestPlanValidate(t *testing.T) {
 	}
 }
 
-// Several mistakes are told at once, each with its field; the error's own field is
-// that of the first.
+// One error lists several mistakes, each with its field; the error's own field is that
+// of the first.
 func TestPlanTellsAllMistakes(t *testing.T) {
 	p := Plan{Output: "../x", Deploy: "moon", Tasks: []Task{{Name: "a", Retries: 11}, {Name: "a", Run: "x", Needs: []string{"y"}}}}
 	err := p.Validate()
@@ -88,7 +88,7 @@ func TestPlanTellsAllMistakes(t *testing.T) {
 	}
 }
 
-// A cycle is named from task to task, whatever else waits for it.
+// The error names a cycle from task to task, without other tasks that wait for it.
 func TestCycleIsNamed(t *testing.T) {
 	run := func(name string, needs ...string) Task { return Task{Name: name, Needs: needs, Run: "true"} }
 	chain := []Task{run("0", "99")}
@@ -123,6 +123,6 @@ func TestFileJSON(t *testing.T) {
 	}
 	var f File
 	if err := json.Unmarshal([]byte("7"), &f); err == nil {
-		t.Error("a number was taken for a file")
+		t.Error("a number was accepted as a file")
 	}
 }

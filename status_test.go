@@ -23,8 +23,8 @@ func fold(events []Event) Status {
 	return s
 }
 
-// The vectors are read by the JavaScript fold's tests too (js/test/fold.test.js).
-// The events of a vector happen one second apart, the first one second after the
+// The tests of the JavaScript fold read the vectors too (js/test/fold.test.js). The
+// events of a vector are one second apart, and the first is one second after the
 // build's creation.
 func TestFoldVectors(t *testing.T) {
 	files, err := filepath.Glob("testdata/fold/*.json")
@@ -113,7 +113,7 @@ func TestProgressNeverFallsAndTheEndIsFinal(t *testing.T) {
 			e.ID = int64(i + 1)
 			s.Apply(&e)
 			if e.Progress != s.Progress || s.Progress < before.Progress || s.Progress > 100 {
-				t.Fatalf("%s: progress %d -> %d, event says %d", e.Type, before.Progress, s.Progress, e.Progress)
+				t.Fatalf("%s: progress %d -> %d, in the event %d", e.Type, before.Progress, s.Progress, e.Progress)
 			}
 			if s.LastEventID != e.ID {
 				t.Fatalf("last event id %d after event %d", s.LastEventID, e.ID)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asProgram has this binary be buildcast itself.
+// asProgram makes this binary run as buildcast itself.
 const asProgram = "BUILDCAST_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// look is what a hostile plan runs: it reads the environment, the command line and
-// the memory of each process that it can, and of all that it descends from.
+// look is the command of a hostile plan. It reads the environment and the command line
+// of every process, and tries to open the memory of its ancestors.
 const look = `
 look() { cat "/proc/$1/environ" "/proc/$1/cmdline" | tr '\0' '\n' >> found; }
 for p in /proc/[0-9]*; do look "${p#/proc/}"; done 2>/dev/null
@@ -43,8 +43,8 @@ echo $$ >> ancestors
 true
 `
 
-// unprivileged returns a user other than root, for whom the kernel checks who
-// reads whose memory, and a directory of its own.
+// unprivileged returns a directory, and a user other than root who owns it: root may
+// read every process's memory.
 func unprivileged(t *testing.T) (dir string, who *syscall.Credential) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "buildcast-secrets") // t.TempDir is closed to other users
@@ -66,7 +66,7 @@ func unprivileged(t *testing.T) (dir string, who *syscall.Credential) {
 	return dir, who
 }
 
-// program copies this binary to where the user may run it.
+// program copies this binary to dir, where the user may run it.
 func program(t *testing.T, dir string) string {
 	t.Helper()
 	self, err := os.Open("/proc/self/exe")
@@ -122,7 +122,7 @@ func TestCommandsFindNoSecretOfTheServer(t *testing.T) {
 	}
 	ancestors, err := os.ReadFile(filepath.Join(work, "ancestors"))
 	if server := strconv.Itoa(cmd.Process.Pid); err != nil || !strings.Contains(string(ancestors), server+"\n") {
-		t.Errorf("the server's process, %s, is none of %q: it has changed", server, ancestors)
+		t.Errorf("the server's process %s is not an ancestor of the command (%q): its id has changed", server, ancestors)
 	}
 	opened, _ := os.ReadFile(filepath.Join(work, "opened"))
 	if strings.Contains(string(opened), "buildcast build") {
@@ -130,7 +130,7 @@ func TestCommandsFindNoSecretOfTheServer(t *testing.T) {
 	}
 }
 
-// The exec changes neither the exit code nor what signals do.
+// The exec changes neither the exit code nor the effect of signals.
 func TestProgramIsTheSameAfterwards(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "serve", "--data-dir", filepath.Join(dir, "data"), "--log-format", "json")
@@ -151,7 +151,7 @@ func TestProgramIsTheSameAfterwards(t *testing.T) {
 			t.Fatalf("%v after %s", err, line)
 		}
 	}
-	// Root reads what is closed to others: even there they must not be.
+	// Root can read the environment: even there the secrets must not be.
 	if environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid)); err == nil && bytes.Contains(environ, []byte("a-secret-of")) {
 		t.Errorf("the server's first environment holds a secret: %q", environ)
 	}

@@ -54,7 +54,7 @@ func TestKeys(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			// With keys any host is served: a reverse proxy sends its own name.
+			// With keys every Host is accepted: a reverse proxy sends its own name.
 			if got := buildcast.CodeOf(g.Check(ask(tt.method, "builds.example.com", tt.headers...))); got != tt.want {
 				t.Errorf("code %q, want %q", got, tt.want)
 			}
@@ -62,7 +62,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// One key is enough for public hosts, for reading too.
+// With a single key the server accepts public hosts, for reads and writes.
 func TestOneKeyServesAnyHost(t *testing.T) {
 	g := guard(t, Config{Keys: []string{key}})
 	for _, method := range []string{"GET", "POST"} {
@@ -75,7 +75,8 @@ func TestOneKeyServesAnyHost(t *testing.T) {
 	}
 }
 
-// TestWriteThroughAProxy: a proxy on this machine makes the whole net loopback.
+// TestWriteThroughAProxy: through a proxy on this machine, requests from the whole
+// network come from loopback.
 func TestWriteThroughAProxy(t *testing.T) {
 	direct, careless := guard(t, Config{}), guard(t, Config{AnyProxy: true})
 	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Anything", "X-Real-IP", "Via"} {
@@ -104,7 +105,7 @@ func TestWriteThroughAProxy(t *testing.T) {
 	}
 }
 
-// A server that is public and asks for no key is read by everybody, and written by nobody.
+// Everybody may read from a public server that asks for no key, and nobody may write.
 func TestPublicURLWithoutKeys(t *testing.T) {
 	public := func(raw string) *url.URL {
 		u, err := url.Parse(raw)
@@ -136,7 +137,7 @@ func TestErrorsDoNotTellWhatWasWrong(t *testing.T) {
 	none := g.Check(ask("POST", "localhost"))
 	wrong := g.Check(ask("POST", "localhost", "Authorization", "Bearer wrong-key-wrong-key"))
 	if none == nil || wrong == nil || none.Error() != wrong.Error() {
-		t.Errorf("a missing key gives %v, a wrong one %v", none, wrong)
+		t.Errorf("error for a missing key: %v; for a wrong one: %v", none, wrong)
 	}
 }
 
@@ -154,8 +155,8 @@ func TestBadOriginIsRefused(t *testing.T) {
 	}
 }
 
-// TestDNSRebinding: a page whose host name now resolves to 127.0.0.1 is of the
-// same origin in its browser's eyes, and only the Host header gives it away.
+// TestDNSRebinding: if a page's host name now resolves to 127.0.0.1, its browser takes
+// this server for the same origin. Only the Host header shows the attack.
 func TestDNSRebinding(t *testing.T) {
 	g := guard(t, Config{})
 	for _, host := range []string{"localhost", "localhost:8080", "LOCALHOST.", "build-7.localhost:8081", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080", "[::1]"} {

@@ -14,15 +14,15 @@ import (
 	"github.com/buildcast/buildcast/client"
 )
 
-// crowd is clients that open streams and stay.
+// crowd is a set of clients that open streams and stay connected.
 type crowd struct {
 	t     *testing.T
 	addr  string
 	conns []net.Conn
 }
 
-// open opens n streams of a build on which nothing happens. Those that the
-// server takes have been answered when it returns.
+// open opens n streams of a build without events, and waits for the beginning of each
+// answer.
 func (c *crowd) open(n int) {
 	c.t.Helper()
 	for range n {
@@ -84,7 +84,7 @@ func TestWatchersDoNotFailBuilds(t *testing.T) {
 			return status.Phase == buildcast.Completed
 		})
 	}
-	n.kill() // the log is whole now
+	n.kill() // the server's log is complete now
 	if log := n.log.String(); strings.Contains(log, "too many open files") {
 		t.Error("the server ran out of descriptors")
 	}

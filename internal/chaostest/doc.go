@@ -1,4 +1,4 @@
-// Package chaostest runs real buildcast processes, kills them with SIGKILL at
-// random moments, takes their database away, and checks afterwards that nothing
-// that was acknowledged is lost, doubled or out of order. It holds tests only.
+// Package chaostest runs real buildcast processes, kills them with SIGKILL at random
+// moments, stops their database, and checks afterwards that no acknowledged event is
+// lost, doubled or out of order. It has tests only.
 package chaostest

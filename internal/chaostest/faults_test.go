@@ -19,12 +19,12 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// receiverEnv makes this test's binary a receiver of webhooks at the address.
+// receiverEnv makes this binary a receiver of webhooks at the address.
 const receiverEnv = "BUILDCAST_TEST_RECEIVER"
 
-// TestFaultyReceiver sends 20 builds' events to a receiver, another process, that
-// fails in all ways, is killed, and comes back. Every event arrives, and in order
-// once it is healthy.
+// TestFaultyReceiver sends the events of 20 builds to a receiver in another process,
+// which fails in many ways, is killed, and comes back. Every event arrives, and in
+// order when the receiver is healthy.
 func TestFaultyReceiver(t *testing.T) {
 	n := newNode(t, "", "--webhook-retries", strings.TrimSuffix(strings.Repeat("100ms,", 20), ","))
 	n.start()
@@ -59,7 +59,7 @@ func TestFaultyReceiver(t *testing.T) {
 		}
 	}
 	appendAll()
-	waitUntil(t, "all has arrived in spite of faults", arrived(each))
+	waitUntil(t, "all events have arrived in spite of faults", arrived(each))
 	if p.failed() < each {
 		t.Errorf("only %d requests failed: the test did not test", p.failed())
 	}
@@ -67,11 +67,11 @@ func TestFaultyReceiver(t *testing.T) {
 	p.kill()
 	appendAll() // builds do not wait for a receiver
 	p.start("healthy")
-	waitUntil(t, "all has arrived that waited for the receiver to come back", arrived(2*each))
+	waitUntil(t, "all events that waited for the receiver have arrived", arrived(2*each))
 
 	from := p.count()
 	appendAll()
-	waitUntil(t, "all has arrived at a healthy receiver", arrived(3*each))
+	waitUntil(t, "all events have arrived at a healthy receiver", arrived(3*each))
 	for build, ids := range p.since(from) {
 		for i, id := range ids {
 			if id != int64(2*each+i+1) {
@@ -93,7 +93,7 @@ type receiverProcess struct {
 	taken map[string]bool
 }
 
-// line is what a receiver says about a request.
+// line is a receiver's report of a request.
 type line struct {
 	Build   string
 	ID      int64
@@ -122,7 +122,7 @@ func (p *receiverProcess) start(mood string) {
 	<-ready
 }
 
-// collect reads what the receiver says until it ends. Its first line is empty.
+// collect reads the receiver's reports until it ends. The first line is empty.
 func (p *receiverProcess) collect(out io.Reader, ready chan struct{}) {
 	in := bufio.NewScanner(out)
 	in.Scan()
@@ -174,7 +174,7 @@ func (p *receiverProcess) failed() (n int) {
 	return n
 }
 
-// since gives the ids that came after the first n requests, by build.
+// since returns the ids that came after the first n requests, by build.
 func (p *receiverProcess) since(n int) map[string][]int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +185,7 @@ func (p *receiverProcess) since(n int) map[string][]int64 {
 	return ids
 }
 
-// receive is the receiver's process.
+// receive runs the receiver in its process.
 func receive(addr, mood string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -22,9 +22,9 @@ import (
 func TestKillOnSQLite(t *testing.T)   { killTest(t, "") }
 func TestKillOnPostgres(t *testing.T) { killTest(t, pgtest.URL(t)) }
 
-// killTest kills the server with SIGKILL again and again while 20 builds run
-// and 8 clients append. In the end every build is finished, every acknowledged
-// event is there once, ids are 1..n, and no completed task ran again.
+// killTest kills the server with SIGKILL repeatedly while 20 builds run and 8 clients
+// append. In the end every build is finished, every acknowledged event is stored once,
+// ids are 1..n, and no completed task ran again.
 func killTest(t *testing.T, database string) {
 	n := newNode(t, database, "--builds", "20", "--tasks", "2")
 	n.start()
@@ -80,7 +80,7 @@ func runBuild(t *testing.T, c *client.Client, id, runs string) {
 	record := filepath.Join(runs, id)
 	task := func(name string, needs ...string) buildcast.Task {
 		return buildcast.Task{Name: name, Needs: needs, Run: fmt.Sprintf(
-			// In a child, which nothing but buildcast ends when the server is killed.
+			// In a child: if the server is killed, only the next buildcast ends it.
 			`(echo "start $BUILDCAST_TASK $$ $(date +%%s%%N)" >> %[1]s; sleep 0.1; echo "end $BUILDCAST_TASK $$" >> %[1]s) & wait`, record)}
 	}
 	plan := &buildcast.Plan{Name: id, Output: "site", Tasks: []buildcast.Task{
@@ -109,7 +109,7 @@ func appendUntilAcknowledged(t *testing.T, c *client.Client, acked *acknowledged
 	})
 }
 
-// retry repeats the call until the server is there and takes it.
+// retry repeats the call until it succeeds.
 func retry(t *testing.T, call func(context.Context) error) {
 	for try := 0; ; try++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -176,8 +176,9 @@ func checkBuild(t *testing.T, c *client.Client, id, runs string) {
 	checkRuns(t, id, filepath.Join(runs, id), completed)
 }
 
-// checkRuns reads what the tasks themselves wrote down: none started after its
-// completion was recorded, and no run of a killed server went on beside the next.
+// checkRuns reads the record that the tasks themselves have written: none started
+// after its completion was stored, and no run of a killed server overlapped with the
+// next one.
 func checkRuns(t *testing.T, id, record string, completed map[string]time.Time) {
 	t.Helper()
 	b, err := os.ReadFile(record)
@@ -197,7 +198,7 @@ func checkRuns(t *testing.T, id, record string, completed map[string]time.Time) 
 			}
 		case len(f) == 3 && f[0] == "end":
 			if running[f[1]] != f[2] {
-				t.Errorf("%s: a run of task %s went on beside the next one", id, f[1])
+				t.Errorf("%s: a run of task %s overlapped with the next one", id, f[1])
 			}
 		}
 	}
@@ -226,7 +227,7 @@ func checkAcknowledged(t *testing.T, c *client.Client, build string, keys map[st
 	}
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
-		t.Errorf("%s: acknowledged and then there: %v", build, wrong)
+		t.Errorf("%s: acknowledged once, but stored: %v", build, wrong)
 	}
 	return len(keys)
 }

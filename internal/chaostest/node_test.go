@@ -56,7 +56,7 @@ type node struct {
 	cmd  *exec.Cmd
 }
 
-// newNode prepares a node on ports of its own. database is empty for SQLite.
+// newNode prepares a node with its own ports. database is empty for SQLite.
 func newNode(t *testing.T, database string, args ...string) *node {
 	t.Helper()
 	addr := freeAddr(t)
@@ -122,7 +122,7 @@ func (n *node) client() *client.Client {
 	return c
 }
 
-// waitUntil asks every 20 ms: these are other processes, which give no signal.
+// waitUntil polls every 20 ms: other processes send no signal.
 func waitUntil(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -164,7 +164,7 @@ func freeAddr(t *testing.T) string {
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
-// acknowledged remembers what the server said was stored.
+// acknowledged remembers which events the server has acknowledged.
 type acknowledged struct {
 	mu  sync.Mutex
 	ids map[string]map[string]int64 // build -> key -> id

@@ -16,8 +16,8 @@ import (
 	"github.com/buildcast/buildcast/internal/pgtest"
 )
 
-// Two processes on one Postgres, 32 appenders over both, one build: a poller
-// that reads all along sees 1, 2, 3, … once each.
+// 32 clients append to one build over two processes on one Postgres. A poller that
+// reads meanwhile sees 1, 2, 3, … once each.
 func TestTwoNodesOnOnePostgres(t *testing.T) {
 	database := pgtest.URL(t)
 	nodes := []*node{newNode(t, database), newNode(t, database)}
@@ -55,8 +55,8 @@ func TestTwoNodesOnOnePostgres(t *testing.T) {
 	}
 }
 
-// Postgres is stopped in the middle of 10 builds. The builds go on, the API
-// says 503 with Retry-After, and afterwards every event is there.
+// Postgres is stopped in the middle of 10 builds. The builds continue, the API answers
+// 503 with Retry-After, and afterwards every event is stored.
 func TestPostgresStopped(t *testing.T) {
 	pg := pgtest.Start(t)
 	n := newNode(t, pg.URL(), "--builds", "10")
@@ -79,7 +79,7 @@ func TestPostgresStopped(t *testing.T) {
 	if err := expectUnavailable(t.Context(), n.url); err != nil {
 		t.Error(err)
 	}
-	// The builds' work goes on to its end while the store is away.
+	// The builds finish their work while the store is away.
 	waitUntil(t, "all tasks of all builds have ended", func() bool {
 		for i := range 10 {
 			b, _ := os.ReadFile(fmt.Sprintf("%s/b%d", runs, i))
@@ -120,7 +120,7 @@ func expectUnavailable(ctx context.Context, url string) error {
 		return err
 	}
 	if _, err := c.Status(ctx, "b1"); buildcast.CodeOf(err) != buildcast.StoreUnavailable {
-		return errors.Join(errors.New("reading while Postgres is away does not say store_unavailable"), err)
+		return errors.Join(errors.New("reading while Postgres is away does not return store_unavailable"), err)
 	}
 	return nil
 }

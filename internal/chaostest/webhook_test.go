@@ -20,10 +20,9 @@ import (
 func TestKillWhileDeliveringOnSQLite(t *testing.T)   { deliveryTest(t, "") }
 func TestKillWhileDeliveringOnPostgres(t *testing.T) { deliveryTest(t, pgtest.URL(t)) }
 
-// deliveryTest kills the server again and again while it delivers the events of
-// 12 builds. In the end every acknowledged event has arrived, in order, and none
-// twice but for one per build and kill: the one whose answer the server did not
-// live to note.
+// deliveryTest kills the server repeatedly while it delivers the events of 12 builds.
+// In the end every acknowledged event has arrived, in order. Each kill may double one
+// event of each build: the one whose delivery the server has not stored.
 func deliveryTest(t *testing.T, database string) {
 	n := newNode(t, database)
 	n.start()
@@ -66,7 +65,7 @@ func deliveryTest(t *testing.T, database string) {
 	}
 }
 
-// checkDelivered waits for the build's last event, and gives how many it has.
+// checkDelivered waits for the build's last event, and returns how many events it has.
 func checkDelivered(t *testing.T, c *client.Client, r *receiver, build string, kills int) int {
 	t.Helper()
 	events := readAll(t, c, build)
@@ -92,7 +91,7 @@ func checkDelivered(t *testing.T, c *client.Client, r *receiver, build string, k
 	return len(events)
 }
 
-// receiver is a backend that takes webhooks.
+// receiver is a backend that receives webhooks.
 type receiver struct {
 	*httptest.Server
 	secret            atomic.Value // webhooksig.Secret

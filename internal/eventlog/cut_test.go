@@ -13,12 +13,12 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// builds is the builds of a store that has one, with events to purge.
+// builds is the builds of a store with one build, whose events are purged in steps.
 type builds struct {
 	mu        sync.Mutex
 	deleted   bool
-	committed func() // called while a deletion is
-	left      int    // steps of a purge
+	committed func() // called during the commit of a deletion
+	left      int    // steps of the purge
 	stepTime  time.Duration
 	fails     bool
 	steps     int
@@ -97,9 +97,9 @@ func TestCreationsAndCutsArePublishedOnce(t *testing.T) {
 	}
 }
 
-// A subscriber that heard of a deletion after the next event would take the new
-// build for a deleted one: nothing is committed from the deletion's commit until
-// it is published, and no deletion from an append's.
+// A subscriber that learned of a deletion after the next event would take the new
+// build for a deleted one. So nothing is committed between a deletion's commit and its
+// publication, and no deletion between an append's commit and its publication.
 func TestADeletionIsPublishedBeforeTheNextAppend(t *testing.T) {
 	s, b := &gatedStore{}, &builds{}
 	l := New(s, b, slog.New(slog.DiscardHandler))
@@ -119,18 +119,18 @@ func TestADeletionIsPublishedBeforeTheNextAppend(t *testing.T) {
 	}
 	b.committed = func() {
 		if shared() {
-			t.Error("an append can be committed while a deletion is")
+			t.Error("an append can be committed during a deletion's commit")
 		}
 	}
 	s.fail = func([]store.Append) error {
 		if alone() {
-			t.Error("a deletion can be committed while an append is")
+			t.Error("a deletion can be committed during an append's commit")
 		}
 		return nil
 	}
 	l.Subscribe(func(c Change) {
 		if c.Kind == Truncated && shared() || alone() {
-			t.Errorf("%v is published after others can commit", c.Kind)
+			t.Errorf("%v is published when others can commit already", c.Kind)
 		}
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -161,7 +161,7 @@ func running(t *testing.T, b *builds) *Log {
 
 func TestPurgeResumesAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &builds{left: 5} // a crash has left it
+		b := &builds{left: 5} // left by a crash
 		running(t, b)
 		time.Sleep(time.Second)
 		if steps, left := b.count(); steps != 5 || left != 0 {
@@ -190,7 +190,8 @@ func TestPurgeRunsAfterEachCut(t *testing.T) {
 	})
 }
 
-// What another process has left is found without a cut here.
+// Events that another process has left behind are purged without a cut in this
+// process.
 func TestPurgeLooksNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &builds{fails: true}

@@ -20,7 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gatedStore commits when the test lets it, so that a test decides what waits.
+// gatedStore commits when the test opens the gate, so that the test decides which
+// appends wait.
 type gatedStore struct {
 	Events
 	gate  chan struct{}              // nil: always open
@@ -77,7 +78,7 @@ func (g *gatedStore) AppendEvents(ctx context.Context, appends []store.Append) (
 	return out, nil
 }
 
-// start runs a log for the test and stops it at its end.
+// start runs a log and stops it when the test ends.
 func start(t *testing.T, s *gatedStore, changed func(Change)) *Log {
 	t.Helper()
 	l := New(s, &builds{}, slog.New(slog.DiscardHandler))
@@ -157,7 +158,7 @@ func TestOverloadIsAnsweredAtOnce(t *testing.T) {
 		var callers sync.WaitGroup
 		var mu sync.Mutex
 		codes := map[buildcast.Code]int{}
-		const all = 1 + waitAppends + 10
+		const all = 1 + waitAppends + 10 // one in the store, a full queue, and 10 beyond it
 		for i := range all {
 			callers.Go(func() {
 				_, err := l.Append(t.Context(), "a", 0, ev("x"))
@@ -166,7 +167,7 @@ func TestOverloadIsAnsweredAtOnce(t *testing.T) {
 				codes[buildcast.CodeOf(err)]++
 			})
 			if i == 0 {
-				synctest.Wait() // the store has it, and takes no other
+				synctest.Wait() // the store has it, and waits at the gate
 			}
 		}
 		synctest.Wait()
@@ -183,7 +184,7 @@ func TestOverloadIsAnsweredAtOnce(t *testing.T) {
 	})
 }
 
-// heavy is n of the largest events.
+// heavy returns n of the largest events.
 func heavy(n int) []buildcast.NewEvent {
 	data := []byte(`"` + strings.Repeat("x", buildcast.MaxEventData-2) + `"`)
 	events := make([]buildcast.NewEvent, n)
@@ -193,7 +194,7 @@ func heavy(n int) []buildcast.NewEvent {
 	return events
 }
 
-// light is n events without data.
+// light returns n events without data.
 func light(n int) []buildcast.NewEvent {
 	events := make([]buildcast.NewEvent, n)
 	for i := range events {
@@ -230,8 +231,8 @@ func TestWaitingBytesAreBounded(t *testing.T) {
 	}
 }
 
-// What was committed no longer counts as waiting: three times 40 MB may wait, one
-// after the other.
+// Committed events no longer count as waiting: 40 MB may wait, three times in
+// succession.
 func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
@@ -262,8 +263,8 @@ func TestWaitingBytesFallWithEachTransaction(t *testing.T) {
 	})
 }
 
-// A transaction takes what waits up to its bounds, in events and in bytes, and at
-// least one append.
+// A transaction takes the waiting appends up to its bounds, in events and in bytes,
+// and at least one append.
 func TestATransactionIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
 		events []buildcast.NewEvent
@@ -336,8 +337,8 @@ func (g *gatedStore) group(t *testing.T, l *Log, ids []string) map[string]error 
 	return errs
 }
 
-// One append that the store cannot take must not take down those it shares a
-// transaction with.
+// An append that the store refuses must not fail the appends with which it shares a
+// transaction.
 func TestABadAppendFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{}), fail: refuse("bad", "bad2")}
@@ -357,8 +358,8 @@ func TestABadAppendFailsAlone(t *testing.T) {
 	})
 }
 
-// The culprit is found by halving: the 3,000 innocent appends beside it wait for
-// some 24 transactions, each within a time of its own, and not for 3,000.
+// The culprit is found by halving: the 3,000 innocent appends beside it wait for about
+// 24 transactions, each with a timeout of its own, and not for 3,000.
 func TestACulpritAmongThreeThousandIsFoundByHalving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{}), fail: refuse("b1234"), takes: time.Second}
@@ -378,7 +379,8 @@ func TestACulpritAmongThreeThousandIsFoundByHalving(t *testing.T) {
 	})
 }
 
-// The store may store one part of a group and refuse the other: that is halved too.
+// If the store stores one part of a group and refuses the other, the other part is
+// halved too.
 func TestARefusedPartOfAGroupIsHalved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{})}
@@ -395,7 +397,8 @@ func TestARefusedPartOfAGroupIsHalved(t *testing.T) {
 	})
 }
 
-// Whoever stops waiting is answered at once, and its append is not made later.
+// A caller that stops waiting gets its answer at once, and its append is not stored
+// later.
 func TestACallerThatStopsWaitingIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gatedStore{gate: make(chan struct{}), fail: refuse("bad")}

@@ -33,8 +33,8 @@ func TestALockIsHeldUntilItIsClosed(t *testing.T) {
 	}
 }
 
-// The holder was killed while it was starting a command, which has its files for a
-// moment: the lock is waited for.
+// The holder was killed while it was starting a command, which holds the lock for a
+// moment: Take waits.
 func TestTheLockOfAKilledProcessIsWaitedFor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	f, err := Take(path, nobody)

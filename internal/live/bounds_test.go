@@ -27,7 +27,7 @@ func (m *memoryLog) remove(id string) int64 {
 	return last + 1
 }
 
-// shorten cuts off the events before first, likewise.
+// shorten cuts off the events before first without telling the hub.
 func (m *memoryLog) shorten(id string, first int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -45,7 +45,7 @@ func (m *memoryLog) cut(h *Hub, id string, first int64) {
 	h.Changed(eventlog.Change{Kind: eventlog.Truncated, BuildID: id, FirstEventID: first})
 }
 
-// gone checks that the cursor is told that its place is gone.
+// gone checks that the cursor's next read returns CursorGone.
 func gone(t *testing.T, c *Cursor, first, last int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -53,12 +53,12 @@ func gone(t *testing.T, c *Cursor, first, last int64) {
 	b, err := c.Next(ctx)
 	e, ok := errors.AsType[*buildcast.CursorError](err)
 	if b != nil || !ok || buildcast.CodeOf(err) != buildcast.CursorGone || e.FirstEventID != first || e.LastEventID != last {
-		t.Errorf("got %v, %v; want a place that is gone from a log of %d to %d", b, err, first, last)
+		t.Errorf("got %v, %v; want CursorGone in a log of %d to %d", b, err, first, last)
 	}
 }
 
-// A build is watched, finished, deleted, and made again under its id. No reader is
-// shown the old log as the new one, and none hangs.
+// A build is watched, finished, deleted, and made again under its id. No reader gets
+// the old log instead of the new one, and none hangs.
 func TestADeletedLogIsNotShownAgain(t *testing.T) {
 	for name, remove := range map[string]func(m *memoryLog, h *Hub){
 		"by this process":    func(m *memoryLog, h *Hub) { m.delete(h, "a") },
@@ -123,7 +123,7 @@ func TestACutIsTold(t *testing.T) {
 		gone(t, behind, 6, 10)
 		log.commit(h, "a", "x")
 		if b := next(t, keepsUp); b.First() != 11 {
-			t.Errorf("who keeps up is given %d", b.First())
+			t.Errorf("the cursor that keeps up gets event %d", b.First())
 		}
 		for after, first := range map[int64]int64{0: 6, 5: 6, 7: 8} {
 			c := h.Watch("a", after, nil)
@@ -135,7 +135,7 @@ func TestACutIsTold(t *testing.T) {
 	})
 }
 
-// The log is cut, by another process, while a cursor reads.
+// Another process cuts the log while a cursor reads.
 func TestACutDuringARead(t *testing.T) {
 	for after, first := range map[int64]int64{0: 3, 1: 0} {
 		t.Run(fmt.Sprint("after ", after), func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestACursorBeginsWithTheLatestOrATail(t *testing.T) {
 }
 
 // The watch is registered before the cursor's place is found: an event that is
-// committed in that moment comes, to those who want only what is new too.
+// committed between the two is delivered, even to a cursor that begins at the end.
 func TestAnEventWhileACursorBeginsIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
@@ -209,7 +209,7 @@ func TestAnEventWhileACursorBeginsIsNotLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.After == 2 { // it counts as stored before
+		if b.After == 2 { // the event counts as stored before
 			return
 		}
 		if got := next(t, c); b.After != 1 || got.First() != 2 {

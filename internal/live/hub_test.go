@@ -32,8 +32,8 @@ type memoryLog struct {
 	down    bool
 	noRead  bool // reads of events fail
 	reads   int
-	gate    chan struct{} // where set, a read waits for it
-	after   func()        // where set, called between a read and its answer
+	gate    chan struct{} // if set, a read waits for it
+	after   func()        // if set, called between a read and its answer
 }
 
 // add stores an event without telling the hub, as another process would.
@@ -121,8 +121,8 @@ func (m *memoryLog) readCount() int {
 	return m.reads
 }
 
-// running is a hub that wakes its cursors. With an hour, its backstop does not
-// save the test.
+// running returns a hub that runs. With a backstop of an hour, a wake-up that is
+// missing fails the test.
 func running(t *testing.T, log Source, backstop time.Duration) *Hub {
 	t.Helper()
 	h := NewHub(log)
@@ -157,7 +157,7 @@ func TestNextWaitsAndIsWoken(t *testing.T) {
 		log.commit(h, "other", "x")
 		synctest.Wait()
 		if len(got) != 0 {
-			t.Fatal("given events before there were any")
+			t.Fatal("got a batch before there were events")
 		}
 		log.commit(h, "a", "x")
 		if b := <-got; b.First() != 1 || b.Last() != 1 || b.Status.LastEventID != 1 {
@@ -350,8 +350,8 @@ func TestReadersThatKeepUpShareBatches(t *testing.T) {
 	})
 }
 
-// After a restart thousands come back with their cursors: one read per cursor
-// id, however many stand at it.
+// After a restart thousands of readers come back with their cursors: the hub reads
+// once for each id, however many cursors stand at it.
 func TestAStormReadsTheStoreOncePerCursorID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{gate: make(chan struct{})}
@@ -378,7 +378,8 @@ func TestAStormReadsTheStoreOncePerCursorID(t *testing.T) {
 	})
 }
 
-// Who comes late gets all at once, not the small frames of those who were there.
+// A late reader gets all events in one batch, and not the small frames of the earlier
+// readers.
 func TestALateReaderGetsOneBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
@@ -499,9 +500,9 @@ type frameOf int
 
 func (f frameOf) Size() int { return int(f) }
 
-// Any mix of commits here and in another process, hints lost, wrong and doubled,
-// and readers at any place: each reader sees what comes after its cursor once,
-// in order.
+// With any mix of commits here and in another process, of lost, wrong and doubled
+// hints, and of readers at any place, each reader sees each event after its cursor
+// once, in order.
 func TestEachReaderSeesEachEventOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		appends := rapid.SliceOfN(rapid.IntRange(0, 4), 1, 60).Draw(rt, "appends")
@@ -517,7 +518,7 @@ func TestEachReaderSeesEachEventOnce(t *testing.T) {
 					c := h.Watch("a", int64(after), nil)
 					defer c.Close()
 					for _, err := c.Begin(ctx); err != nil; _, err = c.Begin(ctx) {
-						time.Sleep(time.Millisecond) // the log has not come so far
+						time.Sleep(time.Millisecond) // the log does not reach the cursor yet
 					}
 					for want := int64(after) + 1; want <= int64(len(appends)); {
 						b, err := c.Next(ctx)
@@ -555,7 +556,8 @@ func TestEachReaderSeesEachEventOnce(t *testing.T) {
 	})
 }
 
-// An eager cursor waits for no frame, beside one that does.
+// An eager cursor does not wait for a frame, even if a framed cursor watches the same
+// build.
 func TestAnEagerCursorGetsEachEventAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}

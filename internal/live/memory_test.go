@@ -17,8 +17,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// longLogs is a store of finished logs of events of 1 KB. Each read makes its
-// events anew, as a database does.
+// longLogs is a store of finished logs with events of 1 KB. Each read allocates its
+// events, as that of a database does.
 type longLogs struct{ events int64 }
 
 func (l longLogs) ReadEvents(_ context.Context, id string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
@@ -47,7 +47,7 @@ func (l longLogs) Bounds(_ context.Context, ids []string) (map[string]store.Boun
 	return all, nil
 }
 
-// heap is what is in use, in bytes.
+// heap returns the bytes of the heap that are in use.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC() // empties pools too
@@ -56,8 +56,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Fifty logs of 5 MB are replayed to readers of all transports, who stay. What is
-// kept for others, with its encodings, is within the hub's bound.
+// Fifty logs of 5 MB are replayed to readers of all transports, which stay. The
+// batches that are kept for others, with their encodings, are within the hub's bound.
 func TestReplayedLogsStayWithinTheBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := running(t, longLogs{5000}, time.Hour)
@@ -89,8 +89,8 @@ type bytesFrame []byte
 
 func (f bytesFrame) Size() int { return len(f) }
 
-// Readers that stop reading hold what they were given last: small pieces, of which
-// several hundred fit into the bound.
+// Readers that stop reading hold their last batches: small pieces, of which several
+// hundred fit into the bound.
 func TestReadersThatAreStuckHoldLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := running(t, longLogs{20_000}, time.Hour)
@@ -112,7 +112,7 @@ func TestReadersThatAreStuckHoldLittle(t *testing.T) {
 			t.Errorf("the heap has grown by %d MiB", grown>>20)
 		}
 		if stuck < 350 {
-			t.Errorf("only %d of 500 readers were given something", stuck)
+			t.Errorf("only %d of 500 readers got a batch", stuck)
 		}
 		if held := h.memory.held.Load(); held > heldBytes {
 			t.Errorf("%d bytes are held, the bound is %d", held, heldBytes)
@@ -120,7 +120,7 @@ func TestReadersThatAreStuckHoldLittle(t *testing.T) {
 	})
 }
 
-// Beyond the bound a reader that is behind waits until another lets go.
+// Beyond the bound a reader that is behind waits until another releases memory.
 func TestAReaderWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := running(t, longLogs{5000}, time.Hour)
@@ -149,7 +149,7 @@ func TestAReaderWaitsForRoom(t *testing.T) {
 	})
 }
 
-// Those who keep up share the newest batch, and never wait for room.
+// Readers that keep up share the newest batch, and never wait for room.
 func TestThoseWhoKeepUpDoNotWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
@@ -213,7 +213,7 @@ func TestAHintWakesAnEagerCursor(t *testing.T) {
 			synctest.Wait()
 			e, _ := log.add("a", "x") // by another process
 			h.Changed(eventlog.Change{Kind: eventlog.Hinted, BuildID: "a", LastEventID: e.ID})
-			synctest.Wait() // no time passes in it
+			synctest.Wait() // no time passes here
 			if len(got) == 0 {
 				t.Fatal("the hint did not wake it")
 			}
@@ -224,7 +224,7 @@ func TestAHintWakesAnEagerCursor(t *testing.T) {
 	})
 }
 
-// Whoever waits for another cursor's read gets its error, and no empty answer.
+// A cursor that waits for another cursor's read gets the same error.
 func TestASharedReadSharesItsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{gate: make(chan struct{})}

@@ -23,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memoryLog stores events once per key. before and after, where set, say how
-// the next append fails: before it stores, or with its answer lost.
+// memoryLog stores events once per key. before and after, if set, return the error
+// with which an append fails: before it stores the events, or after.
 type memoryLog struct {
 	before, after func(events []buildcast.NewEvent) error
 
@@ -76,7 +76,7 @@ func (l *memoryLog) types() (out []string) {
 	return out
 }
 
-// start runs an emitter; stop ends its Run and gives what that returned.
+// start runs an outbox; stop ends its Run and returns its error.
 func start(append Append, o Options) (e *Outbox, stop func() error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -177,7 +177,7 @@ func TestAFullQueueRefusesButKeeps(t *testing.T) {
 	}
 }
 
-// What was sent makes room again, to the byte.
+// Events that were sent make room again, to the byte.
 func TestRoomComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
@@ -305,7 +305,7 @@ func TestAnAppendThatHangsIsTriedAgain(t *testing.T) {
 	})
 }
 
-// An attempt that timed out may still read, and change, the events it was given.
+// An attempt that timed out may still read and change its events.
 func TestEachAttemptHasItsOwnEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memoryLog{}
@@ -404,7 +404,7 @@ func TestCloseSendsWhatWaits(t *testing.T) {
 			t.Error(err)
 		}
 		if err := e.Flush(t.Context()); err != nil {
-			t.Errorf("nothing is left, yet: %v", err)
+			t.Errorf("flush when no event is left: %v", err)
 		}
 	})
 }
@@ -449,8 +449,8 @@ func TestARowOfFailuresIsLoggedOnce(t *testing.T) {
 	})
 }
 
-// Whatever fails, before or after the log has stored: each event is stored once,
-// in its goroutine's order.
+// Whatever fails, before or after the log has stored the events, each event is stored
+// once, in the order of its goroutine.
 func TestEachEventIsStoredOnceInOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		producers := rapid.IntRange(1, 3).Draw(rt, "producers")
@@ -469,7 +469,7 @@ func TestEachEventIsStoredOnceInOrder(t *testing.T) {
 					return errReset
 				case "busy":
 					return buildcast.Errorf(buildcast.Overloaded, "full").After(time.Second)
-				case "hang": // the log stores it while nobody waits any more
+				case "hang": // the log stores the events when nobody waits any longer
 					<-ctx.Done()
 					_ = log.append(context.WithoutCancel(ctx), events)
 					return context.Cause(ctx)
@@ -511,9 +511,8 @@ func TestEachEventIsStoredOnceInOrder(t *testing.T) {
 	})
 }
 
-// An event that the log answers with a defect is tried a few times, found among
-// its batch, left out, counted and logged; the others are stored, and the emitter
-// goes on.
+// An event to which the log answers Internal is sent a few times, found in its batch,
+// left out, counted and logged. The others are stored, and the outbox continues.
 func TestAnEventThatCausesADefectIsLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
@@ -550,7 +549,7 @@ func TestAnEventThatCausesADefectIsLeftOut(t *testing.T) {
 	})
 }
 
-// A defect that passes costs nothing.
+// A defect that does not last loses no event.
 func TestADefectThatPassesLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fails := maxDefects - 1

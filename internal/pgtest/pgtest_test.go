@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childVariable makes this binary the program whose death a test looks at.
+// childVariable makes this binary the program that a test kills.
 const childVariable = "BUILDCAST_PGTEST_CHILD"
 
 type withServer struct{ *testing.M }
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(withServer{m})
 }
 
-// runChild starts a server, tells where, and waits to be killed.
+// runChild starts a server, prints its port and directory, and waits to be killed.
 func runChild() {
 	s, err := Run()
 	if err != nil {
@@ -130,7 +130,7 @@ func TestServerDiesWithAKilledProcess(t *testing.T) {
 	var port int
 	var dir string
 	if _, err := fmt.Fscan(bufio.NewReader(out), &port, &dir); err != nil {
-		t.Fatal("the child tells no port: ", err)
+		t.Fatal("the child prints no port: ", err)
 	}
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres", port))
 	if err != nil {
@@ -143,7 +143,7 @@ func TestServerDiesWithAKilledProcess(t *testing.T) {
 	_ = child.Wait()
 	// The server's end of this connection ends with the server.
 	if n, err := conn.WaitForNotification(t.Context()); err == nil {
-		t.Fatalf("the server says %v", n)
+		t.Fatalf("the server still sends %v", n)
 	}
 	for err == nil {
 		_, err = os.Stat(dir)
