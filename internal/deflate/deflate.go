@@ -1,10 +1,9 @@
-// Package deflate makes gzip streams of pieces: what many readers get is
-// compressed once, and each reader's stream is put together from the pieces.
+// Package deflate assembles gzip streams from pieces that are compressed once and
+// shared by many readers.
 //
-// A piece refers to nothing before it and ends on a byte with an empty block, so
-// pieces may follow each other in any order, and a reader can inflate each piece
-// as soon as it has come. Only the checksum at a stream's end belongs to the one
-// stream.
+// A piece does not refer to earlier data and ends with an empty block at a byte
+// boundary. So pieces may follow each other in any order, and a reader can inflate
+// each piece as soon as it arrives. Only the trailer depends on the whole stream.
 package deflate
 
 import (
@@ -16,11 +15,11 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// stored is the size in bytes below which a piece is not compressed: a single
-// event has little to repeat.
+// stored is the size in bytes below which a piece is not compressed: a short text
+// has few repetitions.
 const stored = 200
 
-// flush is an empty stored block: at one, a reader returns what it holds.
+// flush is an empty stored block: a reader that reaches one returns its data.
 const flush = "\x00\x00\x00\xff\xff"
 
 // Compressors are large (hundreds of KB), so they are shared.
@@ -32,7 +31,7 @@ var compressors = sync.Pool{New: func() any {
 	return w
 }}
 
-// Piece returns the compressed form of plain, which becomes a part of a Member.
+// Piece returns the compressed form of plain, to be written as a part of a Member.
 func Piece(plain []byte) []byte {
 	if len(plain) < stored {
 		out := make([]byte, 0, 5+len(plain)+len(flush))
@@ -57,7 +56,7 @@ type Member struct {
 	sum, size uint32
 }
 
-// Header is the beginning of a stream: no name, no time, an unknown system.
+// Header returns the beginning of a stream, without a name or time.
 const Header = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 // Add counts a piece's plain bytes.

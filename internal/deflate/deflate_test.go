@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever the pieces are, the standard library's reader gives them back, and
-// gives each one before the next has been sent.
+// The standard library's reader returns any pieces unchanged, and returns each
+// piece before the next is sent.
 func TestPiecesAreReadAtOnce(t *testing.T) {
 	text := rapid.OneOf(
 		rapid.SliceOfN(rapid.Byte(), 1, 3*stored),
@@ -40,7 +40,7 @@ func TestPiecesAreReadAtOnce(t *testing.T) {
 	})
 }
 
-// A piece does not depend on those before it: the same bytes go to all readers.
+// A piece does not depend on earlier ones: all readers get the same bytes.
 func TestPiecesInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const one, two = "task_started", "task_completed"

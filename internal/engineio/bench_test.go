@@ -11,7 +11,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// shared has the one frame that all sessions get, each time it is woken.
+// shared is a source that returns the same frame to all sessions, once for each wake-up.
 type shared struct {
 	frame *Frame
 	due   atomic.Int64
@@ -27,8 +27,8 @@ func (s *shared) Next() *Frame {
 	return s.frame
 }
 
-// BenchmarkFanOut sends a frame of 300 bytes to 100 WebSockets. It measures the
-// time of whoever wakes them, and the system's.
+// BenchmarkFanOut sends a frame of 300 bytes to 100 WebSockets. It measures the time
+// of the goroutine that wakes them, and the system's time.
 func BenchmarkFanOut(b *testing.B) {
 	frame := NewFrame(make([]byte, 300))
 	var mu sync.Mutex

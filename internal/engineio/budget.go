@@ -2,9 +2,9 @@ package engineio
 
 import "sync/atomic"
 
-// allowance is how many bytes a session may hold that do not count. It is enough
-// for the messages of honest clients, so those are served while others have used
-// up the budget.
+// allowance is how many bytes of each session do not count. It is enough for the
+// messages of honest clients, so they are served even if other clients have used up
+// the budget.
 const allowance = 2 << 10
 
 // budget bounds the bytes that all sessions hold together.
@@ -13,11 +13,11 @@ type budget struct {
 	used  atomic.Int64
 }
 
-// Hold counts n bytes that are held for the session: of a message that arrives
-// in parts, or that waits to be sent. It reports false, and counts nothing, if
-// all sessions together would hold more than Config.MaxBuffered. Each successful
-// Hold is followed by a Release of as many bytes, before or after the session is
-// closed.
+// Hold counts n bytes that are held for the session: those of a message that
+// arrives in parts, or that waits to be sent. It returns false, and counts nothing,
+// if all sessions together would hold more than Config.MaxBuffered. The caller
+// follows each successful Hold with a Release of the same number of bytes, before or
+// after the session is closed.
 func (s *Session) Hold(n int) bool {
 	b := &s.server.budget
 	if s.count(n) <= 0 || b.used.Load() <= b.limit {
@@ -30,8 +30,8 @@ func (s *Session) Hold(n int) bool {
 // Release is called when n bytes that were counted by Hold are no longer held.
 func (s *Session) Release(n int) { s.count(-n) }
 
-// count adds n, which may be negative, and returns how many bytes of it the
-// budget was charged for.
+// count adds n, which may be negative, and returns the change of the bytes that
+// count against the budget.
 func (s *Session) count(n int) (charged int64) {
 	after := s.holds.Add(int64(n))
 	before := after - int64(n)
@@ -42,6 +42,6 @@ func (s *Session) count(n int) (charged int64) {
 	return charged
 }
 
-// Buffered returns how many bytes the sessions hold together, beyond what does
-// not count.
+// Buffered returns how many bytes all sessions hold together, without their
+// allowances.
 func (s *Server) Buffered() int64 { return s.budget.used.Load() }

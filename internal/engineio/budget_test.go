@@ -13,7 +13,7 @@ import (
 
 const kib = 1 << 10
 
-// unfinished sends n bytes of a message that is one byte longer.
+// unfinished sends all of a message of n+1 bytes except the last byte.
 func (c *client) unfinished(n int) {
 	c.t.Helper()
 	header := ws.Header{Fin: true, OpCode: ws.OpBinary, Masked: true, Length: int64(n) + 1}
@@ -67,7 +67,7 @@ func TestPOSTsAreWithinTheBudget(t *testing.T) {
 	s.used(0)
 }
 
-// What is inflated counts as much as what is sent.
+// Inflated bytes count as well as received bytes.
 func TestInflatingIsWithinTheBudget(t *testing.T) {
 	s := newTestServer(t, Config{MaxBuffered: 10 * kib, MaxPayload: 50 * kib})
 	c := s.dial("?EIO=4&transport=websocket", "Sec-WebSocket-Extensions", offer)
@@ -79,7 +79,7 @@ func TestInflatingIsWithinTheBudget(t *testing.T) {
 	s.used(0)
 }
 
-// A frame's declared length takes no memory before its bytes come.
+// A frame's declared length allocates no memory before its bytes arrive.
 func TestDeclaredBytesAreNotCounted(t *testing.T) {
 	s := newTestServer(t, Config{})
 	c := s.webSocket()
@@ -105,11 +105,11 @@ func TestHoldAndRelease(t *testing.T) {
 	s := NewServer(Config{MaxBuffered: 10 * kib}, nil)
 	a, b := &Session{server: s}, &Session{server: s}
 	if !a.Hold(12*kib) || a.Hold(1) || b.Hold(allowance+1) || !b.Hold(allowance) {
-		t.Error("the limit is another one")
+		t.Error("Hold does not keep to the limit and the allowances")
 	}
 	a.Release(12 * kib)
 	if !b.Hold(10 * kib) {
-		t.Error("what was released is not free")
+		t.Error("released bytes still count")
 	}
 	b.Release(10*kib + allowance)
 	if n := s.budget.used.Load(); n != 0 {

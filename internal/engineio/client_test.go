@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testTimeout bounds every wait: a test that reaches it has failed.
 const testTimeout = time.Minute
 
-// echo sends each message back and remembers why it was closed.
+// echo sends each message back and records why it was closed.
 type echo struct {
 	session *Session
 	closed  chan Reason // capacity 1: a second close would block the test
@@ -100,8 +100,8 @@ func newTestServer(t *testing.T, config Config) *testServer {
 	return s
 }
 
-// wantNothingLeft checks what a server holds when all sessions are closed and
-// all requests are over.
+// wantNothingLeft checks that the server holds nothing when all sessions are closed
+// and all requests have ended.
 func (s *testServer) wantNothingLeft() {
 	s.t.Helper()
 	if n := s.Sessions(); n != 0 {
@@ -114,11 +114,11 @@ func (s *testServer) wantNothingLeft() {
 		s.t.Errorf("%d bytes are counted", n)
 	}
 	if s.heartbeat.pings.first != nil || s.heartbeat.pongs.first != nil {
-		s.t.Error("the heartbeat knows a session")
+		s.t.Error("the heartbeat still has a session")
 	}
 }
 
-// recv receives from c; it fails if nothing comes.
+// recv receives from c; it fails if nothing arrives.
 func recv[T any](t *testing.T, c <-chan T, what string) (v T) {
 	t.Helper()
 	timer := time.NewTimer(testTimeout)
@@ -139,7 +139,7 @@ func (s *testServer) openEcho(session *Session) Conn {
 	return e
 }
 
-// last is the session opened last.
+// last returns the session that was opened last.
 func (s *testServer) last() *echo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +203,7 @@ func (s *testServer) try(ctx context.Context, method, query, body string, header
 	return answer{resp.StatusCode, string(b), resp.Header}, err
 }
 
-// opened is what the server tells about a session.
+// opened is the data of the open packet.
 type opened struct {
 	SID          string
 	Upgrades     []string
@@ -250,7 +250,7 @@ func (s *testServer) pending(query string) <-chan answer {
 	return done
 }
 
-// until waits for a state that nothing signals.
+// until polls for a state that has no signal.
 func (s *testServer) until(ok func() bool) { s.t.Helper(); until(s.t, ok) }
 
 func until(t *testing.T, ok func() bool) {
@@ -275,7 +275,7 @@ func (s *testServer) want(a answer, status int, body string) {
 	}
 }
 
-// client is a WebSocket client that sees frames, not messages.
+// client is a WebSocket client that reads frames, not messages.
 type client struct {
 	t    *testing.T
 	conn net.Conn
@@ -344,14 +344,15 @@ func (c *client) want(op ws.OpCode, payload string) {
 	}
 }
 
-// wantClose expects a close frame of the code, then, answered or not, the end.
+// wantClose expects a close frame with the code, and then the end of the
+// connection.
 func (c *client) wantClose(code ws.StatusCode) {
 	c.t.Helper()
 	f := c.read()
 	if got, _ := ws.ParseCloseFrameData(f.Payload); f.Header.OpCode != ws.OpClose || got != code {
 		c.t.Fatalf("got %d %q (%d), want a close with %d", f.Header.OpCode, f.Payload, got, code)
 	}
-	_ = ws.WriteFrame(c.conn, ws.MaskFrame(f)) // the server may be gone already
+	_ = ws.WriteFrame(c.conn, ws.MaskFrame(f)) // the server may have closed the connection already
 	c.wantEnd()
 }
 

@@ -11,18 +11,18 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-var errInflatedTooLarge = errors.New("engineio: a compressed message is longer than the limit once inflated")
+var errInflatedTooLarge = errors.New("engineio: an inflated message is longer than the limit")
 
-// A message compressed without context ends in an empty block whose last four
-// bytes are not sent (RFC 7692, 7.2.1). Before inflating they are put back, with a
-// final block after them that ends the stream.
+// A message compressed without context ends in an empty block whose last four bytes
+// are not sent (RFC 7692, 7.2.1). Before inflating, these bytes are appended again,
+// and after them a final block that ends the stream.
 const (
 	deflateTail = "\x00\x00\xff\xff"
 	inflateTail = deflateTail + "\x01\x00\x00\xff\xff"
 )
 
-// Compressors are large (hundreds of kB), so they are shared: each message
-// starts afresh, which is what lets one compressed frame serve all sessions.
+// Compressors are large (hundreds of kB), so they are pooled. Each message is
+// compressed without context, so all sessions can share one compressed frame.
 var (
 	compressors = sync.Pool{New: func() any {
 		w, err := flate.NewWriter(nil, flate.BestSpeed)
@@ -45,8 +45,8 @@ func deflate(data []byte) []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail))
 }
 
-// inflate reads one message compressed without context. Beyond limit bytes it
-// stops and returns errInflatedTooLarge.
+// inflate inflates one message that was compressed without context. Beyond limit
+// bytes it stops and returns errInflatedTooLarge.
 func inflate(data []byte, limit int) ([]byte, error) {
 	r := decompressors.Get().(io.ReadCloser)
 	defer decompressors.Put(r)

@@ -8,9 +8,9 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Frame is one packet in all the forms that the transports send, each made at
-// most once and shared by every session that sends it. It is immutable: safe
-// for concurrent use.
+// Frame is one packet in all the forms that the transports send. Each form is
+// encoded at most once and shared by every session that sends it. A Frame is
+// immutable and safe for concurrent use.
 type Frame struct {
 	opcode ws.OpCode
 	plain  []byte // the WebSocket frame: its header, then the packet
@@ -31,10 +31,11 @@ var (
 	noopFrame  = newFrame(typeNoop, nil)
 )
 
-// NewFrame makes the frame of a text message: the parts joined. It copies them.
+// NewFrame returns the frame of a text message that consists of the parts. It
+// copies them.
 func NewFrame(parts ...[]byte) *Frame { return newFrame(typeMessage, parts...) }
 
-// NewBinaryFrame makes the frame of a binary message. It copies data.
+// NewBinaryFrame returns the frame of a binary message. It copies data.
 func NewBinaryFrame(data []byte) *Frame {
 	b := make([]byte, maxHeader, maxHeader+len(data))
 	return finishFrame(ws.OpBinary, append(b, data...))

@@ -10,18 +10,18 @@ import (
 // maxHandshake bounds what is kept of a session's first request, in bytes.
 const maxHandshake = 8 << 10
 
-// Handshake is what is kept of a session's first request.
+// Handshake is the part of a session's first request that is kept.
 type Handshake struct {
 	RemoteAddr string
-	Header     http.Header // what Config.Headers names
-	query      url.Values  // what Config.Query names
+	Header     http.Header // the headers that Config.Headers names
+	query      url.Values  // the parameters that Config.Query names
 }
 
 // Query returns the parameters of the first request's query that Config.Query names.
 func (h *Handshake) Query() url.Values { return h.query }
 
-// handshake returns what is to be kept of the request. It reports false if that
-// is more than maxHandshake bytes.
+// handshake returns the Handshake of the request. It returns false if it would have
+// more than maxHandshake bytes.
 func (c *Config) handshake(r *http.Request, query url.Values) (h Handshake, ok bool) {
 	h.RemoteAddr = r.RemoteAddr
 	var inHeader, inQuery int

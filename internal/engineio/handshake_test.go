@@ -118,7 +118,7 @@ func TestOrigin(t *testing.T) {
 			if a.status == 403 && a.body != `{"code":4,"message":"Forbidden"}` {
 				t.Errorf("body %q", a.body)
 			}
-			// What the page may not read it may not open as a WebSocket either.
+			// A page that may not read the answer may not open a WebSocket either.
 			_, err := s.tryDial("?EIO=4&transport=websocket", header...)
 			var status ws.StatusError
 			if refused := errors.As(err, &status) && int(status) == 403; refused != (tt.status == 403) {
@@ -141,8 +141,8 @@ func TestCORSOnErrorsAndPreflight(t *testing.T) {
 	}
 }
 
-// A client that comes when there are too many sessions is let in: the session
-// open longest is closed for it.
+// A client that connects when there are too many sessions is accepted: the oldest
+// session is closed for it.
 func TestMaxSessions(t *testing.T) {
 	s := newTestServer(t, Config{MaxSessions: 2})
 	first := s.poll()
@@ -160,8 +160,8 @@ func TestMaxSessions(t *testing.T) {
 	}
 }
 
-// Attack: 20,000 handshakes that nothing follows. Clients that are settled stay,
-// and another one is let in; the oldest that did nothing go.
+// Attack: 20,000 handshakes without a following request. Settled clients stay
+// connected, and a new one is accepted; the oldest pending sessions are closed.
 func TestHandshakesShutNobodyOut(t *testing.T) {
 	s := newTestServer(t, Config{MaxSessions: 100, MaxPending: 10})
 	honest := s.poll()
@@ -180,7 +180,7 @@ func TestHandshakesShutNobodyOut(t *testing.T) {
 	}
 }
 
-// Attack: one host's handshakes. Those of another host are not closed for them.
+// Attack: many handshakes of one host. They do not close sessions of another host.
 func TestOneHostsHandshakesCloseItsOwnOnly(t *testing.T) {
 	s := newTestServer(t, Config{MaxPending: 100, MaxPendingPerHost: 3})
 	honest := s.openFrom("192.0.2.2")
@@ -219,8 +219,8 @@ func TestHandshakeIsKept(t *testing.T) {
 	}
 }
 
-// Attack: handshakes with 30 KB of query. What nobody asked for is not kept, and
-// what is kept has a bound.
+// Attack: handshakes with 30 KB of query. Only the configured parameters are kept,
+// and their size is bounded.
 func TestHandshakeIsBounded(t *testing.T) {
 	s := newTestServer(t, Config{Query: []string{"token"}})
 	long := strings.Repeat("x", 30_000)
@@ -265,9 +265,9 @@ func TestContextEndsWithTheSession(t *testing.T) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(testTimeout):
-		t.Error("the context goes on")
+		t.Error("the context has not ended")
 	}
 	if session.Context().Err() == nil || session.Transport() != "polling" {
-		t.Error("a context asked for later goes on")
+		t.Error("a context created later has not ended")
 	}
 }

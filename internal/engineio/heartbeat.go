@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// heartbeat knows when each session is to be pinged, and by when it must have
-// answered. All sessions wait equally long, so two queues in order of time are
+// heartbeat holds the time of each session's next ping, or the deadline for its
+// pong. All sessions have the same intervals, so two queues in order of time are
 // enough, and one goroutine with one timer serves all sessions.
 type heartbeat struct {
 	interval, timeout time.Duration
@@ -19,7 +19,7 @@ type heartbeat struct {
 	pongs beatQueue // sessions whose answer is awaited
 }
 
-// beat is a session's place in one of the queues. heartbeat.mu guards it.
+// beat is a session's entry in one of the queues. heartbeat.mu guards it.
 type beat struct {
 	at         time.Duration
 	in         *beatQueue // nil: in neither
@@ -32,7 +32,7 @@ func newHeartbeat(interval, timeout time.Duration) *heartbeat {
 	return &heartbeat{interval: interval, timeout: timeout, start: time.Now(), added: make(chan struct{}, 1)}
 }
 
-// renew is called when the client was heard: at the handshake, and at each pong.
+// renew schedules the next ping. It is called at the handshake and at each pong.
 func (h *heartbeat) renew(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -46,14 +46,15 @@ func (h *heartbeat) renew(s *Session) {
 	h.pings.push(s, time.Since(h.start)+h.interval)
 }
 
-// remove forgets a session that is closed.
+// remove removes a closed session.
 func (h *heartbeat) remove(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.drop(s)
 }
 
-// expired reports whether the session's time is up. run may not have got to it yet.
+// expired reports whether the session's deadline has passed, even if run has not
+// closed it yet.
 func (h *heartbeat) expired(s *Session) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,8 +67,9 @@ func (h *heartbeat) expired(s *Session) bool {
 
 // run pings sessions and closes those that do not answer, until ctx ends.
 func (h *heartbeat) run(ctx context.Context) {
-	// Beats that fall due within a grain are done together. A grain is a thousandth
-	// of the interval: that late does no harm, and it bounds how often this wakes up.
+	// Beats that are due within one grain are handled together. A grain is a thousandth
+	// of the interval: the delay does no harm, and it bounds how often this goroutine
+	// wakes up.
 	grain := h.interval / 1000
 	timer := time.NewTimer(0)
 	for {
@@ -90,9 +92,9 @@ func (h *heartbeat) run(ctx context.Context) {
 	}
 }
 
-// due takes what is due off the queues. A session to be pinged moves on to the
-// queue of awaited answers; its time counts from when the ping was due. wait is
-// how long until the next beat is due, negative if there is none.
+// due removes the beats that are due from the queues. A session to be pinged moves
+// to the queue of awaited pongs; its deadline counts from the time when the ping was
+// due. wait is the time until the next beat, negative if there is none.
 func (h *heartbeat) due() (ping, late []*Session, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -55,7 +55,7 @@ func bubble(t *testing.T, config Config, f func(s *testServer, p *pipes)) {
 		f(s, p)
 		cancel()
 		close(p.done)
-		<-served // a bubble in which nothing goes on fails by itself
+		<-served // a deadlocked bubble fails by itself
 		<-served
 		transport.CloseIdleConnections()
 		_ = web.Close()
@@ -64,7 +64,7 @@ func bubble(t *testing.T, config Config, f func(s *testServer, p *pipes)) {
 	})
 }
 
-// dialWebSocket opens a WebSocket and takes nothing from it.
+// dialWebSocket opens a WebSocket and reads nothing from it.
 func (p *pipes) dialWebSocket(s *testServer, query string) *client {
 	s.t.Helper()
 	conn, _ := p.dial(context.Background(), "", "")
@@ -146,7 +146,8 @@ func TestHeartbeatOverPolling(t *testing.T) {
 	})
 }
 
-// The deadline counts from the handshake, though the client never asks for the ping.
+// The deadline counts from the handshake, even if the client never polls for the
+// ping.
 func TestClientThatNeverPollsIsClosed(t *testing.T) {
 	bubble(t, Config{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond}, func(s *testServer, _ *pipes) {
 		query := s.poll()
@@ -158,7 +159,7 @@ func TestClientThatNeverPollsIsClosed(t *testing.T) {
 	})
 }
 
-// A client that comes when its time is up is refused even if Run is late.
+// A client whose deadline has passed is refused even if Run is late.
 func TestExpiredSessionIsRefusedBeforeRunComesToIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed Reason
@@ -182,7 +183,7 @@ func (c *closing) Message([]byte, bool) {}
 func (c *closing) Next() *Frame         { return nil }
 func (c *closing) Closed(r Reason)      { *c.reason = r }
 
-// Sessions that come and go at odd times are each pinged in their own time.
+// Sessions that open and close at arbitrary times are each pinged on time.
 func TestHeartbeatOfManySessions(t *testing.T) {
 	bubble(t, Config{}, func(s *testServer, p *pipes) {
 		type result struct {
@@ -246,7 +247,7 @@ func TestUpgradeWithAGETPending(t *testing.T) {
 	})
 }
 
-// A close waits for the client's GET, if none is pending, and nothing else does.
+// Only a close waits for the client's GET if none is pending.
 func TestOnlyACloseWaitsForTheGET(t *testing.T) {
 	bubble(t, Config{}, func(s *testServer, _ *pipes) {
 		took := func(query, body string) time.Duration {

@@ -21,7 +21,7 @@ var (
 	badRequest         = &refusal{http.StatusBadRequest, 3, "Bad request"}
 	unsupportedVersion = &refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
 
-	// The protocol has no words for these.
+	// The protocol does not define these.
 	payloadTooLarge   = &refusal{http.StatusRequestEntityTooLarge, 3, "Payload too large"}
 	handshakeTooLarge = &refusal{http.StatusRequestHeaderFieldsTooLarge, 3, "Handshake too large"}
 	overloaded        = &refusal{http.StatusServiceUnavailable, 4, "Too much is being received: try again"}
@@ -52,8 +52,8 @@ func isUpgrade(r *http.Request) bool {
 }
 
 // allowOrigin returns an error if the page that sent the request may not use the
-// server, and sets the CORS headers if it is another site's that may. The check
-// is for WebSockets above all: browsers let any page open them.
+// server. If the page is allowed and belongs to another origin, it sets the CORS
+// headers. WebSockets need the check most: browsers allow any page to open them.
 func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	if len(s.config.Origins) > 0 {
@@ -76,7 +76,7 @@ func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// preflight answers a browser that asks before it sends the request itself.
+// preflight answers a browser's CORS preflight request.
 func preflight(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	if header.Get("Access-Control-Allow-Origin") != "" {

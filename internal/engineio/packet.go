@@ -28,7 +28,7 @@ const (
 
 var (
 	errEmptyPacket = errors.New("engineio: a packet is empty")
-	errPacketType  = errors.New("engineio: a packet's type is not one of 0 to 6")
+	errPacketType  = errors.New("engineio: a packet's type is not a digit from 0 to 6")
 	errBase64      = errors.New("engineio: a binary packet is not valid base64")
 	errUTF8        = errors.New("engineio: a text packet is not valid UTF-8")
 )

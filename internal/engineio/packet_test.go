@@ -83,7 +83,7 @@ func TestFrameIsCompressedOnce(t *testing.T) {
 	f := NewFrame(data)
 	first, again := f.webSocket(true, 1024), f.webSocket(true, 1024)
 	if &first[0] != &again[0] {
-		t.Error("a second session got a frame of its own")
+		t.Error("two sessions do not share the compressed frame")
 	}
 	back, err := ws.ReadFrame(bytes.NewReader(first))
 	if err != nil || !back.Header.Rsv1() || len(back.Payload) >= len(data) {
@@ -111,7 +111,7 @@ func TestInflateLimit(t *testing.T) {
 	}
 }
 
-// What decodes must encode to the same bytes, whatever the payload is cut into.
+// A decoded payload must encode to the same bytes, however it is split.
 func FuzzPayload(f *testing.F) {
 	for _, s := range []string{"4hello", "4a\x1e4b", "bAQIDBA==", "4a\x1ebAQ==\x1e2probe", "\x1e", "", "4\xff", "b*"} {
 		f.Add([]byte(s))
@@ -162,7 +162,7 @@ func FuzzDecodeText(f *testing.F) {
 	})
 }
 
-// Compressors are large: each message takes one that another has left.
+// Compressors are large: messages reuse them.
 func TestCompressorsAreShared(t *testing.T) {
 	plain := bytes.Repeat([]byte("abc"), 1000)
 	packed := deflate(plain)

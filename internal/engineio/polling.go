@@ -67,8 +67,8 @@ func (s *Session) startPoll() (*poll, *refusal) {
 	return s.poll, nil
 }
 
-// await returns when p is answered. If the client goes away while its GET is
-// pending, its session is closed: what was sent may be lost.
+// await returns when p is answered. If the client disconnects while its GET is
+// pending, its session is closed, because frames may have been lost.
 func (s *Session) await(p *poll, r *http.Request) {
 	var noop <-chan time.Time
 	s.mu.Lock()
@@ -137,12 +137,12 @@ func (s *Session) post(w http.ResponseWriter, r *http.Request) {
 	writeText(w, []byte("ok"))
 }
 
-// lastPollWait is how long a client's close waits for its GET if none is pending.
+// lastPollWait is how long a close waits for the client's GET if none is pending.
 const lastPollWait = 50 * time.Millisecond
 
-// awaitLastPoll waits for the client's GET. A client that polls has one pending
-// or on its way. A GET that the close has overtaken, on another connection, is
-// answered as if it had come first.
+// awaitLastPoll waits for the client's GET. A polling client has one pending or
+// under way. If the close arrives first, on another connection, the GET is answered
+// as if it had arrived before the close.
 func (s *Session) awaitLastPoll(r *http.Request) {
 	s.mu.Lock()
 	if s.closed || s.ws != nil || s.poll != nil {
@@ -197,7 +197,7 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request, body *heldBod
 	return b, err
 }
 
-// heldBody counts the bytes of a body as they come.
+// heldBody counts the bytes of a body against the budget as they arrive.
 type heldBody struct {
 	session *Session
 	from    io.Reader
@@ -216,7 +216,7 @@ func (b *heldBody) Read(p []byte) (int, error) {
 var separators = []byte{separator}
 
 // writePayload writes the frames one by one: they are shared with other sessions,
-// and a copy would last as long as the client takes to read.
+// and a copy would use memory until the client has read it.
 func writePayload(w http.ResponseWriter, frames []*Frame) {
 	size := len(frames) - 1 // separators
 	for _, f := range frames {
@@ -228,14 +228,14 @@ func writePayload(w http.ResponseWriter, frames []*Frame) {
 			_, _ = w.Write(separators)
 		}
 		if _, err := w.Write(f.polling()); err != nil {
-			return // a client that is gone is noticed by its next request, or by the heartbeat
+			return // the heartbeat closes the session of a client that has disconnected
 		}
 	}
 }
 
 func writeText(w http.ResponseWriter, body []byte) {
 	textHeader(w, len(body))
-	_, _ = w.Write(body) // a client that is gone is noticed by its next request, or by the heartbeat
+	_, _ = w.Write(body) // the heartbeat closes the session of a client that has disconnected
 }
 
 func textHeader(w http.ResponseWriter, size int) {

@@ -45,7 +45,7 @@ func TestPollingClose(t *testing.T) {
 	s.want(s.do("POST", query, "4a"), 400, `{"code":1,"message":"Session ID unknown"}`)
 }
 
-// The close may overtake the GET that the client sent before it.
+// The close may arrive before a GET that the client sent earlier.
 func TestPollingCloseOvertakesTheGET(t *testing.T) {
 	s := newTestServer(t, Config{})
 	query := s.poll()
@@ -214,7 +214,7 @@ func TestEndSendsWhatWaits(t *testing.T) {
 	s.wantClosed(ForcedClose)
 }
 
-// A POST may be followed by another, whatever became of the first.
+// Another POST may follow, even if the first failed.
 func TestPOSTsFollowEachOther(t *testing.T) {
 	s := newTestServer(t, Config{MaxPayload: 100})
 	query := s.poll()

@@ -13,13 +13,13 @@ import (
 	"github.com/buildcast/buildcast/internal/limit"
 )
 
-// Server is the HTTP handler of the protocol's path. Run must be running: it
-// does the heartbeats, and closes all sessions when it ends.
+// Server is the HTTP handler of the protocol's path. Run must be running: it sends
+// the heartbeats, and closes all sessions when it ends.
 type Server struct {
 	config    Config
 	open      func(*Session) Conn
 	heartbeat *heartbeat
-	crowd     *limit.Crowd // who is closed when there are too many sessions
+	crowd     *limit.Crowd // decides which session is closed when there are too many
 	budget    budget
 	tasks     sync.WaitGroup // the goroutines of WebSockets
 
@@ -28,8 +28,8 @@ type Server struct {
 	sessions map[string]*Session
 }
 
-// NewServer makes a server. open makes each new session's Conn; it is called
-// before the client knows of the session and must not block.
+// NewServer returns a server. It calls open for the Conn of each new session, before
+// the client knows the session's id. open must not block.
 func NewServer(config Config, open func(*Session) Conn) *Server {
 	config = config.withDefaults()
 	return &Server{
@@ -39,7 +39,7 @@ func NewServer(config Config, open func(*Session) Conn) *Server {
 		crowd: limit.NewCrowd(limit.CrowdConfig{
 			Idle: config.MaxPending, IdlePerHost: config.MaxPendingPerHost, Active: config.MaxSessions,
 			Full: func() {
-				config.Logger.Warn("too many socket sessions: those open longest are closed for new ones", "sessions", config.MaxSessions)
+				config.Logger.Warn("too many socket sessions: the oldest are closed for new ones", "sessions", config.MaxSessions)
 			},
 		}),
 		budget:   budget{limit: int64(config.MaxBuffered)},
@@ -47,7 +47,7 @@ func NewServer(config Config, open func(*Session) Conn) *Server {
 	}
 }
 
-// Run does the heartbeats until ctx ends, then drains, and returns when all
+// Run sends the heartbeats until ctx ends, then drains, and returns when all
 // goroutines of WebSockets have ended.
 func (s *Server) Run(ctx context.Context) error {
 	s.heartbeat.run(ctx)
@@ -56,8 +56,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Drain refuses new sessions and closes those that are open, in the way that
-// makes clients connect again, to the next server.
+// Drain refuses new sessions and closes the open ones in a way that makes their
+// clients connect again, to the next server.
 func (s *Server) Drain() {
 	s.mu.Lock()
 	s.draining = true
@@ -129,8 +129,8 @@ func (s *Server) serveSession(w http.ResponseWriter, r *http.Request, sid, trans
 	}
 }
 
-// session returns an open session, or nil. A session whose time is up is closed
-// here if its request comes before the heartbeat gets to it.
+// session returns an open session, or nil. It closes a session whose deadline has
+// passed if the heartbeat has not done so yet.
 func (s *Server) session(sid string) *Session {
 	s.mu.Lock()
 	session := s.sessions[sid]
@@ -168,7 +168,7 @@ func (s *Server) begin(session *Session, addr netip.Addr) bool {
 	return true
 }
 
-// add puts the session on the list.
+// add adds the session to the list.
 func (s *Server) add(session *Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +183,7 @@ func (s *Server) add(session *Session) bool {
 	return true
 }
 
-// forget takes a closed session off the list. session.mu is held.
+// forget removes a closed session from the list. session.mu is held.
 func (s *Server) forget(session *Session) {
 	s.mu.Lock()
 	delete(s.sessions, session.id)
@@ -258,7 +258,7 @@ func (s *Server) upgradeSession(w http.ResponseWriter, r *http.Request, session 
 	t.start()
 }
 
-// openFrame returns the packet that tells the client about its session.
+// openFrame returns the packet that describes the session to its client.
 func (s *Server) openFrame(session *Session, upgrades []string) *Frame {
 	data, err := json.Marshal(struct {
 		SID          string   `json:"sid"`
@@ -273,7 +273,7 @@ func (s *Server) openFrame(session *Session, upgrades []string) *Frame {
 	return newFrame(typeOpen, data)
 }
 
-// newID makes an id that cannot be guessed: 120 random bits.
+// newID returns an id that cannot be guessed: 120 random bits.
 func newID() string {
 	var b [15]byte
 	_, _ = rand.Read(b[:]) // never fails

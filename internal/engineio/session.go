@@ -12,43 +12,44 @@ import (
 	"github.com/buildcast/buildcast/internal/limit"
 )
 
-// Conn is the application's end of a session: it takes the client's messages and
-// has the frames for the client. Its methods are never called with a lock of this
-// package held, so they may call the session's.
+// Conn is the application's end of a session: it receives the client's messages and
+// returns the frames for the client. This package holds no lock when it calls these
+// methods, so they may call the session's methods.
 type Conn interface {
-	// Message takes one message; the Conn may keep data. Calls for one session
-	// follow each other. Meanwhile nothing is read from the client.
+	// Message handles one message; the Conn may keep data. Calls for one session do
+	// not overlap. Nothing is read from the client during a call.
 	Message(data []byte, binary bool)
 	// Next returns the next frame, or nil if there is none now; when there may be
-	// one, the Conn calls Wake. Next must not block: it runs on the goroutine of
-	// whoever calls Wake. Calls for one session follow each other, but may run
-	// beside Message.
+	// one, the Conn calls Wake. Next must not block: it runs on the goroutine that
+	// calls Wake. Calls for one session do not overlap, but may run at the same time
+	// as Message.
 	Next() *Frame
 	// Closed is called once, when the session is closed. Message or Next may still
 	// be running.
 	Closed(reason Reason)
 }
 
-// Reason says why a session was closed.
+// Reason is why a session was closed.
 type Reason string
 
-// The reasons. If the protocol's own server has words for one, these are them.
+// The reasons have the names that the protocol's own server uses, if it has one.
 const (
 	TransportClose Reason = "transport close" // the client closed it, or went away
 	TransportError Reason = "transport error" // the client broke the transport's rules, or the network failed
 	PingTimeout    Reason = "ping timeout"    // the client did not answer a ping in time
-	ParseError     Reason = "parse error"     // the client sent what is not a packet
+	ParseError     Reason = "parse error"     // the client sent an invalid packet
 	ForcedClose    Reason = "forced close"    // the application closed it
 	ServerShutdown Reason = "server shutting down"
-	Overloaded     Reason = "server overloaded" // there were too many sessions, or they held too much
+	Overloaded     Reason = "server overloaded" // there were too many sessions, or they held too many bytes
 )
 
-// pollBytes is the size of an answer to a GET at which no more is added to it.
-// What slow clients hold depends on it (socketapi.TestSlowReadersCostNothing).
+// pollBytes is the size at which no more frames are added to an answer to a GET. It
+// determines how much memory slow clients hold (socketapi.TestSlowReadersCostNothing).
 const pollBytes = 32 << 10
 
 // turn is how many frames a caller of Wake sends to one session before a goroutine
-// takes over: a client that catches up at full speed does not hold up the caller.
+// takes over, so that a client that catches up at full speed does not delay the
+// caller.
 const turn = 16
 
 // Session is one client's session. Its methods may be called from any goroutine.
@@ -64,7 +65,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	closed  bool
-	ending  bool          // to be closed once all is sent
+	ending  bool          // to be closed once all frames are sent
 	pumping bool          // a goroutine is in pump
 	again   bool          // Wake was called meanwhile: ask the Conn once more
 	pingDue bool          // a ping is to be sent
@@ -73,7 +74,7 @@ type Session struct {
 	polled  chan struct{} // closed by the next GET; nil unless a close waits for it
 	ws      *webSocket    // the transport, once it is not polling
 	probe   *webSocket    // a WebSocket that may become the transport
-	held    *Frame        // was taken from the Conn when the transport went away
+	held    *Frame        // taken from the Conn when the transport was lost
 	report  Reason        // to be reported to the Conn when mu is unlocked
 	member  *limit.Member // nil until the session has entered the crowd
 
@@ -84,7 +85,7 @@ type Session struct {
 // ID returns the session's id. Whoever knows it can act as the client.
 func (s *Session) ID() string { return s.id }
 
-// Handshake returns what is kept of the session's first request.
+// Handshake returns the kept part of the session's first request.
 func (s *Session) Handshake() *Handshake { return &s.handshake }
 
 // Context returns a context that ends when the session is closed.
@@ -110,8 +111,7 @@ func (s *Session) Transport() string {
 	return "polling"
 }
 
-// Settle keeps the session from being closed for newcomers while it has done
-// nothing yet; see Config.MaxPending.
+// Settle ends the session's pending state; see Config.MaxPending.
 func (s *Session) Settle() {
 	s.mu.Lock()
 	member := s.member
@@ -123,7 +123,7 @@ func (s *Session) Settle() {
 // take now and never waits for the client.
 func (s *Session) Wake() { s.pump() }
 
-// Close closes the session at once. What was not sent is lost.
+// Close closes the session at once. Unsent frames are lost.
 func (s *Session) Close(reason Reason) {
 	s.mu.Lock()
 	defer s.unlock()
@@ -177,7 +177,7 @@ func (s *Session) close(reason Reason, last *Frame) {
 	s.dropProbe()
 }
 
-// ping sends a ping as soon as the transport can take one.
+// ping sends a ping as soon as the transport accepts one.
 func (s *Session) ping() {
 	s.mu.Lock()
 	s.pingDue = true
@@ -198,8 +198,8 @@ func (s *Session) writable() bool {
 }
 
 // pump moves frames from the Conn to the transport until the Conn has no more or
-// the transport takes no more. One goroutine does it at a time; if another comes
-// meanwhile, the first one asks the Conn once more.
+// the transport accepts no more. Only one goroutine pumps at a time; if another
+// calls pump meanwhile, the first asks the Conn once more.
 func (s *Session) pump() {
 	s.mu.Lock()
 	defer s.unlock()
@@ -227,7 +227,7 @@ func (s *Session) pump() {
 	s.pumping = false
 }
 
-// take returns the next frame. It unlocks mu while it asks the Conn.
+// take returns the next frame. It unlocks mu while it calls the Conn.
 func (s *Session) take() *Frame {
 	for {
 		if s.pingDue {
@@ -248,7 +248,7 @@ func (s *Session) take() *Frame {
 	}
 }
 
-// send hands the frame to the transport, which is writable. mu is held.
+// send passes the frame to the transport, which is writable. mu is held.
 func (s *Session) send(f *Frame) {
 	if s.ws != nil {
 		s.ws.send(f)
@@ -272,7 +272,7 @@ func (s *Session) sentAll() {
 	}
 }
 
-// receive takes a packet that came over the session's transport.
+// receive handles a packet from the session's transport.
 func (s *Session) receive(p packet) {
 	switch p.kind {
 	case typeMessage:
@@ -289,12 +289,12 @@ func (s *Session) receive(p packet) {
 		s.unlock()
 	case typePing: // in this version of the protocol only servers ping
 		s.Close(TransportError)
-	case typeOpen, typeUpgrade, typeNoop: // mean nothing from a client here
+	case typeOpen, typeUpgrade, typeNoop: // have no meaning from a client here
 	}
 }
 
-// deliver hands a message to the Conn. A panic there closes this session and no
-// other: what a client can provoke must not take the server down.
+// deliver passes a message to the Conn. A panic there closes only this session: a
+// client must not be able to bring the server down.
 func (s *Session) deliver(p packet) {
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
@@ -316,11 +316,11 @@ func (s *Session) deliver(p packet) {
 const probe = "probe"
 
 // noopWait is how long a GET stays pending while a WebSocket is being probed: the
-// client does not go on before its last GET is answered.
+// client continues only when its last GET is answered.
 const noopWait = 100 * time.Millisecond
 
-// startProbe takes a WebSocket that a polling client opened for its session. It
-// reports false if the session has one already.
+// startProbe accepts a WebSocket that a polling client opened for its session. It
+// returns false if the session has one already.
 func (s *Session) startProbe(t *webSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -348,8 +348,7 @@ func (s *Session) dropProbe() {
 	}
 }
 
-// receiveProbe takes a packet that came over a WebSocket that is not the
-// transport yet.
+// receiveProbe handles a packet from a WebSocket that is not the transport yet.
 func (s *Session) receiveProbe(t *webSocket, p packet) {
 	s.mu.Lock()
 	switch {
@@ -377,7 +376,7 @@ func (s *Session) upgrade(t *webSocket) {
 	s.probe, s.ws = nil, t
 	switch {
 	case s.poll == nil:
-	case len(s.poll.frames) > 0: // they belong to the answer already
+	case len(s.poll.frames) > 0: // these frames belong to the answer already
 		s.answer(http.StatusOK)
 	default:
 		s.answer(http.StatusBadRequest)

@@ -20,7 +20,7 @@ import (
 type counting struct {
 	session *Session
 	size    int
-	limit   atomic.Int64 // 0 until the client is there
+	limit   atomic.Int64 // 0 until the client is connected
 	given   atomic.Int64
 	closed  chan Reason
 }
@@ -38,10 +38,11 @@ func (c *counting) Next() *Frame {
 	return NewBinaryFrame(data)
 }
 
-// newCounting returns a server of counting sources and, per dial, the source.
+// newCounting returns a server of counting sources, and a function that opens a
+// WebSocket and returns it with its source.
 func newCounting(t *testing.T, size int, limit int64, secure bool) (dial func() (*client, *counting)) {
 	opened := make(chan *counting, 1)
-	// No pings: they would come among the frames of a slow machine.
+	// No pings: on a slow machine they would arrive between the frames.
 	server := NewServer(Config{PingInterval: time.Hour}, func(s *Session) Conn {
 		c := &counting{session: s, size: size, closed: make(chan Reason, 1)}
 		opened <- c
@@ -89,8 +90,8 @@ func wantAll(t *testing.T, c *client, limit int64) {
 	}
 }
 
-// A client that does not read is not asked for: the source is left alone, and
-// whoever wakes the session does not wait.
+// The source of a client that does not read is not called, and the caller of Wake
+// does not wait.
 func TestSlowReader(t *testing.T) {
 	const limit = 5000 // 80 MB: more than a socket takes
 	dial := newCounting(t, 16<<10, limit, false)
@@ -116,7 +117,7 @@ func TestSlowReader(t *testing.T) {
 	other, otherSource := dial()
 	otherSource.session.Wake()
 	wantAll(t, other, limit)
-	// And when it reads at last, nothing is missing or broken.
+	// When it reads at last, no frame is missing or damaged.
 	wantAll(t, c, limit)
 }
 
@@ -135,7 +136,7 @@ func TestStuckClientIsClosedAtOnce(t *testing.T) {
 	}
 }
 
-// Wake returns though the source has frames without end and the client takes them.
+// Wake returns even if the source has endless frames and the client reads them.
 func TestWakeIsNotHeldUpByAFastReader(t *testing.T) {
 	dial := newCounting(t, 64, 1<<40, false)
 	c, source := dial()
@@ -162,8 +163,8 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// The write that does not wait must not go past a connection that does more
-// than its socket.
+// The non-blocking write must not bypass a connection that does more than write to
+// its socket.
 func TestOnlyPlainSocketsAreWrittenDirectly(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
@@ -183,14 +184,14 @@ func TestOnlyPlainSocketsAreWrittenDirectly(t *testing.T) {
 		t.Error("a connection that is counted is not written to directly")
 	}
 	if rawConn(a) != nil || rawConn(wrapped{}) != nil || rawConn(tls.Client(a, nil)) != nil {
-		t.Error("a connection that is more than a socket gives one")
+		t.Error("a connection that does more than write to its socket is written to directly")
 	}
 	if n, err := tryWrite(nil, []byte("x")); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 }
 
-// A frame that goes to many sockets is not copied for each.
+// A frame that is sent to many sockets is not copied for each.
 func TestFanOutMakesNoGarbage(t *testing.T) {
 	dial := newCounting(t, 0, 0, false)
 	c, source := dial()

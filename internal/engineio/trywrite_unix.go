@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// plain is a connection that wraps a socket and declares that writing to the
-// socket is all that its Write does. A syscall.Conn declares no such thing: what
-// wraps a socket may do more, such as encrypt.
+// plain is a connection that wraps a socket and declares that its Write only writes
+// to the socket. A syscall.Conn does not declare that: a wrapper may do more, such as
+// encrypt.
 type plain interface {
 	Socket() (syscall.RawConn, error)
 }
 
-// rawConn returns the connection's socket, or nil if writing to the connection
-// is more than writing to the socket.
+// rawConn returns the connection's socket, or nil if the connection's Write does
+// more than write to the socket.
 func rawConn(conn net.Conn) syscall.RawConn {
 	var raw syscall.RawConn
 	var err error
@@ -35,8 +35,8 @@ func rawConn(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
-// attempt is one write that does not wait. They are pooled so that a frame
-// going to a thousand sockets makes no garbage.
+// attempt is one non-blocking write. Attempts are pooled, so that sending a frame to
+// a thousand sockets allocates nothing.
 type attempt struct {
 	b   []byte
 	n   int
@@ -50,7 +50,7 @@ var attempts = sync.Pool{New: func() any {
 	return a
 }}
 
-// write always reports true: false would wait until the socket has room.
+// write always returns true: false would wait until the socket has room.
 func (a *attempt) write(fd uintptr) bool {
 	for {
 		a.n, a.err = syscall.Write(int(fd), a.b)

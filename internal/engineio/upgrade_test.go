@@ -80,7 +80,7 @@ func TestProbeThatIsNone(t *testing.T) {
 			defer session.mu.Unlock()
 			return session.probe == nil
 		})
-		s.wantOpen() // the session goes on over polling, and may try again
+		s.wantOpen() // the session continues over polling, and may try again
 		s.do("POST", query, "4a")
 		s.want(s.do("GET", query, ""), 200, "4a")
 		again := s.dial(strings.Replace(query, "polling", "websocket", 1))

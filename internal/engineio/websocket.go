@@ -15,24 +15,24 @@ import (
 )
 
 const (
-	// closeGrace is how long a closed WebSocket waits for the client to close it
-	// too. A socket closed with bytes unread resets the connection, and the
-	// client would lose what was sent last.
+	// closeGrace is how long a closed WebSocket waits for the client to close its
+	// side. Closing a socket with unread bytes resets the connection, and the client
+	// would lose the last frames.
 	closeGrace = 3 * time.Second
-	// readStep is how much memory the first part of a message takes before its
-	// bytes have come, however long a frame declares itself to be. The next parts
-	// take as much as has come.
+	// readStep is how much memory is allocated before the first bytes of a message
+	// arrive, whatever length its frame declares. After that, each step allocates as
+	// much as has arrived.
 	readStep = 1 << 10
-	// readBuffer is enough for a heartbeat or a small message in one read. What
-	// is longer is read past it. It is most of what an idle connection holds.
+	// readBuffer is enough for a heartbeat or a small message in one read. Longer
+	// payloads bypass it. It is most of the memory of an idle connection.
 	readBuffer = 64
 )
 
-// webSocket is a session's WebSocket: its transport, or about to become it.
+// webSocket is a session's WebSocket: its transport, or one that is being probed.
 type webSocket struct {
 	session  *Session
 	conn     net.Conn
-	raw      syscall.RawConn // nil if the connection is more than a socket, such as TLS
+	raw      syscall.RawConn // nil if the connection is not a plain socket, such as TLS
 	reader   *bufio.Reader
 	compress bool // permessage-deflate was agreed to
 	holds    int  // bytes of the message that is read; used by the reader only
@@ -44,12 +44,12 @@ type webSocket struct {
 	deadline *time.Timer // of the upgrade
 }
 
-// statusTryAgainLater closes a WebSocket that the server has no room for.
+// statusTryAgainLater closes a WebSocket for which the server has no room.
 const statusTryAgainLater ws.StatusCode = 1013
 
-// acceptWebSocket upgrades the request. If it fails, the client has been answered.
-// Of the subprotocols that a client names the first is agreed to: none changes
-// what is spoken here, and a browser closes a WebSocket that agrees to none.
+// acceptWebSocket upgrades the request. If it fails, it has answered the client. It
+// accepts the first subprotocol that a client names: the name changes nothing here,
+// but a browser closes a WebSocket if none of its subprotocols is accepted.
 func acceptWebSocket(w http.ResponseWriter, r *http.Request, config *Config) (*webSocket, error) {
 	t := &webSocket{}
 	upgrader := ws.HTTPUpgrader{Timeout: config.UpgradeTimeout, Protocol: func(string) bool { return true }}
@@ -67,22 +67,22 @@ func acceptWebSocket(w http.ResponseWriter, r *http.Request, config *Config) (*w
 		_ = conn.Close()
 		return nil, errors.New("engineio: the client sent frames before the handshake was answered")
 	}
-	// The buffers, 8 kB with net/http's own, are left to the collector.
+	// net/http's buffers, 8 kB, are no longer used: they become garbage.
 	t.conn, t.raw = conn, rawConn(conn)
 	t.reader = bufio.NewReaderSize(conn, readBuffer)
 	return t, nil
 }
 
-// refuse closes a WebSocket that belongs to no session.
+// refuse closes a WebSocket that does not belong to a session.
 func (t *webSocket) refuse() {
 	_ = t.conn.SetDeadline(time.Now().Add(closeGrace))
 	_, _ = t.conn.Write(ws.CompiledCloseNormalClosure)
 	t.linger()
 }
 
-// linger closes the connection so that the client can still read the close frame:
-// our side first, and the rest when the client has closed its own side or
-// closeGrace is over.
+// linger closes the connection in two steps, so that the client can still read the
+// close frame: the write side now, and the rest when the client has closed its side
+// or closeGrace is over.
 func (t *webSocket) linger() {
 	if c, ok := t.conn.(interface{ CloseWrite() error }); ok {
 		_ = c.CloseWrite()
@@ -91,11 +91,11 @@ func (t *webSocket) linger() {
 	_ = t.conn.Close()
 }
 
-// spawn runs f on a goroutine that the server waits for. mu is held and the
+// spawn runs f on a goroutine for which the server waits. mu is held and the
 // WebSocket is not shut: its reader is counted, so the count is not zero.
 func (t *webSocket) spawn(f func()) { t.session.server.tasks.Go(f) }
 
-// start runs the reader, which the caller has counted.
+// start runs the reader. The caller has added it to Server.tasks.
 func (t *webSocket) start() {
 	go func() {
 		defer t.session.server.tasks.Done()
@@ -120,7 +120,8 @@ func (t *webSocket) write(b []byte) {
 	}
 }
 
-// finish writes what the socket did not take at once, then goes on.
+// finish writes the bytes that the socket did not take at once, then continues the
+// pump.
 func (t *webSocket) finish(rest []byte) {
 	s := t.session
 	_ = t.conn.SetWriteDeadline(time.Now().Add(s.server.config.PingInterval + s.server.config.PingTimeout))
@@ -167,15 +168,15 @@ func (t *webSocket) shut(code ws.StatusCode) (unsent []byte) {
 	return nil
 }
 
-// shutNow is shut for those who must not block. mu is held.
+// shutNow is shut for callers that must not block. mu is held.
 func (t *webSocket) shutNow(code ws.StatusCode) {
 	if frame := t.shut(code); frame != nil {
 		t.spawn(func() { _, _ = t.conn.Write(frame) })
 	}
 }
 
-// pong answers a WebSocket ping, unless the socket is full: a client that does
-// not read does not wait for the answer.
+// pong answers a WebSocket ping. It sends nothing if the socket is full: then the
+// client does not read, and cannot see the answer.
 func (t *webSocket) pong(data []byte) {
 	s := t.session
 	s.mu.Lock()
@@ -186,11 +187,11 @@ func (t *webSocket) pong(data []byte) {
 	}
 }
 
-// read takes the client's messages until the connection ends. When there is none
-// a new goroutine waits for the next one: its stack is the smallest, while this
-// goroutine's may have grown in the Conn's code.
+// read handles the client's messages until the connection ends. A new goroutine
+// waits for each next message: its stack is the smallest, while this goroutine's
+// stack may have grown in the Conn's code.
 func (t *webSocket) read() {
-	if _, err := t.reader.Peek(1); err != nil { // few frames deep: nearly all connections wait here
+	if _, err := t.reader.Peek(1); err != nil { // nearly all connections wait here, with a shallow stack
 		t.ended(err)
 		return
 	}
@@ -209,7 +210,7 @@ func (t *webSocket) read() {
 	t.spawn(t.read)
 }
 
-// receive takes one WebSocket message, which is one packet.
+// receive reads and handles one WebSocket message, which is one packet.
 func (t *webSocket) receive(data []byte, binary bool) error {
 	p := packet{kind: typeMessage, binary: true, data: data}
 	if !binary {
@@ -232,7 +233,7 @@ func (t *webSocket) receive(data []byte, binary bool) error {
 	return nil
 }
 
-// ended closes the connection. If the client broke a rule it is told which.
+// ended closes the connection. If the client broke a rule, the status code names it.
 func (t *webSocket) ended(err error) {
 	reason, code := TransportError, ws.StatusNormalClosure
 	var broken *violation
@@ -270,7 +271,7 @@ func isPacketError(err error) bool {
 	return errors.Is(err, errEmptyPacket) || errors.Is(err, errPacketType)
 }
 
-// violation is a breach of WebSocket's rules, with the status code that names it.
+// violation is a breach of the WebSocket protocol, with its status code.
 type violation struct {
 	code ws.StatusCode
 	err  error
@@ -282,7 +283,7 @@ func (v *violation) Unwrap() error { return v.err }
 var (
 	errClientClosed = errors.New("engineio: the client closed the WebSocket")
 	errMessageSize  = errors.New("engineio: a message is longer than the limit")
-	errOverloaded   = errors.New("engineio: the sessions together receive more than the limit")
+	errOverloaded   = errors.New("engineio: all sessions together receive more than the limit")
 )
 
 // message reads the next message, answering control frames on the way.
@@ -338,7 +339,7 @@ func (t *webSocket) header(state ws.State) (ws.Header, error) {
 	return h, nil
 }
 
-// hold counts n bytes of the message that is read.
+// hold counts n bytes of the current message.
 func (t *webSocket) hold(n int) error {
 	if !t.session.Hold(n) {
 		return errOverloaded
@@ -347,8 +348,8 @@ func (t *webSocket) hold(n int) error {
 	return nil
 }
 
-// payload appends the frame's payload to data. Memory grows as bytes come, not
-// as the header promises them.
+// payload appends the frame's payload to data. It allocates memory as bytes arrive,
+// not by the length in the header.
 func (t *webSocket) payload(data []byte, h ws.Header, hold func(n int) error) ([]byte, error) {
 	start := len(data)
 	for left := int(h.Length); left > 0; {
@@ -367,7 +368,7 @@ func (t *webSocket) payload(data []byte, h ws.Header, hold func(n int) error) ([
 	return data, nil
 }
 
-// open inflates a whole message and checks its text.
+// open inflates a whole message and checks that its text is valid UTF-8.
 func (t *webSocket) open(data []byte, binary, compressed bool) ([]byte, error) {
 	if compressed {
 		limit := t.session.server.config.MaxPayload
@@ -389,7 +390,7 @@ func (t *webSocket) open(data []byte, binary, compressed bool) ([]byte, error) {
 	return data, nil
 }
 
-// control takes a ping, pong or close frame.
+// control handles a ping, pong or close frame.
 func (t *webSocket) control(h ws.Header) error {
 	data, err := t.payload(nil, h, func(int) error { return nil }) // 125 bytes at most
 	if err != nil {

@@ -119,7 +119,7 @@ func TestUnmaskedFrameCloses(t *testing.T) {
 	s.wantClosed(TransportError)
 }
 
-// A header may promise more than the limit without sending any of it.
+// A header declares more than the limit, and no payload follows.
 func TestDeclaredLengthIsRefusedUnread(t *testing.T) {
 	s := newTestServer(t, Config{})
 	c := s.webSocket()
@@ -186,8 +186,8 @@ func TestCompressedGarbageCloses(t *testing.T) {
 	c.wantClose(ws.StatusInvalidFramePayloadData)
 }
 
-// Offers that ask for what shared frames cannot give are declined, and the
-// connection goes on uncompressed.
+// Offers that shared frames cannot satisfy are declined, and the connection is not
+// compressed.
 func TestCompressionOffers(t *testing.T) {
 	tests := []struct {
 		offer  string
@@ -234,7 +234,7 @@ func TestPanicOverWebSocket(t *testing.T) {
 	s.wantClosed(ForcedClose)
 }
 
-// The client names subprotocols; a browser closes the WebSocket if none is agreed to.
+// The client names subprotocols; a browser closes the WebSocket if none is accepted.
 func TestSubprotocol(t *testing.T) {
 	s := newTestServer(t, Config{})
 	for offered, want := range map[string]string{"v1": "v1", "v1, v2": "v1", "": ""} {
@@ -251,7 +251,7 @@ func TestSubprotocol(t *testing.T) {
 	}
 }
 
-// A Conn that has a frame from the start is asked for it.
+// A frame that a Conn has from the start is sent.
 func TestFrameFromTheStart(t *testing.T) {
 	s := newTestServer(t, Config{})
 	s.open = func(session *Session) Conn {

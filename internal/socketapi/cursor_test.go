@@ -78,7 +78,7 @@ func TestADeletedLogIsNotShownAgain(t *testing.T) {
 	}
 }
 
-// A subscription whose next event is cut off is told so, once, and ends.
+// A subscription whose next event has been cut reports it once, and ends.
 func TestASubscriptionThatLosesItsPlaceEnds(t *testing.T) {
 	source := new(away)
 	r := newRigOver(t, func(s live.Source) live.Source { source.Source = s; return source })
@@ -96,6 +96,6 @@ func TestASubscriptionThatLosesItsPlaceEnds(t *testing.T) {
 	source.down.Store(false)
 	r.append("b1", "d")
 	p.send(`422["subscribe",{"buildId":"b1","lastEventId":2}]`)
-	p.receive(`432[{"after":2`) // nothing came of the old subscription
+	p.receive(`432[{"after":2`) // the old subscription sent nothing
 	p.follow(2, 4)
 }

@@ -24,8 +24,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// longLogs is a store of long logs of events of 1 KB. Each read makes its events
-// anew, as a database does.
+// longLogs is a store of long logs of events of 1 KB. Each read allocates new
+// events, as a database does.
 type longLogs struct{}
 
 const longLog = 20_000 // events
@@ -55,7 +55,7 @@ func (longLogs) Bounds(_ context.Context, ids []string) (map[string]store.Bounds
 	return all, nil
 }
 
-// inUse is the memory in use, in bytes.
+// inUse returns the memory in use, in bytes.
 func inUse() int64 {
 	runtime.GC()
 	runtime.GC() // empties pools too
@@ -82,7 +82,7 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { close(l.closed); return nil }
 func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// slowReader subscribes over the connection, and returns what its updates come on.
+// slowReader subscribes over the connection, and returns the reader of its updates.
 type slowReader func(t *testing.T, conn net.Conn, subscribe string) io.Reader
 
 func slowWebSocket(t *testing.T, conn net.Conn, subscribe string) io.Reader {
@@ -129,9 +129,9 @@ func slowPolling(t *testing.T, conn net.Conn, subscribe string) io.Reader {
 	return br
 }
 
-// Invariant 5: slow readers cost nothing. 500 sockets at random places of long logs
-// take a little now and then; memory stays within 64 MB of what it is without them.
-// internal/httpapi has the same test for polls and streams.
+// Invariant 5: slow readers cost nothing. 500 sockets at random positions of long
+// logs read a little from time to time. Memory stays within 64 MB of the use without
+// them. internal/httpapi has the same test for polls and streams.
 func TestSlowReadersCostNothing(t *testing.T) {
 	const readers, bound = 500, 64 << 20
 	for name, open := range map[string]slowReader{"websocket": slowWebSocket, "polling": slowPolling} {

@@ -1,4 +1,4 @@
-// Package socketapi shows builds over Socket.IO: subscribe, update, unsubscribe.
+// Package socketapi serves builds over Socket.IO: subscribe, update, unsubscribe.
 //
 //	socket.emit("subscribe", {buildId, lastEventId}, ({after, firstEventId, lastEventId, status, error}) => …)
 //	socket.on("update", ({buildId, events, firstEventId, lastEventId, status}) => …)
@@ -25,14 +25,14 @@ const (
 	// maxBuilds is how many builds one socket may watch.
 	maxBuilds = 100
 
-	// retryEvery is the pause after the store could not be read.
+	// retryEvery is the pause after a failed read of the store.
 	retryEvery = time.Second
 
 	// statusTimeout bounds the answer to a subscribe.
 	statusTimeout = 10 * time.Second
 )
 
-// Hub makes cursors; see live.Hub.
+// Hub creates cursors; see live.Hub.
 type Hub interface {
 	WatchFrom(buildID string, start buildcast.Start, wake func()) *live.Cursor
 }
@@ -41,10 +41,10 @@ type Hub interface {
 type Server struct {
 	*socketio.Server
 	hub   Hub
-	reads sync.WaitGroup // of the store, begun by subscriptions
+	reads sync.WaitGroup // reads of the store that subscriptions have begun
 }
 
-// New makes a server over the hub.
+// New returns a server over the hub.
 func New(hub Hub, config socketio.Config) *Server {
 	s := &Server{hub: hub}
 	config.Query = append(config.Query, "lastEventId") // see newClient; nothing else of the handshake is kept
@@ -59,7 +59,8 @@ func New(hub Hub, config socketio.Config) *Server {
 	return s
 }
 
-// Run serves until ctx ends and returns when all it started has ended.
+// Run serves until ctx ends. It returns when all goroutines that it started have
+// ended.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.reads.Wait()
 	return s.Server.Run(ctx)
@@ -68,7 +69,7 @@ func (s *Server) Run(ctx context.Context) error {
 // client is one socket: its subscriptions by build.
 type client struct {
 	socket *socketio.Socket
-	// lastEventID is where a subscription begins that does not say so itself.
+	// lastEventID is where a subscription without a cursor of its own begins.
 	lastEventID *int64
 
 	mu            sync.Mutex
@@ -131,8 +132,8 @@ func (c *client) drop(buildID string, sub *subscription) {
 	sub.close()
 }
 
-// request is the argument of subscribe and unsubscribe. At most one of the fields
-// that say where a subscription begins is set.
+// request is the argument of subscribe and unsubscribe. LastEventID, From and Tail
+// tell where a subscription begins; at most one of them is set.
 type request struct {
 	BuildID     string `json:"buildId"`
 	LastEventID *int64 `json:"lastEventId"`
@@ -140,7 +141,8 @@ type request struct {
 	Tail        *int64 `json:"tail"` // the last so many events
 }
 
-// start is where the subscription begins; otherwise is the client's own cursor.
+// start returns where the subscription begins. If the request has no cursor, it
+// begins at the client's own cursor, otherwise.
 func (r *request) start(otherwise *int64) (buildcast.Start, error) {
 	given := 0
 	for _, set := range []bool{r.LastEventID != nil, r.From != "", r.Tail != nil} {
@@ -150,7 +152,7 @@ func (r *request) start(otherwise *int64) (buildcast.Start, error) {
 	}
 	switch {
 	case given > 1:
-		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "a subscription has one of lastEventId, from and tail")
+		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "a subscription has at most one of lastEventId, from and tail")
 	case r.LastEventID != nil && *r.LastEventID < 0:
 		return buildcast.Start{}, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId is %d: use 0 or the id of the last event you have seen", *r.LastEventID).At("lastEventId")
 	case r.From != "" && r.From != "latest":
@@ -170,16 +172,16 @@ func (r *request) start(otherwise *int64) (buildcast.Start, error) {
 func readRequest(e *socketio.Event) (request, error) {
 	var r request
 	if err := e.Bind(0, &r); err != nil {
-		return r, buildcast.Errorf(buildcast.InvalidArgument, "the argument is not an object of the right shape: send a buildId, a string, and if you have seen events the lastEventId, a number")
+		return r, buildcast.Errorf(buildcast.InvalidArgument, "the argument is not an object with these fields: send buildId, a string, and lastEventId, a number, if you have seen events")
 	}
-	if r.BuildID == buildcast.OperationsBuild { // a socket shows no key
+	if r.BuildID == buildcast.OperationsBuild { // a socket has no API key
 		return r, buildcast.Errorf(buildcast.PermissionDenied, "%s is not followed over sockets: read it with an API key at /events/%[1]s", r.BuildID)
 	}
 	return r, buildcast.ValidateBuildID(r.BuildID)
 }
 
-// subscribe registers the cursor, answers with where the build stands, and only
-// then lets events go out: first what was missed, then what comes.
+// subscribe registers the cursor, answers with the build's status, and only then
+// starts the updates: missed events first, then new ones.
 func (s *Server) subscribe(socket *socketio.Socket, e *socketio.Event) {
 	r, err := readRequest(e)
 	if err != nil {
@@ -210,10 +212,10 @@ func (s *Server) subscribe(socket *socketio.Socket, e *socketio.Event) {
 
 // subscribed acknowledges a subscribe.
 type subscribed struct {
-	After        int64             `json:"after"`        // the events after it follow
+	After        int64             `json:"after"`        // updates have the events after this id
 	FirstEventID int64             `json:"firstEventId"` // of the build's log
-	LastEventID  int64             `json:"lastEventId"`  // likewise
-	Status       *buildcast.Status `json:"status"`       // null: there is no such build yet
+	LastEventID  int64             `json:"lastEventId"`  // of the build's log
+	Status       *buildcast.Status `json:"status"`       // null: no such build exists yet
 }
 
 func (s *Server) unsubscribe(socket *socketio.Socket, e *socketio.Event) {
@@ -233,7 +235,7 @@ func (s *Server) unsubscribe(socket *socketio.Socket, e *socketio.Event) {
 	_ = e.Ack(struct{}{})
 }
 
-// refusal tells a client why it is not subscribed, or no longer.
+// refusal tells a client why it is not, or no longer, subscribed.
 type refusal struct {
 	BuildID string  `json:"buildId,omitempty"`
 	Error   problem `json:"error"`
@@ -243,7 +245,7 @@ type problem struct {
 	Code    buildcast.Code `json:"code"`
 	Message string         `json:"message"`
 	Field   string         `json:"field,omitempty"`
-	// Of cursor_gone and cursor_ahead: where the log begins and ends.
+	// Only for cursor_gone and cursor_ahead: where the log begins and ends.
 	FirstEventID *int64 `json:"firstEventId,omitempty"`
 	LastEventID  *int64 `json:"lastEventId,omitempty"`
 }
@@ -257,7 +259,7 @@ func refusalOf(buildID string, err error) refusal {
 	return r
 }
 
-// subscribeError is the event that tells a refusal to a client that wants no
+// subscribeError is the event that carries a refusal to a client that asked for no
 // acknowledgement, and to one whose subscription has ended.
 const subscribeError = "subscribe_error"
 

@@ -43,7 +43,7 @@ func newRig(t *testing.T) *rig {
 	return newRigOver(t, func(s live.Source) live.Source { return s })
 }
 
-// newRigOver is newRig with a hub over what source makes of the store.
+// newRigOver is newRig with a hub over the store that source returns.
 func newRigOver(t *testing.T, source func(live.Source) live.Source) *rig {
 	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "b.db"))
@@ -114,7 +114,7 @@ func (p *peer) send(packet string) {
 	}
 }
 
-// receive gives the next packet, which must begin with prefix.
+// receive returns the next packet, which must begin with prefix.
 func (p *peer) receive(prefix string) string {
 	p.t.Helper()
 	b, err := wsutil.ReadServerText(struct {
@@ -154,7 +154,7 @@ func (p *peer) update() updateArg {
 }
 
 // follow reads updates of one build until the id, and checks that each event
-// comes once, in order.
+// arrives once, in order.
 func (p *peer) follow(after, until int64) {
 	p.t.Helper()
 	for after < until {
@@ -180,7 +180,8 @@ func TestMissedEventsFirstThenLive(t *testing.T) {
 	p.follow(3, 4)
 }
 
-// Appends go on all the while: nothing is lost or doubled where replay meets live.
+// Appends continue meanwhile: no event is lost or doubled at the change from replay
+// to live.
 func TestNoGapAtTheHandOver(t *testing.T) {
 	r := newRig(t)
 	const events, watchers = 400, 20
@@ -245,7 +246,7 @@ func TestSeveralBuildsOnOneSocket(t *testing.T) {
 	if u := p.update(); u.BuildID != "b2" {
 		t.Errorf("update of %s after unsubscribing", u.BuildID)
 	}
-	// Subscribing again begins anew, and takes the place of the old subscription.
+	// A second subscription to the build begins again, and replaces the first.
 	p.send(`424["subscribe",{"buildId":"b2","lastEventId":0}]`)
 	p.receive(`434[`)
 	p.follow(0, 2)
@@ -289,11 +290,11 @@ func TestASocketWatchesABoundedNumberOfBuilds(t *testing.T) {
 	if ack := p.receive(`431[`); !strings.Contains(ack, `"code":"too_large"`) {
 		t.Errorf("ack %s", ack)
 	}
-	p.send(`421["subscribe",{"buildId":"b1"}]`) // again: it takes no more room
+	p.send(`421["subscribe",{"buildId":"b1"}]`) // again: it needs no further place
 	p.receive(`431[{"after":0,"firstEventId":1,"lastEventId":0,"status":null}]`)
 }
 
-// Sockets at the same cursor get the same frame: it was encoded once.
+// Sockets at the same cursor share a frame: it is encoded once.
 func TestFramesAreShared(t *testing.T) {
 	r := newRig(t)
 	r.append("b1", "a")
@@ -306,6 +307,6 @@ func TestFramesAreShared(t *testing.T) {
 	}
 	two, err := b.Take(t.Context())
 	if err != nil || one.Frame(update) != two.Frame(update) {
-		t.Errorf("frames of their own, %v", err)
+		t.Errorf("the sockets do not share a frame: %v", err)
 	}
 }

@@ -25,8 +25,8 @@ type subscription struct {
 	started bool
 	closed  bool
 	reading bool        // the store is asked for the next batch
-	woken   bool        // there may be more than what is being read
-	read    *live.Batch // what was read
+	woken   bool        // there may be more events than the read returns
+	read    *live.Batch // the result of the read
 }
 
 func (s *Server) newSubscription(socket *socketio.Socket, buildID string, start buildcast.Start) *subscription {
@@ -36,7 +36,7 @@ func (s *Server) newSubscription(socket *socketio.Socket, buildID string, start 
 	return sub
 }
 
-// start lets events go out: before it, the socket asks in vain.
+// start starts the updates. Before it, Next returns nil.
 func (sub *subscription) start() {
 	sub.mu.Lock()
 	sub.started = true
@@ -44,8 +44,8 @@ func (sub *subscription) start() {
 	sub.stream.Wake()
 }
 
-// Next implements socketio.Source. It never waits: a batch that is not in memory
-// is read elsewhere, and the stream is woken when it is there.
+// Next implements socketio.Source. It never waits: another goroutine reads a batch
+// that is not in memory, and then wakes the stream.
 func (sub *subscription) Next() *socketio.Frame {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
@@ -80,10 +80,10 @@ func (sub *subscription) readStore() {
 		return
 	}
 	if err != nil {
-		time.AfterFunc(retryEvery, sub.stream.Wake) // the store is away; the socket waits
+		time.AfterFunc(retryEvery, sub.stream.Wake) // the store is unreachable; the socket waits
 		return
 	}
-	if b != nil || woken { // else there is none now, or no room: the hub wakes the stream
+	if b != nil || woken { // otherwise there is no batch now, or no room: the hub wakes the stream
 		sub.stream.Wake()
 	}
 }
@@ -96,8 +96,8 @@ func (sub *subscription) close() {
 	sub.cursor.Close()
 }
 
-// update encodes a batch as the packet that every socket gets: what a poll
-// would have answered, and the status.
+// update encodes a batch as the packet that every socket gets: the same fields as a
+// poll's answer, and the status.
 func update(b *live.Batch) live.Sized {
 	arg := make([]byte, 0, b.Size()+600)
 	arg = append(arg, `{"buildId":"`...)
@@ -111,7 +111,7 @@ func update(b *live.Batch) live.Sized {
 	arg = append(arg, `,"status":`...)
 	status, err := json.Marshal(&b.Status)
 	if err != nil {
-		status = []byte("null") // a status is strings and numbers: it cannot fail
+		status = []byte("null") // unreachable: a status has only strings and numbers
 	}
 	arg = append(append(arg, status...), '}')
 	return socketio.NewFrame("/", "update", arg)

@@ -48,7 +48,7 @@ func newTestServer(t *testing.T, config Config, namespaces map[string]Namespace)
 	return s
 }
 
-// recv receives from c; it fails if nothing comes.
+// recv receives from c; it fails if nothing arrives.
 func recv[T any](t *testing.T, c <-chan T, what string) (v T) {
 	t.Helper()
 	timer := time.NewTimer(testTimeout)
@@ -61,7 +61,7 @@ func recv[T any](t *testing.T, c <-chan T, what string) (v T) {
 	return v
 }
 
-// until waits for a state that nothing signals.
+// until polls for a state that has no signal.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(testTimeout)
@@ -77,7 +77,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// client is a WebSocket client that sees packets.
+// client is a WebSocket client that reads packets.
 type client struct {
 	t    *testing.T
 	conn net.Conn

@@ -14,7 +14,7 @@ type conn struct {
 	server  *Server
 	session *engineio.Session
 
-	// awaiting is the packet whose attachments have not all come. Only Message uses it.
+	// awaiting is the packet whose attachments have not all arrived. Only Message uses it.
 	awaiting *incoming
 
 	mu           sync.Mutex
@@ -27,13 +27,13 @@ type conn struct {
 	ready        streamQueue
 }
 
-// incoming is a packet with those of its attachments that have come.
+// incoming is a packet and the attachments that have arrived for it.
 type incoming struct {
 	packet      packet
 	attachments [][]byte
 }
 
-// Message takes one Engine.IO message: a packet, or an attachment of the last one.
+// Message handles one Engine.IO message: a packet, or an attachment of the last one.
 func (c *conn) Message(data []byte, binary bool) {
 	if err := c.message(data, binary); err != nil {
 		c.session.Close(engineio.ParseError)
@@ -71,7 +71,7 @@ func (c *conn) message(data []byte, binary bool) error {
 	return nil
 }
 
-// holdPart counts the bytes of one message of a packet that is not whole yet.
+// holdPart counts the bytes of one message of an incomplete packet.
 func (c *conn) holdPart(n int) error {
 	if c.held()+n > c.server.config.MaxPacket {
 		return errPacketSize
@@ -106,7 +106,7 @@ func (c *conn) releaseParts() {
 	c.session.Release(n)
 }
 
-// receive acts on a whole packet.
+// receive handles a complete packet.
 func (c *conn) receive(in *incoming) {
 	p := &in.packet
 	socket := c.socket(p.namespace)
@@ -119,7 +119,7 @@ func (c *conn) receive(in *incoming) {
 		socket.leave(ClientDisconnect)
 	case p.kind == typeEvent:
 		socket.handle(in)
-	case p.kind == typeAck: // clients are not asked for acknowledgements
+	case p.kind == typeAck: // ignored: this server asks for no acknowledgements
 	}
 }
 
@@ -187,7 +187,8 @@ func (c *conn) join(s *Socket) bool {
 	return true
 }
 
-// remove takes the socket off the client. It reports false if it was not there.
+// remove removes the socket from the client. It returns false if the client does not
+// have it.
 func (c *conn) remove(s *Socket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,15 +207,16 @@ func (c *conn) connectTimedOut() {
 	}
 }
 
-// late reports whether the client has still not joined: the timer may have run
-// out just before join stopped it.
+// late reports whether the client has still not joined: the timer may have fired
+// just before join stopped it.
 func (c *conn) late() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.connectTimer != nil
 }
 
-// push queues the frames, with no others between them, and sends what the client takes.
+// push queues the frames, with no others between them, and sends what the client can
+// take now.
 func (c *conn) push(frames ...*Frame) error {
 	bytes := 0
 	for _, f := range frames {
@@ -242,8 +244,7 @@ func (c *conn) push(frames ...*Frame) error {
 	return nil
 }
 
-// Next returns what waits in the queue first, then a frame of each stream that
-// has one, in turn.
+// Next returns the frames of the queue first, then those of the streams in turn.
 func (c *conn) Next() *Frame {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,7 +253,7 @@ func (c *conn) Next() *Frame {
 		c.queueBytes -= f.Size()
 		c.session.Release(f.Size())
 		if c.queue = c.queue[1:]; len(c.queue) == 0 {
-			c.queue = nil // an idle client holds no queue
+			c.queue = nil // frees the memory of an idle client
 		}
 		return f
 	}
@@ -261,7 +262,7 @@ func (c *conn) Next() *Frame {
 		f := st.source.Next()
 		c.mu.Lock()
 		if f != nil {
-			c.ready.push(st) // it may have another
+			c.ready.push(st) // it may have another frame
 			return f
 		}
 	}

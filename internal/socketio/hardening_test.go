@@ -11,8 +11,7 @@ import (
 
 const kib = 1 << 10
 
-// Attack: packets that announce attachments, which a server takes none of unless
-// it is told to.
+// Attack: packets that announce attachments. A server accepts none by default.
 func TestAttachmentsAreRefused(t *testing.T) {
 	for _, packet := range []string{
 		`451-["message",{"_placeholder":true,"num":0}]`, `4510-["message"]`, `461-1[{"_placeholder":true,"num":0}]`,
@@ -87,7 +86,7 @@ func TestAttachmentsAreWithinTheBudget(t *testing.T) {
 	until(t, "nothing is held", func() bool { return s.engine.Buffered() == 0 })
 }
 
-// A packet that is whole holds nothing any more.
+// A complete packet no longer counts against the budget.
 func TestWholePacketsHoldNothing(t *testing.T) {
 	s := newTestServer(t, Config{Attachments: 10}, contract(make(closes, 9)))
 	c := s.join()
@@ -100,7 +99,7 @@ func TestWholePacketsHoldNothing(t *testing.T) {
 	until(t, "nothing is held", func() bool { return s.engine.Buffered() == 0 })
 }
 
-// Attack: clients that ask and do not take the answers, many of them.
+// Attack: many clients that send requests and do not read the answers.
 func TestQueuesAreWithinTheBudget(t *testing.T) {
 	closed := make(closes, 99)
 	s := newTestServer(t, Config{Config: engineio.Config{MaxBuffered: 100 * kib}}, contract(closed))
@@ -128,8 +127,8 @@ func TestQueuesAreWithinTheBudget(t *testing.T) {
 	until(t, "nothing is held", func() bool { return s.engine.Buffered() == 0 })
 }
 
-// Attack: sessions that join nothing. They close each other; a client that has
-// joined stays.
+// Attack: sessions that join no namespace. Each new one closes the oldest of them; a
+// client that has joined stays connected.
 func TestSessionsThatJoinNothingGo(t *testing.T) {
 	closed := make(closes, 9)
 	s := newTestServer(t, Config{Config: engineio.Config{MaxPending: 3}}, contract(closed))
@@ -146,8 +145,8 @@ func TestSessionsThatJoinNothingGo(t *testing.T) {
 	closed.none(t)
 }
 
-// Attack: sessions that join, from one host. Beyond MaxSessions the oldest of
-// them goes, and a new client is let in.
+// Attack: many sessions of one host join. Beyond MaxSessions the oldest of them is
+// closed, and a new client is accepted.
 func TestSessionsThatJoinAreBounded(t *testing.T) {
 	closed := make(closes, 99)
 	s := newTestServer(t, Config{Config: engineio.Config{MaxSessions: 5}}, contract(closed))
@@ -163,7 +162,7 @@ func TestSessionsThatJoinAreBounded(t *testing.T) {
 	}
 }
 
-// Other servers have the client's script there.
+// Other servers serve the client's script at this path.
 func TestClientsScript(t *testing.T) {
 	s := newTestServer(t, Config{}, contract(make(closes, 9)))
 	for _, name := range []string{"socket.io.js", "socket.io.min.js", "socket.io.esm.min.js", "socket.io.min.js.map"} {
@@ -181,7 +180,7 @@ func TestClientsScript(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A panic in Connect leaves no socket without its Disconnect.
+// If Connect panics, Disconnect is called all the same.
 func TestPanicInConnect(t *testing.T) {
 	closed := make(closes, 9)
 	s := newTestServer(t, Config{}, map[string]Namespace{"/": {

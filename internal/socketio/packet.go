@@ -26,10 +26,10 @@ const maxAttachments = 10
 
 // The ways in which a packet can be invalid. Each closes the connection.
 var (
-	errType        = errors.New("socketio: a packet's type is not one of 0 to 6")
-	errAttachments = errors.New("socketio: a packet's number of attachments is missing, or more than this server takes")
+	errType        = errors.New("socketio: a packet's type is not a digit from 0 to 6")
+	errAttachments = errors.New("socketio: a packet's number of attachments is missing, or is more than this server accepts")
 	errAckID       = errors.New("socketio: an acknowledgement's id is missing or too large")
-	errPayload     = errors.New("socketio: a packet's payload is not what its type asks for")
+	errPayload     = errors.New("socketio: a packet's payload is not valid for its type")
 	errReserved    = errors.New("socketio: an event has a reserved name")
 	errPlaceholder = errors.New("socketio: a placeholder names an attachment that does not exist")
 	errPacketSize  = errors.New("socketio: a packet with its attachments is longer than the limit")
@@ -52,8 +52,8 @@ type packet struct {
 //
 //	<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 //
-// A packet of a binary type is returned as its plain type, with the number of
-// attachments to follow, which is attachments at most.
+// decode returns a packet of a binary type as its plain type, with the number of
+// attachments that follow. That number is at most attachments.
 func decode(b []byte, attachments int) (p packet, err error) {
 	if len(b) == 0 || b[0] < byte(typeConnect) || b[0] > byte(typeBinaryAck) {
 		return p, errType
@@ -124,7 +124,7 @@ func countDigits(b []byte) int {
 	return len(b)
 }
 
-// setObject takes the payload of CONNECT: an object, or nothing.
+// setObject sets the payload of CONNECT: an object, or nothing.
 func (p *packet) setObject(b []byte) error {
 	if len(b) == 0 {
 		return nil
@@ -143,8 +143,8 @@ func (p *packet) setArgs(b []byte) error {
 	return nil
 }
 
-// setEvent takes an event's payload: an array that begins with the name, a string
-// or a number. For a number the name is its text as it was sent.
+// setEvent sets an event's payload: an array that begins with the name, a string or
+// a number. If it is a number, the name is its text as it was sent.
 func (p *packet) setEvent(b []byte) error {
 	if err := p.setArgs(b); err != nil {
 		return err

@@ -187,7 +187,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%q was taken: %q", b, show(p))
 		}
 		if p.kind != typeEvent || !bytes.Contains(b, []byte{'"'}) || b[bytes.IndexByte(b, '[')+1] != '"' {
-			return // a number as the name is not kept as one
+			return // a number as the name is encoded as a string
 		}
 		again := appendEvent(appendHead(nil, p.kind, p.attachments, p.namespace), p.event, p.args)
 		if p.hasAckID {

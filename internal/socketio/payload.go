@@ -11,7 +11,7 @@ import (
 // Frame is an event encoded once, for any number of sockets.
 type Frame = engineio.Frame
 
-// NewFrame makes the frame of an event without attachments. args are JSON.
+// NewFrame returns the frame of an event without attachments. args are JSON.
 func NewFrame(namespace, event string, args ...json.RawMessage) *Frame {
 	n := len(namespace) + len(event) + 16
 	for _, arg := range args {
@@ -21,15 +21,15 @@ func NewFrame(namespace, event string, args ...json.RawMessage) *Frame {
 	return engineio.NewFrame(appendEvent(b, event, args))
 }
 
-// Payload is the arguments of an event or of an acknowledgement. In Args an object
-// {"_placeholder":true,"num":i} stands for Attachments[i].
+// Payload holds the arguments of an event or of an acknowledgement. In Args, an
+// object {"_placeholder":true,"num":i} is a reference to Attachments[i].
 type Payload struct {
 	Args        []json.RawMessage
 	Attachments [][]byte
 }
 
 // Bind decodes the i-th argument into v. A missing argument leaves v as it is:
-// clients leave out what is optional.
+// clients leave out optional arguments.
 func (p *Payload) Bind(i int, v any) error {
 	if i >= len(p.Args) {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/buildcast/buildcast/internal/engineio"
 )
 
-// contract is what the protocol's suite asks for, and a bit more.
+// contract has the namespaces of the protocol's suite, and a few more.
 func contract(closed closes) map[string]Namespace {
 	greet := func(s *Socket, auth json.RawMessage) { _ = s.Emit("auth", auth) }
 	note := func(_ *Socket, r Reason) { closed <- r }
@@ -163,7 +163,7 @@ func TestClientLeavesANamespace(t *testing.T) {
 	c.want(`42/custom,["auth",{}]`)
 	c.send(`41`)
 	closed.want(t, ClientDisconnect)
-	c.send(`40`) // and comes back
+	c.send(`40`) // and joins again
 	c.wantConnected("40")
 	c.send(`42["message",1]`)
 	c.want(`42["message-back",1]`)
@@ -247,12 +247,12 @@ func TestConnectTimeoutClosesTheConnection(t *testing.T) {
 	s := newTestServer(t, Config{ConnectTimeout: 10 * time.Millisecond}, contract(make(closes, 9)))
 	s.dial("").wantClosed()
 	c := s.dial("")
-	c.send(`40/random`) // being refused is not joining
+	c.send(`40/random`) // a refused client has not joined
 	c.want(`44/random,{"message":"Invalid namespace"}`)
 	c.wantClosed()
 }
 
-// A client that asks and does not take the answers is closed.
+// A client that sends requests and does not read the answers is closed.
 func TestQueueOverflow(t *testing.T) {
 	for _, config := range []Config{{QueuePackets: 3}, {QueueBytes: 100}} {
 		closed := make(closes, 9)
@@ -264,7 +264,7 @@ func TestQueueOverflow(t *testing.T) {
 		s.do("POST", query, strings.TrimSuffix(packets, "\x1e"))
 		closed.want(t, QueueOverflow)
 		if status, _ := s.do("GET", query, ""); status != 400 {
-			t.Errorf("the session goes on: %d", status)
+			t.Errorf("the session is still open: %d", status)
 		}
 	}
 }
@@ -320,7 +320,7 @@ func TestStreams(t *testing.T) {
 	streamA.Wake()
 	c.want(`42["a1"]`)
 
-	// A wake-up with nothing behind it does no harm, nor does one too many.
+	// Wake-ups without a new frame do no harm.
 	streamA.Wake()
 	streamA.Wake()
 	b.add(event("b1"), event("b2"))
@@ -341,7 +341,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// Streams take turns, and answers go before both.
+// Streams take turns, and answers are sent before both.
 func TestStreamsTakeTurns(t *testing.T) {
 	s, sockets, _ := newFeedServer(t)
 	query := s.poll() // with no GET pending, only this test asks for frames
@@ -364,7 +364,7 @@ func TestStreamsTakeTurns(t *testing.T) {
 	want := []*Frame{answer, a.have[0], b.have[0], a.have[1], b.have[1], a.have[2], nil}
 	for i, w := range want {
 		if got := c.Next(); got != w {
-			t.Errorf("frame %d is another one", i)
+			t.Errorf("frame %d is wrong", i)
 		}
 	}
 	if c.queue != nil || c.queueBytes != 0 {
@@ -392,7 +392,8 @@ func TestStreamOfAClientThatIsGone(t *testing.T) {
 	closed.none(t)
 }
 
-// Disconnect follows Connect, though the client was gone before it returned.
+// Disconnect follows Connect, even if the client disconnected before Connect
+// returned.
 func TestDisconnectFollowsConnect(t *testing.T) {
 	gone, order := make(chan struct{}), make(chan string, 2)
 	s := newTestServer(t, Config{}, map[string]Namespace{"/": {

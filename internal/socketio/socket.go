@@ -10,8 +10,8 @@ import (
 	"github.com/buildcast/buildcast/internal/engineio"
 )
 
-// ErrClosed means that the socket is closed, or was closed just now because its
-// client does not take what is sent.
+// ErrClosed means that the socket is closed, or was closed by this call because its
+// client does not read its packets.
 var ErrClosed = errors.New("socketio: the socket is closed")
 
 // Socket is a client in one namespace. Its methods may be called from any goroutine.
@@ -45,7 +45,7 @@ func (s *Socket) ID() string { return s.id }
 // Namespace returns the name of the socket's namespace.
 func (s *Socket) Namespace() string { return s.name }
 
-// Handshake returns what is kept of the first HTTP request of the client's session.
+// Handshake returns the kept part of the first HTTP request of the client's session.
 func (s *Socket) Handshake() *engineio.Handshake { return s.conn.session.Handshake() }
 
 // Transport returns the name of the transport in use: polling or websocket.
@@ -72,11 +72,11 @@ func (s *Socket) EmitPayload(event string, p Payload) error {
 	return s.conn.push(p.event(s.name, event)...)
 }
 
-// Disconnect takes the client out of the namespace. The stock client then
-// stays away until its user connects again.
+// Disconnect removes the client from the namespace. The stock client then stays
+// disconnected until its user connects again.
 func (s *Socket) Disconnect() {
 	if s.conn.remove(s) {
-		_ = s.conn.push(engineio.NewFrame(appendHead(nil, typeDisconnect, 0, s.name))) // a closed client needs no telling
+		_ = s.conn.push(engineio.NewFrame(appendHead(nil, typeDisconnect, 0, s.name))) // an error: the client is closed already
 		s.ended(ServerDisconnect)
 	}
 }

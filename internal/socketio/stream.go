@@ -1,15 +1,15 @@
 package socketio
 
-// Source has frames for one socket.
+// Source returns frames for one socket.
 type Source interface {
 	// Next returns the next frame, or nil if there is none now; when there may be
-	// one, the source calls [Stream.Wake]. Next must not block: it may start what
-	// takes time, which wakes the stream when it is done. Calls follow each other.
+	// one, the source calls [Stream.Wake]. Next must not block: it may start slow
+	// work that wakes the stream at its end. Calls do not overlap.
 	Next() *Frame
 }
 
-// Stream asks a Source for frames as the client takes them. A socket may have
-// several; they take turns.
+// Stream calls a Source for frames as the client takes them. A socket may have
+// several streams; they take turns.
 type Stream struct {
 	conn   *conn
 	source Source
@@ -20,7 +20,7 @@ type Stream struct {
 	next   *Stream
 }
 
-// Stream adds a source to the socket. It is not asked before Wake.
+// Stream adds a source to the socket. Next is not called before Wake.
 func (s *Socket) Stream(source Source) *Stream {
 	return &Stream{conn: s.conn, source: source}
 }

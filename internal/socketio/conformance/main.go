@@ -1,5 +1,5 @@
-// Command conformance serves what the Engine.IO and Socket.IO protocol
-// repositories' own test suites expect of a server on http://localhost:3000:
+// Command conformance is the server that the test suites of the Engine.IO and
+// Socket.IO protocol repositories expect on http://localhost:3000:
 //
 //	go run ./internal/socketio/conformance -listen 127.0.0.1:3000
 package main
@@ -65,7 +65,7 @@ func run(ctx context.Context, listen string, pingTimeout time.Duration) error {
 	return group.Wait()
 }
 
-// namespaces returns what the Socket.IO suite asks for.
+// namespaces returns the namespaces that the Socket.IO suite needs.
 func namespaces() map[string]socketio.Namespace {
 	greet := func(s *socketio.Socket, auth json.RawMessage) { _ = s.Emit("auth", auth) }
 	return map[string]socketio.Namespace{
@@ -80,7 +80,7 @@ func namespaces() map[string]socketio.Namespace {
 	}
 }
 
-// echo sends each message back: what the Engine.IO suite asks for.
+// echo sends each message back, as the Engine.IO suite expects.
 type echo struct {
 	session *engineio.Session
 	mu      sync.Mutex
