@@ -20,8 +20,9 @@ const (
 
 // The targets of a deploy.
 const (
-	DeployLocal = "local" // served by buildcast's own preview server
-	DeployNone  = "none"  // the build ends after its build command
+	DeployLocal      = "local"      // served by buildcast's own preview server
+	DeployCloudflare = "cloudflare" // uploaded to Cloudflare Pages
+	DeployNone       = "none"       // the build ends after its build command
 )
 
 // Plan is what a build does: it runs the tasks as their needs allow, then install,
@@ -39,6 +40,9 @@ type Plan struct {
 	// Deploy is the target; empty means local. If Output is empty too, a build that
 	// leaves nothing to deploy completes without a deploy.
 	Deploy string `json:"deploy,omitempty"`
+	// Production deploys to the address that the site is known by, if the target has
+	// one, and not as a preview.
+	Production bool `json:"production,omitempty"`
 }
 
 // Task writes files or runs a command, or both: files first.

@@ -82,10 +82,10 @@ func ValidateDeploy(target string) error {
 
 func checkDeploy(target string) *Error {
 	switch target {
-	case "", DeployLocal, DeployNone:
+	case "", DeployLocal, DeployCloudflare, DeployNone:
 		return nil
 	}
-	return Errorf(InvalidArgument, "deploy target %q is not known: use %s or %s", clip(target, 40), DeployLocal, DeployNone).At("deploy")
+	return Errorf(InvalidArgument, "deploy target %q is not known: use %s, %s or %s", clip(target, 40), DeployLocal, DeployCloudflare, DeployNone).At("deploy")
 }
 
 // checkTasks returns the tasks' indexes by their names.

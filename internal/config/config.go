@@ -71,6 +71,9 @@ type Config struct {
 	// Webhooks is how events are sent to endpoints.
 	Webhooks Webhooks `embed:"" prefix:"webhook-"`
 
+	// Cloudflare is where builds may be deployed to, if it is set up.
+	Cloudflare Cloudflare `embed:"" prefix:"cloudflare-"`
+
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged on stderr: debug, info, warn or error."`
 	LogFormat string `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log: text or json."`
 }
@@ -79,6 +82,7 @@ type Config struct {
 var SecretVariables = []string{
 	"BUILDCAST_API_KEY", "BUILDCAST_API_KEYS", "BUILDCAST_DATABASE",
 	"BUILDCAST_WEBHOOK_KEY", "BUILDCAST_WEBHOOK_SECRET", "BUILDCAST_WEBHOOK_URL",
+	"CLOUDFLARE_API_TOKEN",
 	"PGPASSWORD", // read by the Postgres driver
 }
 
@@ -88,7 +92,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cloudflare.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -201,6 +205,7 @@ func (c *Config) LogValue() slog.Value {
 		slog.String("store", c.Store()), slog.Int("api_keys", len(c.APIKeys)), slog.Bool("insecure", c.Insecure),
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
 		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),
+		slog.Bool("cloudflare", c.Cloudflare.APIToken != ""),
 	)
 }
 

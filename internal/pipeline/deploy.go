@@ -5,11 +5,16 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/pipeline/command"
 )
+
+// deployBegan is the percent of the deploying phase at which the target takes over.
+const deployBegan = 80
 
 // stage is install or build: a command after the tasks. began and ended are the
 // percent of the deploying phase at its two ends.
@@ -22,7 +27,7 @@ type stage struct {
 func stagesOf(p *buildcast.Plan) []stage {
 	return []stage{
 		{"install", "Installing", "Installed", p.Install, 0, 40},
-		{"build", "Building", "Built", p.Build, 40, 80},
+		{"build", "Building", "Built", p.Build, 40, deployBegan},
 	}
 }
 
@@ -47,7 +52,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	if target == buildcast.DeployNone {
 		return r.end(buildcast.BuildCompleted, nothing{})
 	}
-	url, err := r.deployTo(ctx, target)
+	made, err := r.deployTo(ctx, target)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -56,7 +61,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	}
 	r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	if err == nil {
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, command.Clean(url)})
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, command.Clean(made.URL), made.Ref})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
@@ -83,21 +88,25 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	return r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name + " command")})
 }
 
-func (r *run) deployTo(ctx context.Context, name string) (url string, err error) {
+func (r *run) deployTo(ctx context.Context, name string) (made deploy.Deployment, err error) {
 	target, ok := r.pipeline.config.Targets[name]
 	if !ok {
-		return "", buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use local or none", name).At("deploy")
+		return made, buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use one of %s, or set it up (buildcast serve --help)", name, strings.Join(r.pipeline.targets(), ", ")).At("deploy")
 	}
-	progress := func(message string) {
+	progress := func(p deploy.Progress) {
 		r.journal.report(buildcast.DeployStarted, deployStarted{name})
-		r.journal.report(buildcast.DeployProgress, deployProgress{command.Clean(message)})
+		e := deployProgress{Message: command.Clean(p.Message), Uploaded: p.Uploaded, Total: p.Total}
+		if p.Percent > 0 {
+			e.Percent = deployBegan + p.Percent*(100-deployBegan)/100
+		}
+		r.journal.report(buildcast.DeployProgress, e)
 	}
 	err = r.whenPossible(ctx, func() error {
 		dir, err := r.space.Output(r.build.Plan.Output)
 		if err == nil {
-			url, err = target.Deploy(ctx, r.build.ID, dir, progress)
+			made, err = target.Deploy(ctx, deploy.Site{BuildID: r.build.ID, Dir: dir, Production: r.build.Plan.Production}, progress)
 		}
 		return err
 	})
-	return url, err
+	return made, err
 }

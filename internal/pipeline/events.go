@@ -75,12 +75,16 @@ type buildFailed struct {
 }
 
 type deployProgress struct {
-	Message string `json:"message"`
+	Message  string `json:"message"`
+	Percent  int    `json:"percent,omitempty"` // of the deploying phase, 0-100; 0: the target cannot tell
+	Uploaded int    `json:"uploaded,omitempty"`
+	Total    int    `json:"total,omitempty"` // files that are to be uploaded
 }
 
 type deployCompleted struct {
 	Target     string `json:"target"`
 	PreviewURL string `json:"previewUrl"`
+	Ref        string `json:"ref,omitempty"` // the target's own name of the deployment
 }
 
 type deployFailed struct {

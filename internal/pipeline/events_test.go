@@ -33,9 +33,9 @@ func TestKeysTellEventsApart(t *testing.T) {
 		{buildcast.BuildProgress, buildProgress{Stage: "install"}},
 		{buildcast.BuildProgress, buildProgress{Stage: "install", Done: true}},
 		{buildcast.BuildProgress, buildProgress{Stage: "build"}},
-		{buildcast.DeployProgress, deployProgress{"one"}},
-		{buildcast.DeployProgress, deployProgress{"two"}},
-		{buildcast.DeployProgress, deployProgress{strings.Repeat("é", 5000)}},
+		{buildcast.DeployProgress, deployProgress{Message: "one"}},
+		{buildcast.DeployProgress, deployProgress{Message: "two"}},
+		{buildcast.DeployProgress, deployProgress{Message: strings.Repeat("é", 5000)}},
 	} {
 		data, err := encode(e.data)
 		if err != nil {

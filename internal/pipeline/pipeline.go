@@ -22,10 +22,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
@@ -44,10 +47,10 @@ type Builds interface {
 
 // Target deploys a build's output. A repeated deploy of the same build must be
 // safe. The message of a *buildcast.Error is shown to users as it is. The error
-// wraps fs.ErrNotExist if dir holds no files to deploy; Deploy must then not have
+// wraps fs.ErrNotExist if the site has no files; Deploy must then not have
 // called progress.
 type Target interface {
-	Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (previewURL string, err error)
+	Deploy(ctx context.Context, site deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error)
 }
 
 // Config configures a Pipeline. The first seven fields are required.
@@ -264,3 +267,8 @@ var (
 	errOver     = errors.New("the build is over")
 	errDraining = errors.New("this node is stopping")
 )
+
+// targets are the names of what builds may deploy to here.
+func (p *Pipeline) targets() []string {
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(p.config.Targets)), buildcast.DeployNone)))
+}

@@ -168,7 +168,7 @@ func TestUnknownTargetFailsTheBuild(t *testing.T) {
 	r.build("b", &buildcast.Plan{Build: "touch page", Deploy: buildcast.DeployLocal})
 	r.start(r.pipeline("node", func(c *Config) { c.Targets = nil }))
 	last := r.end("b")
-	if d := read[deployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != `deploy target "local" is not set up on this server: use local or none` {
+	if d := read[deployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != `deploy target "local" is not set up on this server: use one of none, or set it up (buildcast serve --help)` {
 		t.Errorf("%s", lines([]buildcast.Event{last}))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
@@ -109,16 +110,16 @@ type site struct {
 	progress, url string // texts that it reports in place of its own
 }
 
-func (s *site) Deploy(_ context.Context, id, dir string, progress func(string)) (string, error) {
-	progress(cmp.Or(s.progress, "Copying"))
+func (s *site) Deploy(_ context.Context, d deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error) {
+	progress(deploy.Progress{Message: cmp.Or(s.progress, "Copying")})
 	if s.deploy != nil {
-		if err := s.deploy(dir); err != nil {
-			return "", err
+		if err := s.deploy(d.Dir); err != nil {
+			return deploy.Deployment{}, err
 		}
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(d.Dir)
 	if err != nil {
-		return "", err
+		return deploy.Deployment{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,8 +130,8 @@ func (s *site) Deploy(_ context.Context, id, dir string, progress func(string)) 
 	if s.files == nil {
 		s.files = map[string][]string{}
 	}
-	s.files[id] = names
-	return cmp.Or(s.url, "http://preview.test/"+id), nil
+	s.files[d.BuildID] = names
+	return deploy.Deployment{URL: cmp.Or(s.url, "http://preview.test/"+d.BuildID)}, nil
 }
 
 // rig is a store, a log and a hub that pipelines run on.

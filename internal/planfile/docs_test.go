@@ -130,7 +130,7 @@ func TestSchemaHasTheLimitsOfThePlan(t *testing.T) {
 		"properties/tasks/maxItems":                 float64(buildcast.MaxTasks),
 		"$defs/task/properties/files/maxProperties": float64(buildcast.MaxFiles),
 		"$defs/task/properties/retries/maximum":     float64(buildcast.MaxRetries),
-		"properties/deploy/enum":                    []any{"", buildcast.DeployLocal, buildcast.DeployNone},
+		"properties/deploy/enum":                    []any{"", buildcast.DeployLocal, buildcast.DeployCloudflare, buildcast.DeployNone},
 	} {
 		if got := s.value(at); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is %v, want %v", at, got, want)
@@ -292,7 +292,7 @@ func (s schema) keyword(sub map[string]any, keyword string, want, v any) bool {
 	case "const":
 		return v == want
 	case "type":
-		return map[string]bool{"string": isText, "object": isObject, "array": isList, "integer": isNumber && number == math.Trunc(number)}[want.(string)]
+		return map[string]bool{"string": isText, "object": isObject, "array": isList, "integer": isNumber && number == math.Trunc(number), "boolean": v == true || v == false}[want.(string)]
 	case "required":
 		return !isObject || !slices.ContainsFunc(want.([]any), func(name any) bool { return object[name.(string)] == nil })
 	case "properties", "additionalProperties", "propertyNames":

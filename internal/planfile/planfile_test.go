@@ -275,7 +275,7 @@ func anyPlan(t *rapid.T) *buildcast.Plan {
 	p := &buildcast.Plan{
 		Name: name.Draw(t, "name"), Install: command.Draw(t, "install"), Build: "true", Timeout: timeout.Draw(t, "timeout"),
 		Output: rapid.OneOf(rapid.Just(""), rapid.Just("."), path).Draw(t, "output"),
-		Deploy: rapid.SampledFrom([]string{"", "local", "none"}).Draw(t, "deploy"),
+		Deploy: rapid.SampledFrom([]string{"", "local", "cloudflare", "none"}).Draw(t, "deploy"), Production: rapid.Bool().Draw(t, "production"),
 	}
 	for _, n := range rapid.SliceOfNDistinct(name, 0, 6, rapid.ID[string]).Draw(t, "tasks") {
 		task := buildcast.Task{Name: n, Run: "x" + command.Draw(t, "run"), Retries: rapid.IntRange(0, buildcast.MaxRetries).Draw(t, "retries"), Timeout: timeout.Draw(t, "timeout")}

@@ -32,13 +32,14 @@ func (r *reader) wrong(n *yaml.Node, at, format string, args ...any) {
 func (r *reader) plan(n *yaml.Node) *buildcast.Plan {
 	p := new(buildcast.Plan)
 	r.object(n, "", map[string]value{
-		"name":    r.text(&p.Name),
-		"tasks":   r.tasks(&p.Tasks),
-		"install": r.text(&p.Install),
-		"build":   r.text(&p.Build),
-		"timeout": r.duration(&p.Timeout),
-		"output":  r.text(&p.Output),
-		"deploy":  r.text(&p.Deploy),
+		"name":       r.text(&p.Name),
+		"tasks":      r.tasks(&p.Tasks),
+		"install":    r.text(&p.Install),
+		"build":      r.text(&p.Build),
+		"timeout":    r.duration(&p.Timeout),
+		"output":     r.text(&p.Output),
+		"deploy":     r.text(&p.Deploy),
+		"production": r.boolean(&p.Production),
 	})
 	return p
 }
@@ -190,6 +191,16 @@ func (r *reader) number(to *int) value {
 			return
 		}
 		*to = v
+	}
+}
+
+func (r *reader) boolean(to *bool) value {
+	return func(n *yaml.Node, at string) {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
+			r.wrong(n, at, "want true or false, got %s", describe(n))
+			return
+		}
+		*to = n.Value == "true" || n.Value == "True" || n.Value == "TRUE"
 	}
 }
 

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime/multipart"
@@ -18,6 +21,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // DefaultBaseURL is the address of Cloudflare's API.
@@ -29,6 +33,7 @@ const (
 	projectRetries    = 3
 	deploymentRetries = 2
 	pollLongest       = 16 // paces between two looks at a deployment
+	lookBack          = 2  // pages of deployments that are searched for that of an earlier attempt
 )
 
 // Config is what a Target is made of. Token, AccountID and Project are required.
@@ -60,52 +65,39 @@ func New(c Config) *Target {
 	return &Target{c}
 }
 
-// Progress is how far a deploy has come.
-type Progress struct {
-	Percent         int // 0-100
-	Uploaded, Total int // files
-	Message         string
-}
-
-// Deployment is where a build can be seen, and what clean-up needs to remove it.
-type Deployment struct {
-	URL string
-	Ref string // the deployment's id
-}
-
-// Deploy uploads the directory as a deployment of the build's branch, or of the
-// production branch. What is wrong with the directory is an *buildcast.Error with
+// Deploy uploads the site as a deployment of the build's branch, or of the production
+// branch. A deployment that an earlier attempt made of the same files is taken over. What is wrong with the directory is an *buildcast.Error with
 // InvalidArgument or TooLarge; what the service refuses has its own words and code in
 // the message.
-func (t *Target) Deploy(ctx context.Context, buildID, dir string, production bool, progress func(Progress)) (Deployment, error) {
-	root, err := os.OpenRoot(dir)
+func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error) {
+	root, err := os.OpenRoot(site.Dir)
 	if err != nil {
-		return Deployment{}, buildcast.Errorf(buildcast.InvalidArgument, "output directory %q cannot be read: let the build make it, or name another in the plan's output", filepath.Base(dir)).At("output").Because(err)
+		return deploy.Deployment{}, buildcast.Errorf(buildcast.InvalidArgument, "output directory %q cannot be read: let the build make it, or name another in the plan's output", filepath.Base(site.Dir)).At("output").Because(err)
 	}
 	defer root.Close()
-	progress(Progress{Message: "Reading the site"})
+	progress(deploy.Progress{Message: "Reading the site"})
 	s, err := readSite(ctx, root)
 	if err != nil {
-		return Deployment{}, err
+		return deploy.Deployment{}, err
 	}
-	progress(Progress{Percent: 5, Message: "Asking Cloudflare for the project"})
+	progress(deploy.Progress{Percent: 5, Message: "Asking Cloudflare for the project"})
 	if err := t.ensureProject(ctx); err != nil {
-		return Deployment{}, err
+		return deploy.Deployment{}, err
 	}
 	token := &uploadToken{target: t, project: t.config.Project}
 	if err := t.upload(ctx, token, s, progress); err != nil {
-		return Deployment{}, err
+		return deploy.Deployment{}, err
 	}
-	progress(Progress{Percent: 85, Message: "Creating the deployment"})
-	branch := Branch(buildID)
-	if production {
+	progress(deploy.Progress{Percent: 85, Message: "Creating the deployment"})
+	branch := Branch(site.BuildID)
+	if site.Production {
 		branch = t.config.ProductionBranch
 	}
-	d, err := t.create(ctx, s, branch, buildID)
+	d, err := t.deployment(ctx, s, branch, site.BuildID)
 	if err != nil {
-		return Deployment{}, err
+		return deploy.Deployment{}, err
 	}
-	progress(Progress{Percent: 90, Message: "Waiting for Cloudflare"})
+	progress(deploy.Progress{Percent: 90, Message: "Waiting for Cloudflare"})
 	return t.await(ctx, d)
 }
 
@@ -156,13 +148,46 @@ type deployment struct {
 	CreatedOn time.Time `json:"created_on"`
 	Trigger   struct {
 		Metadata struct {
-			Branch string `json:"branch"`
+			Branch     string `json:"branch"`
+			CommitHash string `json:"commit_hash"`
 		} `json:"metadata"`
 	} `json:"deployment_trigger"`
 }
 
-func (t *Target) create(ctx context.Context, s *site, branch, buildID string) (d deployment, err error) {
-	b, err := s.deploymentBody(branch, cut("buildcast build "+buildID, maxMessage))
+// deployment finds the one that an earlier attempt made of this build and these files,
+// before it was cut off, or makes it.
+func (t *Target) deployment(ctx context.Context, s *site, branch, buildID string) (deployment, error) {
+	commit := s.commit(buildID)
+	for page := 1; page <= lookBack; page++ {
+		var found []deployment
+		query := fmt.Sprintf("%s/deployments?page=%d&per_page=%d", t.projectPath(t.config.Project), page, pageSize)
+		if err := t.repeat(ctx, projectRetries, func() error { return t.call(ctx, t.config.Token, "GET", query, nil, &found) }); err != nil {
+			return deployment{}, describe("earlier deployments were looked up", err)
+		}
+		for _, d := range found {
+			if d.Trigger.Metadata.Branch == branch && d.Trigger.Metadata.CommitHash == commit && d.LatestStage.Status != "failure" && d.LatestStage.Status != "canceled" {
+				return d, nil
+			}
+		}
+		if len(found) < pageSize {
+			break
+		}
+	}
+	return t.create(ctx, s, branch, commit, buildID)
+}
+
+// commit names the build and its files, in the form of a commit's hash.
+func (s *site) commit(buildID string) string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d:%s", len(buildID), buildID)
+	for _, a := range s.assets { // in the order of their paths
+		fmt.Fprintf(sum, "%d:%s%s", len(a.path), a.path, a.hash)
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:40]
+}
+
+func (t *Target) create(ctx context.Context, s *site, branch, commit, buildID string) (d deployment, err error) {
+	b, err := s.deploymentBody(branch, commit, cut("buildcast build "+buildID, maxMessage))
 	if err != nil {
 		return d, err
 	}
@@ -180,7 +205,7 @@ func (t *Target) create(ctx context.Context, s *site, branch, buildID string) (d
 }
 
 // deploymentBody is the multipart form of a new deployment.
-func (s *site) deploymentBody(branch, message string) (*body, error) {
+func (s *site) deploymentBody(branch, commit, message string) (*body, error) {
 	manifest, err := json.Marshal(s.manifest())
 	if err != nil {
 		return nil, err
@@ -188,7 +213,7 @@ func (s *site) deploymentBody(branch, message string) (*body, error) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	for _, field := range [][2]string{
-		{"manifest", string(manifest)}, {"branch", branch}, {"commit_message", message}, {"commit_dirty", "false"},
+		{"manifest", string(manifest)}, {"branch", branch}, {"commit_message", message}, {"commit_hash", commit}, {"commit_dirty", "false"},
 	} {
 		if err := w.WriteField(field[0], field[1]); err != nil {
 			return nil, err
@@ -220,7 +245,7 @@ func (s *site) attach(w *multipart.Writer, name string) error {
 }
 
 // await looks at the deployment until its last stage has ended.
-func (t *Target) await(ctx context.Context, d deployment) (Deployment, error) {
+func (t *Target) await(ctx context.Context, d deployment) (deploy.Deployment, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.config.DeployTimeout,
 		buildcast.Errorf(buildcast.Unreachable, "Cloudflare has not finished deployment %s within %v", d.ID, t.config.DeployTimeout))
 	defer cancel()
@@ -229,16 +254,16 @@ func (t *Target) await(ctx context.Context, d deployment) (Deployment, error) {
 		err := t.repeat(ctx, uploadRetries, func() error { return t.call(ctx, t.config.Token, "GET", at, nil, &d) })
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return Deployment{}, context.Cause(ctx)
+			return deploy.Deployment{}, context.Cause(ctx)
 		case err != nil:
-			return Deployment{}, describe("the deployment was watched", err)
+			return deploy.Deployment{}, describe("the deployment was watched", err)
 		case d.LatestStage.Status == "failure" || d.LatestStage.Status == "canceled":
-			return Deployment{}, buildcast.Errorf(buildcast.InvalidArgument, "Cloudflare's stage %s ended with %s: %s", d.LatestStage.Name, d.LatestStage.Status, t.lastLine(ctx, at))
+			return deploy.Deployment{}, buildcast.Errorf(buildcast.InvalidArgument, "Cloudflare's stage %s ended with %s: %s", d.LatestStage.Name, d.LatestStage.Status, t.lastLine(ctx, at))
 		case d.LatestStage.Name == "deploy" && d.LatestStage.Status == "success":
-			return Deployment{URL: d.URL, Ref: d.ID}, nil
+			return deploy.Deployment{URL: d.URL, Ref: d.ID}, nil
 		}
 		if err := pause(ctx, time.Duration(wait)*t.config.Pace); err != nil {
-			return Deployment{}, err
+			return deploy.Deployment{}, err
 		}
 	}
 }

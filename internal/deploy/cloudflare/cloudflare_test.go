@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare/cloudflaretest"
 )
 
@@ -37,7 +38,7 @@ type world struct {
 	logs   *strings.Builder
 
 	mu       sync.Mutex
-	progress []Progress
+	progress []deploy.Progress
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
@@ -66,15 +67,15 @@ func (w *world) write(files map[string]string) {
 	}
 }
 
-func (w *world) deploy() (Deployment, error) {
-	return w.target.Deploy(w.Context(), "b1", w.dir, false, func(p Progress) {
+func (w *world) deploy() (deploy.Deployment, error) {
+	return w.target.Deploy(w.Context(), deploy.Site{BuildID: "b1", Dir: w.dir}, func(p deploy.Progress) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.progress = append(w.progress, p)
 	})
 }
 
-func (w *world) mustDeploy() Deployment {
+func (w *world) mustDeploy() deploy.Deployment {
 	w.Helper()
 	d, err := w.deploy()
 	if err != nil {
@@ -131,7 +132,7 @@ func TestDeploy(t *testing.T) {
 		}
 		last = p.Percent
 	}
-	if !slices.ContainsFunc(w.progress, func(p Progress) bool { return p.Uploaded == 3 && p.Total == 3 }) {
+	if !slices.ContainsFunc(w.progress, func(p deploy.Progress) bool { return p.Uploaded == 3 && p.Total == 3 }) {
 		t.Errorf("no end of the upload in %+v", w.progress)
 	}
 }
@@ -140,7 +141,9 @@ func TestASecondDeployUploadsNothing(t *testing.T) {
 	w := newWorld(t, page)
 	w.mustDeploy()
 	uploads := w.fake.Uploads
-	w.mustDeploy()
+	if _, err := w.target.Deploy(t.Context(), deploy.Site{BuildID: "b2", Dir: w.dir}, func(deploy.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
 	if w.fake.Uploads != uploads || uploads != 2 { // same.html has the content of index.html
 		t.Errorf("%d files, then %d", uploads, w.fake.Uploads)
 	}
@@ -149,9 +152,26 @@ func TestASecondDeployUploadsNothing(t *testing.T) {
 	}
 }
 
+// A server that was killed after it made the deployment finds it again.
+func TestAnEarlierDeploymentIsTakenOver(t *testing.T) {
+	w := newWorld(t, page)
+	first := w.mustDeploy()
+	if second := w.mustDeploy(); second != first || len(w.fake.Deployments) != 1 {
+		t.Errorf("%+v, then %+v; %d deployments", first, second, len(w.fake.Deployments))
+	}
+	w.write(map[string]string{"index.html": "changed"})
+	if third := w.mustDeploy(); third == first || len(w.fake.Deployments) != 2 {
+		t.Errorf("other files: %+v; %d deployments", third, len(w.fake.Deployments))
+	}
+	w.fake.Stages = [][2]string{{"deploy", "failure"}}
+	if _, err := w.deploy(); err == nil || len(w.fake.Deployments) != 3 {
+		t.Errorf("one that failed was taken over: %v, %d deployments", err, len(w.fake.Deployments))
+	}
+}
+
 func TestProductionGoesToTheProductionBranch(t *testing.T) {
 	w := newWorld(t, page)
-	if _, err := w.target.Deploy(t.Context(), "b1", w.dir, true, func(Progress) {}); err != nil {
+	if _, err := w.target.Deploy(t.Context(), deploy.Site{BuildID: "b1", Dir: w.dir, Production: true}, func(deploy.Progress) {}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.fake.Deployments[0].Branch; got != "main" {
@@ -335,7 +355,7 @@ func TestACancelledDeployEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	over := errors.New("the build is over")
 	w.fake.Fail = func(http.ResponseWriter, *http.Request) bool { cancel(over); return false }
-	if _, err := w.target.Deploy(ctx, "b1", w.dir, false, func(Progress) {}); err == nil {
+	if _, err := w.target.Deploy(ctx, deploy.Site{BuildID: "b1", Dir: w.dir}, func(deploy.Progress) {}); err == nil {
 		t.Error("it went on")
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // Bounds of one upload request, and how many are under way at once.
@@ -75,7 +77,7 @@ func (u *uploadToken) call(ctx context.Context, retries int, path string, b *bod
 
 // upload sends what the service lacks. It reports how far it has come after each
 // request.
-func (t *Target) upload(ctx context.Context, token *uploadToken, s *site, progress func(Progress)) error {
+func (t *Target) upload(ctx context.Context, token *uploadToken, s *site, progress func(deploy.Progress)) error {
 	var missing []string
 	b, err := jsonBody(map[string]any{"hashes": s.hashes()})
 	if err != nil {
@@ -88,7 +90,7 @@ func (t *Target) upload(ctx context.Context, token *uploadToken, s *site, progre
 	var sent atomic.Int64
 	report := func() {
 		n := int(sent.Load())
-		progress(Progress{Percent: 10 + 70*n/max(len(lacking), 1), Uploaded: n, Total: len(lacking), Message: fmt.Sprintf("Uploaded %d of %d files", n, len(lacking))})
+		progress(deploy.Progress{Percent: 10 + 70*n/max(len(lacking), 1), Uploaded: n, Total: len(lacking), Message: fmt.Sprintf("Uploaded %d of %d files", n, len(lacking))})
 	}
 	if len(lacking) > 0 {
 		report()

@@ -16,7 +16,7 @@ func BenchmarkDeploy(b *testing.B) {
 			target := New(Config{Dir: b.TempDir()})
 			dir := output(b, files)
 			for b.Loop() {
-				if _, err := target.Deploy(b.Context(), "27", dir, quiet); err != nil {
+				if _, err := publish(b.Context(), target, "27", dir, quiet); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -20,7 +20,7 @@ func TestDeploy(t *testing.T) {
 	target := newTarget(t)
 	dir := output(t, map[string]string{"index.html": "<h1>27</h1>", "assets/a.css": "h1{}"})
 	var messages []string
-	url, err := target.Deploy(t.Context(), "27", dir, func(m string) { messages = append(messages, m) })
+	url, err := publish(t.Context(), target, "27", dir, func(m string) { messages = append(messages, m) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestDeployAddresses(t *testing.T) {
 			at = parse(t, template)
 		}
 		target := New(Config{Dir: filepath.Join(t.TempDir(), "p"), Address: at})
-		url := deploy(t, target, "27", map[string]string{"index.html": "x"})
+		url := mustDeploy(t, target, "27", map[string]string{"index.html": "x"})
 		if url != want {
 			t.Errorf("%s: URL %s, want %s", template, url, want)
 		}
@@ -88,8 +88,8 @@ func TestBadAddressesNameTheFix(t *testing.T) {
 
 func TestDeployAgainReplacesTheSite(t *testing.T) {
 	target := newTarget(t)
-	first := deploy(t, target, "27", map[string]string{"index.html": "one", "gone.html": "x"})
-	again := deploy(t, target, "27", map[string]string{"index.html": "two"})
+	first := mustDeploy(t, target, "27", map[string]string{"index.html": "one", "gone.html": "x"})
+	again := mustDeploy(t, target, "27", map[string]string{"index.html": "two"})
 	if first != again {
 		t.Errorf("URL %s, then %s", first, again)
 	}
@@ -106,11 +106,11 @@ func TestDeployAgainReplacesTheSite(t *testing.T) {
 
 func TestFailedDeployKeepsTheSite(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{"index.html": "one"})
+	url := mustDeploy(t, target, "27", map[string]string{"index.html": "one"})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stopped := errors.New("the build was cancelled")
 	dir := output(t, map[string]string{"index.html": "two"})
-	_, err := target.Deploy(ctx, "27", dir, func(string) { cancel(stopped) })
+	_, err := publish(ctx, target, "27", dir, func(string) { cancel(stopped) })
 	if !errors.Is(err, stopped) {
 		t.Fatalf("error %v", err)
 	}
@@ -126,7 +126,7 @@ func TestBuildsDoNotShareASite(t *testing.T) {
 	target := newTarget(t)
 	ids := []string{"a", "A", "a_", "_a", "x-84", "01JD3Y5R8Q0V6M2K7T9XBCDEFG", "01jd3y5r8q0v6m2k7t9xbcdefg"}
 	for _, id := range ids {
-		deploy(t, target, id, map[string]string{"index.html": id})
+		mustDeploy(t, target, id, map[string]string{"index.html": id})
 	}
 	for _, id := range ids {
 		if w := get(target, target.URL(id)); w.Body.String() != id {
@@ -137,7 +137,7 @@ func TestBuildsDoNotShareASite(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{"index.html": "x"})
+	url := mustDeploy(t, target, "27", map[string]string{"index.html": "x"})
 	for range 2 {
 		if err := target.Remove("27", time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
@@ -157,7 +157,7 @@ func TestRemove(t *testing.T) {
 func TestRemoveLeavesALaterPreview(t *testing.T) {
 	target := newTarget(t)
 	deleted := time.Now()
-	url := deploy(t, target, "27", map[string]string{"index.html": "new"})
+	url := mustDeploy(t, target, "27", map[string]string{"index.html": "new"})
 	if err := target.Remove("27", deleted); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestRemoveLeavesALaterPreview(t *testing.T) {
 
 func TestDeployLeavesOut(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{
+	url := mustDeploy(t, target, "27", map[string]string{
 		"index.html": "x", "a/.git/config": "x", ".git/HEAD": "x", "node_modules/m.js": "x", "a/node_modules/m.js": "x",
 		".env": "SECRET=1", "a/.env": "SECRET=1", ".well-known/security.txt": "Contact: x", "a/b.txt": "b",
 	})
@@ -197,7 +197,7 @@ func TestDeployFollowsLinksThatStayInside(t *testing.T) {
 	dir := output(t, map[string]string{"index.html": "x", "v1/a.txt": "a"})
 	symlink(t, "v1", filepath.Join(dir, "latest"))
 	symlink(t, "../index.html", filepath.Join(dir, "v1/top.html"))
-	url, err := target.Deploy(t.Context(), "27", dir, quiet)
+	url, err := publish(t.Context(), target, "27", dir, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestDeployRefuses(t *testing.T) {
 			dir = filepath.Join(dir, "dist")
 			write(t, filepath.Join(dir, "index.html"), "x")
 			tt.spoil(t, dir)
-			_, err = target.Deploy(t.Context(), "27", dir, quiet)
+			_, err = publish(t.Context(), target, "27", dir, quiet)
 			refused(t, err, buildcast.InvalidArgument, tt.parts...)
 			if _, err := os.Stat(target.dir); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("something was written for an output that is refused: %v", err)
@@ -298,7 +298,7 @@ func TestDeployLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err := newTarget(t).Deploy(t.Context(), "27", dir, quiet)
+		_, err := publish(t.Context(), newTarget(t), "27", dir, quiet)
 		refused(t, err, buildcast.TooLarge, "20000")
 	})
 	t.Run("bytes", func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestDeployLimits(t *testing.T) {
 		if err := os.Truncate(filepath.Join(dir, "large"), MaxBytes); err != nil { // sparse: it takes no space
 			t.Fatal(err)
 		}
-		_, err := newTarget(t).Deploy(t.Context(), "27", dir, quiet)
+		_, err := publish(t.Context(), newTarget(t), "27", dir, quiet)
 		refused(t, err, buildcast.TooLarge, "1024 MiB")
 	})
 	t.Run("a file that grows while it is copied", func(t *testing.T) {
@@ -325,7 +325,7 @@ func TestDeployLimits(t *testing.T) {
 func TestDeployRefusesBuildIDs(t *testing.T) {
 	dir := output(t, map[string]string{"index.html": "x"})
 	for _, id := range []string{"", "../x", "a/b", "a.b", strings.Repeat("a", 27)} {
-		_, err := newTarget(t).Deploy(t.Context(), id, dir, quiet)
+		_, err := publish(t.Context(), newTarget(t), id, dir, quiet)
 		refused(t, err, buildcast.InvalidArgument, "build id")
 	}
 }
@@ -338,7 +338,7 @@ func TestReadersSeeAWholeSite(t *testing.T) {
 		text := strings.Repeat(fmt.Sprint(n%10), 4096)
 		return map[string]string{"index.html": text, "a/b/c.txt": text}
 	}
-	url := deploy(t, target, "27", site(0))
+	url := mustDeploy(t, target, "27", site(0))
 	outputs := make([]string, 40)
 	for i := range outputs {
 		outputs[i] = output(t, site(i))
@@ -366,7 +366,7 @@ func TestReadersSeeAWholeSite(t *testing.T) {
 	for half := range 2 { // two at once, as after a lease that moved on
 		deploys.Go(func() {
 			for i := half; i < len(outputs); i += 2 {
-				if _, err := target.Deploy(t.Context(), "27", outputs[i], quiet); err != nil {
+				if _, err := publish(t.Context(), target, "27", outputs[i], quiet); err != nil {
 					t.Error(err)
 				}
 			}

@@ -15,7 +15,7 @@ var site = map[string]string{
 
 func TestHandlerServes(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", site)
+	url := mustDeploy(t, target, "27", site)
 	tests := []struct {
 		path  string
 		code  int
@@ -55,7 +55,7 @@ func TestHandlerServes(t *testing.T) {
 
 func TestHandlerRedirectsDirectories(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{"index.html": "x", "a/b/index.html": "b"})
+	url := mustDeploy(t, target, "27", map[string]string{"index.html": "x", "a/b/index.html": "b"})
 	for from, to := range map[string]string{
 		url + "a/b":                             url + "a/b/",
 		url + "a/b?q=1":                         url + "a/b/?q=1",
@@ -73,7 +73,7 @@ func TestHandlerRedirectsDirectories(t *testing.T) {
 
 func TestHandlerOwn404(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{"index.html": "x", "404.html": "<h1>lost</h1>"})
+	url := mustDeploy(t, target, "27", map[string]string{"index.html": "x", "404.html": "<h1>lost</h1>"})
 	w := get(target, url+"missing")
 	if w.Code != 404 || w.Body.String() != "<h1>lost</h1>" || w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Errorf("got %d %v %q", w.Code, w.Header(), w.Body)
@@ -85,7 +85,7 @@ func TestHandlerOwn404(t *testing.T) {
 
 func TestHandlerConditionalAndRangeRequests(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", site) + "notes.txt"
+	url := mustDeploy(t, target, "27", site) + "notes.txt"
 	etag := get(target, url).Header().Get("ETag")
 	if w := get(target, url, "If-None-Match", etag); w.Code != 304 || w.Body.Len() != 0 {
 		t.Errorf("unchanged: %d %q", w.Code, w.Body)
@@ -100,7 +100,7 @@ func TestHandlerConditionalAndRangeRequests(t *testing.T) {
 		t.Errorf("HEAD: %d %v", w.Code, w.Header())
 	}
 	// Another deploy is another version, even of the same length and second.
-	deploy(t, target, "27", map[string]string{"notes.txt": "9876543210"})
+	mustDeploy(t, target, "27", map[string]string{"notes.txt": "9876543210"})
 	if w := get(target, url, "If-None-Match", etag); w.Code != 200 || w.Body.String() != "9876543210" {
 		t.Errorf("after another deploy: %d %q", w.Code, w.Body)
 	}
@@ -111,7 +111,7 @@ func TestHandlerConditionalAndRangeRequests(t *testing.T) {
 
 func TestHandlerHosts(t *testing.T) {
 	target := newTarget(t)
-	deploy(t, target, "27", map[string]string{"index.html": "27"})
+	mustDeploy(t, target, "27", map[string]string{"index.html": "27"})
 	tests := []struct {
 		url     string
 		code    int
@@ -158,7 +158,7 @@ func TestHandlerHosts(t *testing.T) {
 
 func TestHandlerPathFormSandboxesTheSitesOwn404(t *testing.T) {
 	target := newTarget(t)
-	deploy(t, target, "27", map[string]string{"404.html": "<script>"})
+	mustDeploy(t, target, "27", map[string]string{"404.html": "<script>"})
 	if w := get(target, "http://127.0.0.1:8081/build-27/missing"); w.Header().Get("Content-Security-Policy") != sandbox {
 		t.Errorf("policy %q", w.Header().Get("Content-Security-Policy"))
 	}
@@ -166,7 +166,7 @@ func TestHandlerPathFormSandboxesTheSitesOwn404(t *testing.T) {
 
 func TestHandlerMethods(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", site)
+	url := mustDeploy(t, target, "27", site)
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "PROPFIND"} {
 		if w := ask(target, method, url); w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d %v", method, w.Code, w.Header())

@@ -20,8 +20,8 @@ import (
 func hardened(t *testing.T) (target *Target, get func(path string) (int, string)) {
 	t.Helper()
 	target = newTarget(t)
-	deploy(t, target, "27", map[string]string{"index.html": "home", "a/page.html": "page"})
-	deploy(t, target, "28", map[string]string{"index.html": "another build"})
+	mustDeploy(t, target, "27", map[string]string{"index.html": "home", "a/page.html": "page"})
+	mustDeploy(t, target, "28", map[string]string{"index.html": "another build"})
 	write(t, filepath.Join(target.dir, "secret.txt"), "secret")
 	write(t, filepath.Join(target.versions(), "secret.txt"), "secret")
 	server := httptest.NewServer(target.Handler())
@@ -115,7 +115,7 @@ func TestHardeningSymlinkInASite(t *testing.T) {
 
 func TestHardeningRedirectStaysOnTheHost(t *testing.T) {
 	target := newTarget(t)
-	url := deploy(t, target, "27", map[string]string{"evil.example/index.html": "x"})
+	url := mustDeploy(t, target, "27", map[string]string{"evil.example/index.html": "x"})
 	for _, path := range []string{"/evil.example", "evil.example", "%2fevil.example", "%5cevil.example"} {
 		w := get(target, url+path)
 		to := w.Header().Get("Location")

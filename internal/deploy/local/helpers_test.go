@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,9 +63,9 @@ func parse(t *testing.T, template string) Address {
 
 func quiet(string) {}
 
-func deploy(t *testing.T, target *Target, buildID string, files map[string]string) string {
+func mustDeploy(t *testing.T, target *Target, buildID string, files map[string]string) string {
 	t.Helper()
-	url, err := target.Deploy(t.Context(), buildID, output(t, files), quiet)
+	url, err := publish(t.Context(), target, buildID, output(t, files), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,4 +108,10 @@ func versionsLeft(t *testing.T, target *Target) int {
 		t.Fatal(err)
 	}
 	return len(names)
+}
+
+// publish deploys, and returns the URL.
+func publish(ctx context.Context, target *Target, buildID, dir string, progress func(message string)) (string, error) {
+	d, err := target.Deploy(ctx, deploy.Site{BuildID: buildID, Dir: dir}, func(p deploy.Progress) { progress(p.Message) })
+	return d.URL, err
 }

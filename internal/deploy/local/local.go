@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // Limits of one preview.
@@ -91,31 +92,32 @@ func (t *Target) URL(buildID string) string {
 	return t.at.of(sitePrefix + HostLabel(buildID))
 }
 
-// Deploy publishes the files of dir as the build's preview, replaces an earlier
+// Deploy publishes the site as the build's preview, replaces an earlier
 // one, and returns its URL. A repeated deploy, after a crash too, returns the same
 // URL. It leaves out node_modules and names that begin with a dot, except
 // .well-known. It calls progress at the start, and then every other second.
 //
-// If dir cannot be deployed, the error is a *buildcast.Error with InvalidArgument
-// or TooLarge, whose message names the file. It wraps fs.ErrNotExist if dir has no
+// If the site cannot be deployed, the error is a *buildcast.Error with InvalidArgument
+// or TooLarge, whose message names the file. It wraps fs.ErrNotExist if it has no
 // files.
-func (t *Target) Deploy(ctx context.Context, buildID, dir string, progress func(message string)) (string, error) {
-	if err := buildcast.ValidateBuildID(buildID); err != nil {
-		return "", err
+func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error) {
+	if err := buildcast.ValidateBuildID(site.BuildID); err != nil {
+		return deploy.Deployment{}, err
 	}
-	src, err := openOutput(dir)
+	src, err := openOutput(site.Dir)
 	if err != nil {
-		return "", err
+		return deploy.Deployment{}, err
 	}
 	defer src.Close()
-	list, err := scan(ctx, src, filepath.Base(dir))
+	list, err := scan(ctx, src, filepath.Base(site.Dir))
 	if err != nil {
-		return "", err
+		return deploy.Deployment{}, err
 	}
-	if err := t.publish(ctx, HostLabel(buildID), src, list, progress); err != nil {
-		return "", fmt.Errorf("deploy preview of build %s: %w", buildID, err)
+	report := func(message string) { progress(deploy.Progress{Message: message}) }
+	if err := t.publish(ctx, HostLabel(site.BuildID), src, list, report); err != nil {
+		return deploy.Deployment{}, fmt.Errorf("deploy preview of build %s: %w", site.BuildID, err)
 	}
-	return t.URL(buildID), nil
+	return deploy.Deployment{URL: t.URL(site.BuildID)}, nil
 }
 
 // publish copies the files to a new version and points the link to it.

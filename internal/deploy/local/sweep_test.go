@@ -35,10 +35,10 @@ func pass(d time.Duration) {
 func TestRunRemovesOldPreviews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newTarget(t)
-		old := deploy(t, target, "27", map[string]string{"index.html": "x"})
-		renewed := deploy(t, target, "28", map[string]string{"index.html": "x"})
+		old := mustDeploy(t, target, "27", map[string]string{"index.html": "x"})
+		renewed := mustDeploy(t, target, "28", map[string]string{"index.html": "x"})
 		pass(DefaultRetain - 2*time.Hour)
-		deploy(t, target, "28", map[string]string{"index.html": "y"})
+		mustDeploy(t, target, "28", map[string]string{"index.html": "y"})
 		running(t, target)
 		pass(2 * time.Hour)
 		if w := get(target, old); w.Code != 200 {
@@ -60,7 +60,7 @@ func TestRunRemovesOldPreviews(t *testing.T) {
 func TestRunClearsUpAfterACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newTarget(t)
-		url := deploy(t, target, "27", map[string]string{"index.html": "x"})
+		url := mustDeploy(t, target, "27", map[string]string{"index.html": "x"})
 		// Killed while copying, before the rename, and before the old version was removed.
 		write(t, filepath.Join(target.versions(), newVersion("27"), "index.html"), "half")
 		write(t, filepath.Join(target.versions(), newVersion("new"), "index.html"), "half")
@@ -72,7 +72,7 @@ func TestRunClearsUpAfterACrash(t *testing.T) {
 		if w := get(target, url); w.Body.String() != "x" {
 			t.Errorf("got %d %q", w.Code, w.Body)
 		}
-		again := deploy(t, target, "27", map[string]string{"index.html": "whole"})
+		again := mustDeploy(t, target, "27", map[string]string{"index.html": "whole"})
 		if w := get(target, again); again != url || w.Body.String() != "whole" {
 			t.Errorf("%s gives %q", again, w.Body)
 		}
@@ -84,7 +84,7 @@ func TestRunLeavesADeployInProgressAlone(t *testing.T) {
 		target := newTarget(t)
 		dir := output(t, map[string]string{"index.html": "x", "a/b.txt": "b"})
 		running(t, target)
-		url, err := target.Deploy(t.Context(), "27", dir, func(string) {
+		url, err := publish(t.Context(), target, "27", dir, func(string) {
 			pass(3 * time.Hour) // three sweeps during the deploy
 		})
 		if err != nil {
@@ -152,8 +152,8 @@ func TestRunRemovesPreviewsWithoutABuild(t *testing.T) {
 		target := newTarget(t)
 		var away error
 		target.exists = func(_ context.Context, id string) (bool, error) { return id == "My_Build", away }
-		gone := deploy(t, target, "01JD3Y5R8Q0V6M2K7T9XBCDEFG", map[string]string{"index.html": "x"})
-		kept := deploy(t, target, "My_Build", map[string]string{"index.html": "x"})
+		gone := mustDeploy(t, target, "01JD3Y5R8Q0V6M2K7T9XBCDEFG", map[string]string{"index.html": "x"})
+		kept := mustDeploy(t, target, "My_Build", map[string]string{"index.html": "x"})
 		away = errors.New("the store is away")
 		running(t, target)
 		if w := get(target, gone); w.Code != 200 {

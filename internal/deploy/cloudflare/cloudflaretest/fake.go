@@ -52,6 +52,7 @@ type Fake struct {
 // Deployment is what was made.
 type Deployment struct {
 	ID, Branch, Message string
+	CommitHash          string
 	Manifest            map[string]string
 	Files               map[string]string // the special ones
 	Created             time.Time
@@ -245,7 +246,7 @@ func (f *Fake) deploy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer f.Lock()()
-	d := &Deployment{Branch: r.FormValue("branch"), Message: r.FormValue("commit_message"), Files: map[string]string{}, Created: time.Now().UTC()}
+	d := &Deployment{Branch: r.FormValue("branch"), Message: r.FormValue("commit_message"), CommitHash: r.FormValue("commit_hash"), Files: map[string]string{}, Created: time.Now().UTC()}
 	if len(d.Message) > 384 || json.Unmarshal([]byte(r.FormValue("manifest")), &d.Manifest) != nil {
 		Error(w, http.StatusBadRequest, 8000012, "invalid form")
 		return
@@ -289,7 +290,7 @@ func (f *Fake) describe(d *Deployment) map[string]any {
 	return map[string]any{
 		"id": d.ID, "url": "https://" + d.ID + ".pages.test", "created_on": d.Created,
 		"latest_stage":       map[string]any{"name": stage[0], "status": stage[1]},
-		"deployment_trigger": map[string]any{"metadata": map[string]any{"branch": d.Branch}},
+		"deployment_trigger": map[string]any{"metadata": map[string]any{"branch": d.Branch, "commit_hash": d.CommitHash}},
 	}
 }
 
