@@ -11,9 +11,11 @@ import (
 func (s *Server) newPipeline() *pipeline.Pipeline {
 	targets := map[string]pipeline.Target{buildcast.DeployLocal: s.previews}
 	if c := s.config.Cloudflare; c.APIToken != "" {
-		targets[buildcast.DeployCloudflare] = cloudflare.New(cloudflare.Config{
-			BaseURL: c.BaseURL, Token: c.APIToken, AccountID: c.AccountID, Project: c.Project, ProductionBranch: c.ProductionBranch, Logger: s.logger,
+		s.cloudflare = cloudflare.New(cloudflare.Config{
+			BaseURL: c.BaseURL, Token: c.APIToken, AccountID: c.AccountID, Project: c.Project, ProductionBranch: c.ProductionBranch,
+			Retain: s.config.PreviewKeep, Logger: s.logger,
 		})
+		targets[buildcast.DeployCloudflare] = s.cloudflare
 	}
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,

@@ -22,6 +22,9 @@ func (s *Server) Run(ctx context.Context) error {
 	core.run("the hub", s.hub.Run)
 	core.run("the previews", s.previews.Run)
 	core.run("the removal of leftovers", s.leftovers.run)
+	if s.cloudflare != nil {
+		core.run("the clean-up at Cloudflare", s.cloudflare.Run)
+	}
 	sending := s.newStage(parts, "the webhooks")
 	sending.run("the webhooks", s.webhooks.Run)
 	work := s.newStage(parts, "the builds")

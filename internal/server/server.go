@@ -25,6 +25,7 @@ import (
 	"github.com/buildcast/buildcast/internal/auth"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/dashboard"
+	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
 	"github.com/buildcast/buildcast/internal/deploy/local"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
@@ -61,9 +62,11 @@ type Server struct {
 	log      *eventlog.Log
 	hub      *live.Hub
 	previews *local.Target
-	pipeline *pipeline.Pipeline
-	sockets  *socketapi.Server
-	webhooks *webhook.Service
+	// cloudflare is nil if builds cannot be deployed there.
+	cloudflare *cloudflare.Target
+	pipeline   *pipeline.Pipeline
+	sockets    *socketapi.Server
+	webhooks   *webhook.Service
 
 	leftovers *leftovers
 

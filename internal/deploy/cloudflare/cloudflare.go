@@ -43,6 +43,7 @@ type Config struct {
 	AccountID        string
 	Project          string // made if it is absent
 	ProductionBranch string // default: main
+	Retain           time.Duration // how long a build's deployment is kept; default 7 days
 	Client           *http.Client
 	RequestTimeout   time.Duration // of one request; default 5m
 	DeployTimeout    time.Duration // how long the last stage may take; default 15m
@@ -57,6 +58,7 @@ type Target struct{ config Config }
 func New(c Config) *Target {
 	c.BaseURL = strings.TrimSuffix(cmp.Or(c.BaseURL, DefaultBaseURL), "/")
 	c.ProductionBranch = cmp.Or(c.ProductionBranch, "main")
+	c.Retain = cmp.Or(c.Retain, 7*24*time.Hour)
 	c.Client = cmp.Or(c.Client, http.DefaultClient)
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, 5*time.Minute)
 	c.DeployTimeout = cmp.Or(c.DeployTimeout, 15*time.Minute)

@@ -395,13 +395,13 @@ func TestCleanUp(t *testing.T) {
 		}
 		w.fake.Deployments = append(w.fake.Deployments, d)
 	}
-	ids, err := w.target.Stale(t.Context(), Old{"build-*", now.Add(-7*24*time.Hour - time.Minute)})
-	if err != nil || len(ids) != 50 || ids[0] != "old59" || slices.ContainsFunc(ids, func(id string) bool { return id == "old40" || id == "old41" || id == "old42" || id == "old6" }) {
-		t.Fatalf("%d: %v, %v", len(ids), ids, err)
+	w.target.config.Retain = 7*24*time.Hour + time.Minute
+	if n, err := w.target.sweep(t.Context()); err != nil || n != 50 {
+		t.Fatalf("%d are removed, %v", n, err)
 	}
-	for _, id := range append(ids, "gone already") {
-		if err := w.target.Remove(t.Context(), id); err != nil {
-			t.Fatal(err)
+	for _, kept := range []string{"old0", "old6", "old40", "old41", "old42"} {
+		if !slices.ContainsFunc(w.fake.Deployments, func(d *cloudflaretest.Deployment) bool { return d.ID == kept }) {
+			t.Errorf("%s is removed", kept)
 		}
 	}
 	if len(w.fake.Deployments) != 10 {
