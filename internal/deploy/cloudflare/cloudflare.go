@@ -41,8 +41,8 @@ type Config struct {
 	BaseURL          string // default: DefaultBaseURL
 	Token            string
 	AccountID        string
-	Project          string // made if it is absent
-	ProductionBranch string // default: main
+	Project          string        // made if it is absent
+	ProductionBranch string        // default: main
 	Retain           time.Duration // how long a build's deployment is kept; default 7 days
 	Client           *http.Client
 	RequestTimeout   time.Duration // of one request; default 5m
