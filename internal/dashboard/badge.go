@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// How long, in seconds, a badge may be shown without asking again.
+// How long, in seconds, browsers may cache a badge.
 const (
 	badgeAge    = 5
 	finishedAge = 60 // a finished build may still be deleted and made again
@@ -25,8 +25,8 @@ const (
 	grey  = "#5c6470"
 )
 
-// badge answers /badge/{id}.svg. A build that is not there gives 404 with a
-// badge that says so: browsers show it in the place of a broken image.
+// badge answers /badge/{id}.svg. If the build does not exist, it answers 404 with a
+// badge that says so; browsers show that badge instead of a broken image.
 func (c Config) badge(w http.ResponseWriter, r *http.Request) {
 	id, isBadge := strings.CutSuffix(r.PathValue("file"), ".svg")
 	if !isBadge {
@@ -58,7 +58,7 @@ func (c Config) badge(w http.ResponseWriter, r *http.Request) {
 	badgeFile(verdict(&status)).send(w, r, http.StatusOK)
 }
 
-// verdict is what the badge says of a build, and its colour.
+// verdict returns the badge's text for a build, and its colour.
 func verdict(s *buildcast.Status) (message, colour string) {
 	switch s.Phase {
 	case buildcast.Completed:
@@ -86,14 +86,15 @@ const badgeShape = `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]d" height
 	`<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,Geneva,sans-serif" font-size="11">` +
 	`<text x="%[7]d" y="14" textLength="%[8]d">%[2]s</text><text x="%[9]d" y="14" textLength="%[10]d">%[3]s</text></g></svg>`
 
-// drawBadge makes the image. The texts are escaped; the colour is one of ours.
+// drawBadge returns the image. It escapes the texts; colour is one of the constants.
 func drawBadge(label, message, colour string) []byte {
 	left, right := textWidth(label), textWidth(message)
 	l, r := left+12, right+12 // 6 of room on each side
 	return fmt.Appendf(nil, badgeShape, l+r, escape(label), escape(message), l, r, colour, l/2, left, l+r/2, right)
 }
 
-// textWidth is about that of Verdana at 11 px; textLength makes it exact in any font.
+// textWidth returns the approximate width in Verdana at 11 px; textLength stretches
+// any font to it.
 func textWidth(s string) int { return 7 * utf8.RuneCountInString(s) }
 
 func escape(s string) string {

@@ -1,9 +1,9 @@
-// Package dashboard serves the pages that people watch builds on, and the
-// badges that show a build's state elsewhere.
+// Package dashboard serves the pages on which people watch builds, and the badges
+// that show a build's state on other pages.
 //
 // The pages hold no data: their modules read it from the API, in the browser,
-// with the same client that everybody else uses. All files are in memory from
-// the start, each with the hash of its content as its ETag.
+// with the public JavaScript client. All files are in memory from the start, each
+// with the hash of its content as its ETag.
 package dashboard
 
 import (
@@ -19,18 +19,17 @@ import (
 	"github.com/buildcast/buildcast/js"
 )
 
-// policy lets a page load and reach this server only, and run nothing that is
-// written in a page itself: a text from an event that were taken for HTML by
-// mistake could not run. ws: and wss: are there for browsers in which 'self'
-// does not cover WebSocket.
+// policy allows a page to load from and connect to this server only, and to run no
+// inline script: if an event's text were inserted as HTML by mistake, it could not
+// run. ws: and wss: are for browsers in which 'self' does not cover WebSocket.
 const policy = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; " +
 	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// Config is what the dashboard needs. Both are required.
+// Config configures the dashboard. Both fields are required.
 type Config struct {
-	// Statuses gives the statuses of those builds that exist.
+	// Statuses returns the statuses of the existing builds among the ids.
 	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
-	// CheckHost refuses requests that a rebound host name leads here; see auth.Guard.
+	// CheckHost refuses requests with a foreign host name (DNS rebinding); see auth.Guard.
 	CheckHost func(r *http.Request) error
 }
 
@@ -39,8 +38,8 @@ func Routes() []string {
 	return []string{"GET /{$}", "GET /builds/{id}", "GET /webhooks", "GET /badge/{file}", "GET /assets/"}
 }
 
-// New gives the handler of Routes. It panics where an embedded file cannot be
-// read: that depends on the program alone.
+// New returns the handler of Routes. It panics if an embedded file cannot be read:
+// that would be a defect of the program.
 func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	list, build := page("index.html"), page("build.html")
@@ -48,7 +47,7 @@ func New(c Config) http.Handler {
 	mux.Handle("GET /webhooks", page("webhooks.html"))
 	mux.HandleFunc("GET /builds/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if buildcast.ValidateBuildID(r.PathValue("id")) != nil {
-			build.serve(w, r, http.StatusNotFound) // its module says what is wrong, and leads back
+			build.serve(w, r, http.StatusNotFound) // its module shows the error and a link back
 			return
 		}
 		build.ServeHTTP(w, r)

@@ -84,7 +84,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// What the policy would block must not be there: the browser alone would tell.
+// The pages contain nothing that the policy would block: only a browser would show it.
 func TestPagesKeepThePolicy(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script(>|[^>]*[^>]>[^<])|(src|href)="(https?:)?//`)
 	for _, name := range []string{"index.html", "build.html", "webhooks.html"} {
@@ -104,8 +104,8 @@ func TestPagesKeepThePolicy(t *testing.T) {
 	}
 }
 
-// Pages that are served below a path of another site work as they are: each
-// address in a page or a module is relative, and leads to something.
+// Pages work below a path of another site: each address in a page or a module is
+// relative, and exists.
 func TestPagesWorkBelowAPath(t *testing.T) {
 	h := New(Config{Statuses: statuses(nil), CheckHost: anyHost})
 	check := func(from, target string) {
@@ -152,7 +152,7 @@ func TestPagesWorkBelowAPath(t *testing.T) {
 	}
 }
 
-// modules gives all modules by the path they are served at.
+// modules returns all modules by their path on the server.
 func modules(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -203,7 +203,7 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
-// A page that rebound its own name to this machine reads nothing.
+// Attack (DNS rebinding): a page whose host name resolves to this machine reads nothing.
 func TestReboundHost(t *testing.T) {
 	h := New(Config{Statuses: statuses(nil), CheckHost: func(*http.Request) error { return errors.New("another host") }})
 	for _, target := range []string{"/", "/badge/b1.svg", "/assets/app/list.js"} {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// types are the media types of what is embedded. The machine's own table is not
-// asked: some map .js to text/plain, and browsers then refuse the module.
+// types holds the media types of the embedded files. The machine's own table is not
+// used: some map .js to text/plain, and browsers then refuse the module.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -33,7 +33,7 @@ func read(tree fs.FS, name string) file {
 	return file{body, types[path.Ext(name)], tagOf(body)}
 }
 
-// tagOf is weak: the compressed form has the same tag.
+// tagOf returns a weak tag, because the compressed form has the same tag.
 func tagOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `W/"` + hex.EncodeToString(sum[:12]) + `"`
@@ -41,8 +41,8 @@ func tagOf(body []byte) string {
 
 func (f file) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.serve(w, r, http.StatusOK) }
 
-// serve asks browsers to check before each use, so that a new version of the
-// program never runs with modules of the old one.
+// serve tells browsers to revalidate before each use, so that pages of a new version
+// never run modules of the old one.
 func (f file) serve(w http.ResponseWriter, r *http.Request, status int) {
 	w.Header().Set("Cache-Control", "no-cache")
 	f.send(w, r, status)
@@ -59,7 +59,7 @@ func (f file) send(w http.ResponseWriter, r *http.Request, status int) {
 	h.Set("Content-Type", f.mediaType)
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(f.body) // an error here is a client that went away
+		_, _ = w.Write(f.body) // an error: the client has disconnected
 	}
 }
 

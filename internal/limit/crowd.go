@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Crowd bounds how many members are present at once. A member is idle until it
-// is activated. A newcomer is never turned away; when there are too many, another
-// member is displaced:
+// Crowd bounds how many members exist at once. A member is idle until it is
+// activated. A new member is never refused; when there are too many, another member
+// is displaced:
 //
 //   - too many idle members of one host: the one that has been idle longest, of that host
 //   - too many idle members, or members in all: the one that has been idle longest
 //   - too many active members: the one that has been active longest, of the host that has most
 //
-// So clients that take places and do nothing with them displace each other, and
-// a host that takes many places displaces its own members first.
+// So clients that stay idle displace each other, and a host with many members
+// displaces its own members first.
 type Crowd struct {
 	config CrowdConfig
 
@@ -75,8 +75,8 @@ func NewCrowd(config CrowdConfig) *Crowd {
 	return &Crowd{config: config, hosts: make(map[netip.Addr]*host), idle: list{kind: ofAll}}
 }
 
-// HostOf returns the part of a client's address that stands for its host: all of
-// an IPv4 address, the /64 network of an IPv6 address.
+// HostOf returns the part of a client's address that identifies its host: the whole
+// IPv4 address, or the /64 network of an IPv6 address.
 func HostOf(addr netip.Addr) netip.Addr {
 	if addr = addr.Unmap().WithZone(""); !addr.Is6() {
 		return addr
@@ -89,8 +89,8 @@ func HostOf(addr netip.Addr) netip.Addr {
 }
 
 // Enter adds an idle member and displaces another if there are too many.
-// displace is called at most once, without a lock held, when the member is
-// displaced itself; it must make the member go away.
+// displace is called at most once, without a lock held, when this member is
+// displaced; it must close the connection or session.
 func (c *Crowd) Enter(addr netip.Addr, displace func()) *Member {
 	m := &Member{crowd: c, displace: displace}
 	c.mu.Lock()
@@ -107,9 +107,9 @@ func (c *Crowd) Enter(addr netip.Addr, displace func()) *Member {
 	return m
 }
 
-// Activate moves the member from the idle to the active and displaces another
-// active member if there are too many. It reports false if the member itself has
-// been displaced.
+// Activate moves the member from the idle to the active members and displaces
+// another active member if there are too many. It returns false if the member itself
+// has been displaced.
 func (m *Member) Activate() bool {
 	if m == nil {
 		return true
@@ -138,8 +138,8 @@ func (m *Member) Activate() bool {
 	return true
 }
 
-// Idle moves the member from the active to the idle and displaces another idle
-// member if there are too many.
+// Idle moves the member from the active to the idle members and displaces another
+// idle member if there are too many.
 func (m *Member) Idle() {
 	if m == nil {
 		return
@@ -157,7 +157,7 @@ func (m *Member) Idle() {
 	victim.leave()
 }
 
-// Leave removes the member. Only the first call does something.
+// Leave removes the member. Further calls do nothing.
 func (m *Member) Leave() {
 	if m == nil {
 		return
@@ -167,7 +167,7 @@ func (m *Member) Leave() {
 	m.crowd.remove(m)
 }
 
-// Displace displaces one member, an idle one if there is one. It reports false
+// Displace displaces one member, an idle one if possible. It returns false
 // if the crowd is empty.
 func (c *Crowd) Displace() bool {
 	c.mu.Lock()
@@ -188,7 +188,7 @@ func (c *Crowd) Size() (idle, active int) {
 	return c.idle.n, c.active
 }
 
-// leave makes a displaced member go away. It does nothing for nil: nobody was displaced.
+// leave calls the displaced member's displace. It does nothing for nil.
 func (m *Member) leave() {
 	if m != nil {
 		m.displace()
@@ -216,8 +216,9 @@ func (c *Crowd) tooManyActive() (victim *Member) {
 	return victim
 }
 
-// longestActive returns the member that has been active longest, of the host
-// that has most; among hosts that have equally many, of all their members.
+// longestActive returns the member that has been active longest, of the host with
+// the most members. If several hosts have that many, it considers the members of all
+// of them.
 func (c *Crowd) longestActive() (longest *Member) {
 	for _, h := range c.hosts {
 		m := h.active.first

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// room is a crowd that remembers who was displaced.
+// room is a crowd that records which members were displaced.
 type room struct {
 	*Crowd
 	displaced []string
@@ -42,11 +42,11 @@ func TestIdleMembersDisplaceEachOther(t *testing.T) {
 		r.enter(name)
 	}
 	r.want(t, 3, 1, "192.0.2.1/a", "192.0.2.2/b")
-	busy.Idle() // it is idle since now: the others have been longer
+	busy.Idle() // it becomes idle now: the others have been idle longer
 	r.want(t, 3, 0, "192.0.2.1/a", "192.0.2.2/b", "192.0.2.3/c")
 }
 
-// What the active leave free the idle may use, and no more.
+// Idle members may use the places that active ones leave free, and no more.
 func TestTotal(t *testing.T) {
 	r := newRoom(CrowdConfig{Active: 2, Total: 4})
 	for _, name := range []string{"192.0.2.1/a", "192.0.2.1/b", "192.0.2.1/c", "192.0.2.1/d"} {
@@ -75,7 +75,7 @@ func TestOneHostsIdleMembersDisplaceNobodyElse(t *testing.T) {
 	}
 }
 
-// The host that has most gives way, and of its members the one active longest.
+// The host with the most members loses the one that has been active longest.
 func TestActiveMembersOfTheFullestHostGiveWay(t *testing.T) {
 	r := newRoom(CrowdConfig{Idle: 10, Active: 3})
 	for _, name := range []string{"192.0.2.2/honest", "192.0.2.1/a", "192.0.2.1/b", "192.0.2.1/c", "192.0.2.3/newcomer"} {
@@ -84,12 +84,12 @@ func TestActiveMembersOfTheFullestHostGiveWay(t *testing.T) {
 		}
 	}
 	r.want(t, 0, 3, "192.0.2.1/a", "192.0.2.1/b")
-	// All hosts have one now: the longest of all gives way.
+	// Each host has one member now: the one active longest of all is displaced.
 	r.enter("192.0.2.4/another").Activate()
 	r.want(t, 0, 3, "192.0.2.1/a", "192.0.2.1/b", "192.0.2.2/honest")
 }
 
-// Members of one host only, as behind a proxy: a newcomer is let in all the same.
+// All members have one host, as behind a proxy: a new member is accepted all the same.
 func TestNewcomerOfTheOnlyHostIsLetIn(t *testing.T) {
 	r := newRoom(CrowdConfig{Idle: 10, Active: 2})
 	for _, name := range []string{"127.0.0.1/a", "127.0.0.1/b", "127.0.0.1/c"} {
@@ -114,7 +114,7 @@ func TestLeave(t *testing.T) {
 	r := newRoom(CrowdConfig{Idle: 5, Active: 5})
 	members := []*Member{r.enter("192.0.2.1/a"), r.enter("192.0.2.1/b"), r.enter("192.0.2.1/c")}
 	members[1].Activate()
-	members[1].Activate() // again: no other place
+	members[1].Activate() // again: it changes nothing
 	r.want(t, 2, 1)
 	for _, m := range members {
 		m.Leave()
@@ -127,7 +127,7 @@ func TestLeave(t *testing.T) {
 	if r.Displace() {
 		t.Error("somebody was displaced from an empty crowd")
 	}
-	var none *Member // what has no place needs none
+	var none *Member // a nil Member has no place, and its methods do nothing
 	none.Activate()
 	none.Idle()
 	none.Leave()

@@ -19,25 +19,25 @@ const (
 	// bodyTimeout is how long a request's body may take, unless the handler sets
 	// a read deadline of its own.
 	bodyTimeout = time.Minute
-	// unreadTimeout is how long a body may take that no handler reads.
+	// unreadTimeout is how long a body that no handler reads may take.
 	unreadTimeout = 5 * time.Second
 	// maxUnread is the longest body that is read and dropped.
 	maxUnread = 64 << 10
 )
 
-// Deadlines bounds the time of each answer and each body. http.Server's own
-// timeouts bound a whole answer, which a stream has not.
+// Deadlines bounds the time of each answer and each body. http.Server's own timeouts
+// bound a whole answer and would end streams.
 //
-// Each piece of an answer has to be taken within answerTimeout, so an answer may
-// last as long as its client reads. A handler that sets a write deadline keeps
-// it, until it sets the zero time.
+// The client must take each piece of an answer within answerTimeout, so an answer
+// may last as long as its client reads. If a handler sets a write deadline, that
+// deadline holds until the handler sets the zero time.
 //
 // The body of a GET, which no handler reads, is dropped before the handler runs:
 // net/http notices that a client has left only once the body is read.
 func Deadlines(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w := &writer{ResponseWriter: rw, conn: http.NewResponseController(rw)}
-		w.renew(time.Now()) // the last request's deadline may be over
+		w.renew(time.Now()) // the previous request's deadline may have passed
 		defer w.end()
 		if r.ContentLength != 0 {
 			defer w.takeBody(r)()
@@ -68,11 +68,11 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *writer) renew(now time.Time) {
 	w.renewed = now
-	_ = w.conn.SetWriteDeadline(now.Add(answerTimeout)) // fails for a recorder in a test, which needs none
+	_ = w.conn.SetWriteDeadline(now.Add(answerTimeout)) // fails for a recorder in a test, which needs no deadline
 }
 
-// prepare makes sure that there is time for a piece. Renewing costs more than
-// asking for the time, so pieces in quick succession share a deadline.
+// prepare renews the deadline for a piece if needed. Renewing costs more than reading
+// the clock, so pieces in quick succession share a deadline.
 func (w *writer) prepare() {
 	if w.own {
 		return
@@ -105,7 +105,7 @@ func (w *writer) FlushError() error {
 	return w.conn.Flush()
 }
 
-// Hijack is what http.ResponseController calls. net/http takes the deadlines off.
+// Hijack is what http.ResponseController calls. net/http removes the deadlines.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := w.conn.Hijack()
 	w.hijacked = w.hijacked || err == nil
@@ -121,15 +121,15 @@ func (w *writer) SetWriteDeadline(deadline time.Time) error {
 	return nil
 }
 
-// end gives net/http time for what it sends itself after the handler.
+// end renews the deadline for the bytes that net/http sends after the handler.
 func (w *writer) end() {
 	if !w.hijacked {
 		w.renew(time.Now())
 	}
 }
 
-// takeBody bounds the time of the request's body. The function it returns is for
-// the end of the request: net/http reads on then.
+// takeBody bounds the time of the request's body. The caller calls the returned
+// function at the end of the request, because net/http then reads the rest.
 func (w *writer) takeBody(r *http.Request) (end func()) {
 	_ = w.conn.SetReadDeadline(time.Now().Add(bodyTimeout))
 	b := &body{ReadCloser: r.Body, conn: w.conn}
@@ -141,8 +141,8 @@ func (w *writer) takeBody(r *http.Request) (end func()) {
 	}
 }
 
-// body takes the deadline off once it is read: net/http goes on reading, to
-// notice a client that leaves, and would take the deadline for that.
+// body removes the deadline once it is read. net/http continues to read, to notice
+// when the client disconnects, and would mistake the deadline for that.
 type body struct {
 	io.ReadCloser
 	conn *http.ResponseController
@@ -157,8 +157,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dropBody reads a body that nobody wants. It reports false if the body is too
-// long or does not come in time.
+// dropBody reads and drops a body. It returns false if the body is too long or does
+// not arrive in time.
 func (w *writer) dropBody(r *http.Request) bool {
 	_ = w.conn.SetReadDeadline(time.Now().Add(unreadTimeout))
 	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxUnread+1))

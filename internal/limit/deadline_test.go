@@ -79,7 +79,7 @@ func (c *client) wantAnswer(status int, body string) {
 
 const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
-// Attack: ask for something and never read it.
+// Attack: a client sends a request and never reads the answer.
 func TestClientThatNeverReadsIsCutOff(t *testing.T) {
 	for name, size := range map[string]int{"a small answer": 10, "a large answer": 1 << 20} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestClientThatNeverReadsIsCutOff(t *testing.T) {
 				}
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
-				// A pipe has no buffer: what was not taken was not sent.
+				// A pipe has no buffer: only bytes that were read were sent.
 				if _, err := c.in.ReadByte(); !errors.Is(err, io.EOF) {
 					t.Errorf("still there after %v: %v", time.Since(start), err)
 				}
@@ -130,8 +130,8 @@ func TestSlowClientIsServed(t *testing.T) {
 	})
 }
 
-// A handler that waits before it answers, or answers with a header only, is not
-// cut off by the time that has passed, nor by an earlier request's deadline.
+// A handler may wait before it answers, or answer with a header only. Neither the
+// time that has passed nor an earlier request's deadline ends it.
 func TestWaitingIsNotBounded(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(5 * time.Minute)
@@ -154,7 +154,7 @@ func TestWaitingIsNotBounded(t *testing.T) {
 	})
 }
 
-// A handler's own deadline is kept, until it sets none.
+// A handler's own deadline holds until the handler removes it.
 func TestHandlersOwnDeadline(t *testing.T) {
 	type result struct{ own, common error }
 	var done chan result // made in the bubble
@@ -201,8 +201,8 @@ func TestBodyDrippedToAGETIsCutOff(t *testing.T) {
 	})
 }
 
-// A body that comes at once is dropped, and the client's leaving is noticed
-// although it was sent with a body.
+// A body that arrives at once is dropped, and the server still notices when the
+// client disconnects.
 func TestBodyOfAGETIsDropped(t *testing.T) {
 	var gone chan error // made in the bubble
 	handler := func(_ http.ResponseWriter, r *http.Request) {
@@ -210,7 +210,7 @@ func TestBodyOfAGETIsDropped(t *testing.T) {
 		case <-r.Context().Done():
 			gone <- nil
 		case <-time.After(time.Hour):
-			gone <- errors.New("it was not noticed that the client has left")
+			gone <- errors.New("the server has not noticed that the client disconnected")
 		}
 	}
 	bubble(t, handler, func(c *client) {
@@ -259,7 +259,7 @@ func TestDrippedBodyIsCutOff(t *testing.T) {
 	}
 }
 
-// A body that was read has no deadline left that would end a long answer.
+// The deadline of a body that was read does not end a long answer.
 func TestBodysDeadlineEndsWithTheBody(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
@@ -279,7 +279,7 @@ func TestBodysDeadlineEndsWithTheBody(t *testing.T) {
 	})
 }
 
-// A hijacked connection is its taker's alone: no deadline is left on it.
+// A hijacked connection has no deadline.
 func TestHijackedConnectionHasNoDeadline(t *testing.T) {
 	handler := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

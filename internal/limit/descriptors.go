@@ -7,12 +7,12 @@ import (
 )
 
 // Descriptors returns how many descriptors (files, connections, pipes) this
-// process may have open. Go's runtime has raised the soft limit to the hard one
-// at start, and gives commands the limit that was there before.
+// process may have open. Go's runtime raises the soft limit to the hard one at
+// start, and starts commands with the original limit.
 func Descriptors() int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		return 1024 // what systems allow that allow little
+		return 1024 // the default soft limit of many systems
 	}
 	return int(min(files.Cur, math.MaxInt32))
 }

@@ -1,8 +1,6 @@
-// Package limit bounds what clients can hold of a server: how many connections
-// and sessions there are at once, and how long an answer or a request's body may
-// take.
+// Package limit bounds the resources that clients can hold: the number of
+// connections and sessions, and the time of an answer or a request's body.
 //
-// [Crowd] decides who leaves when there are too many; [Listener] applies it to
-// connections; [Deadlines] bounds each answer and each body. Nothing here knows
-// what is served.
+// [Crowd] decides which client is displaced when there are too many; [Listener]
+// applies it to connections; [Deadlines] bounds each answer and each body.
 package limit

@@ -20,9 +20,9 @@ type Listener struct {
 // NewListener wraps a TCP listener.
 func NewListener(l net.Listener, crowd *Crowd) *Listener { return &Listener{l, crowd} }
 
-// Accept waits for the next connection. If the process or the system has no
-// descriptor left for it, a connection is closed to free one; the error is
-// returned all the same, and http.Server tries again after a pause.
+// Accept waits for the next connection. If no descriptor is left for it, Accept
+// closes another connection to free one. It returns the error all the same, and
+// http.Server tries again after a pause.
 func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
@@ -32,7 +32,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	tcp, ok := c.(*net.TCPConn)
-	if !ok { // nothing else is listened on
+	if !ok { // unreachable: the listener is TCP
 		_ = c.Close()
 		return nil, errors.New("limit: a connection is not TCP")
 	}
@@ -54,8 +54,8 @@ func (l *Listener) ConnState(c net.Conn, state http.ConnState) {
 	}
 }
 
-// Conn is a connection that leaves its Crowd when it is closed. It does nothing
-// else on the way to the socket.
+// Conn is a connection that leaves its Crowd when it is closed. Its other methods
+// are those of the socket.
 type Conn struct {
 	*net.TCPConn
 	member *Member

@@ -62,7 +62,7 @@ func (p *peer) get(path string) *http.Response {
 	return resp
 }
 
-// wantClosed expects that the server has closed the connection, or does soon.
+// wantClosed expects the server to close the connection.
 func (p *peer) wantClosed() {
 	p.t.Helper()
 	_, err := io.Copy(io.Discard, p.in)
@@ -71,7 +71,7 @@ func (p *peer) wantClosed() {
 	}
 }
 
-// stream answers at once and then never again, until the client leaves.
+// stream sends its header at once and then waits until the client disconnects.
 func stream(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).Flush()
 	if r.URL.Path == "/stream" {
@@ -79,8 +79,8 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Attack: more connections than there are descriptors. The oldest go, and
-// whoever comes is served.
+// Attack: more connections than descriptors. The oldest are closed, and new clients
+// are served.
 func TestConnectionsAreBounded(t *testing.T) {
 	addr, crowd := newServer(t, CrowdConfig{Idle: 3, Active: 5}, stream)
 	var streams, silent []*peer
@@ -105,7 +105,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// A hijacked connection counts until its taker closes it.
+// A hijacked connection counts until its handler closes it.
 func TestHijackedConnectionsCount(t *testing.T) {
 	taken := make(chan net.Conn, 1)
 	addr, crowd := newServer(t, CrowdConfig{Idle: 3, Active: 5}, func(w http.ResponseWriter, _ *http.Request) {
@@ -143,7 +143,7 @@ func TestAcceptWithoutDescriptorsClosesAConnection(t *testing.T) {
 	p.get("/stream")
 	_, err := NewListener(exhausted{}, crowd).Accept()
 	var again interface{ Temporary() bool }
-	if !errors.As(err, &again) || !again.Temporary() { // http.Server goes on after such an error only
+	if !errors.As(err, &again) || !again.Temporary() { // http.Server continues only after such an error
 		t.Errorf("%v is not temporary", err)
 	}
 	p.wantClosed()

@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// maxHops is how many entries of forwarding headers are looked at.
+// maxHops is how many entries of forwarding headers are read.
 const maxHops = 32
 
-// headers are those by which proxies tell that they have forwarded a request.
-// auth refuses some requests for having one.
+// headers are those that proxies add to requests that they forward. Package auth
+// refuses some requests that have one.
 var headers = []string{"Forwarded", "Via", "X-Real-Ip"}
 
-// Forwarded names the header or property by which a request shows that a proxy
-// has forwarded it; empty if nothing shows it. HTTP/1.0 is what nginx speaks to
-// its upstreams by default, and browsers and API clients speak to nobody.
+// Forwarded names the header or property that shows that a proxy has forwarded the
+// request; it is empty if nothing shows it. HTTP/1.0 counts as well: nginx uses it
+// for its upstreams by default, and browsers and API clients never use it.
 func Forwarded(r *http.Request) string {
 	for name := range r.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") || slices.Contains(headers, name) {
@@ -31,14 +31,14 @@ func Forwarded(r *http.Request) string {
 	return ""
 }
 
-// origin is where a request came from, and what it asked for, as the nearest
-// trusted proxies tell it. Empty fields were not told.
+// origin is a request's client, host and scheme, as the nearest trusted proxies
+// report them. Fields that they do not report are empty.
 type origin struct {
 	client       netip.Addr
 	host, scheme string
 }
 
-// rewrite puts what trusted proxies tell into the request.
+// rewrite sets the request's client, host and scheme from trusted proxies' headers.
 func rewrite(r *http.Request, trusted []netip.Prefix) {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !contains(trusted, peer.Addr()) {
@@ -58,9 +58,9 @@ func rewrite(r *http.Request, trusted []netip.Prefix) {
 	}
 }
 
-// readForwarded reads X-Forwarded-For, -Host and -Proto, or Forwarded (RFC 7239)
-// if the first is not there: a proxy that sets one kind passes the other kind on
-// as the client sent it.
+// readForwarded reads X-Forwarded-For, -Host and -Proto, or Forwarded (RFC 7239) if
+// X-Forwarded-For is missing. It never mixes them: a proxy that sets one kind passes
+// the other kind on as the client sent it.
 func readForwarded(h http.Header, trusted []netip.Prefix) origin {
 	if chain := list(h, "X-Forwarded-For"); len(chain) > 0 {
 		client, hops := firstUntrusted(chain, trusted)
@@ -80,14 +80,14 @@ func readForwarded(h http.Header, trusted []netip.Prefix) origin {
 		scheme := parameter(element, "proto")
 		return origin{client: client, host: validHost(parameter(element, "host"), scheme), scheme: validScheme(scheme)}
 	}
-	// Some proxies tell the host or the scheme only.
+	// Some proxies send only the host or the scheme.
 	scheme := fromRight(list(h, "X-Forwarded-Proto"), 1)
 	return origin{host: validHost(fromRight(list(h, "X-Forwarded-Host"), 1), scheme), scheme: validScheme(scheme)}
 }
 
-// firstUntrusted goes along the chain from the nearest sender to the farthest,
-// and stops at the first that is not a trusted proxy: what is farther could be
-// made up. It returns that sender, and how many proxies were passed; no sender
+// firstUntrusted follows the chain from the nearest sender to the farthest, and
+// stops at the first that is not a trusted proxy: entries beyond it could be forged.
+// It returns that sender, and the number of proxies before it. It returns no sender
 // if the entry cannot be read.
 func firstUntrusted(chain []string, trusted []netip.Prefix) (client netip.Addr, hops int) {
 	for _, entry := range slices.Backward(chain) {
@@ -104,8 +104,8 @@ func firstUntrusted(chain []string, trusted []netip.Prefix) (client netip.Addr, 
 	return client, hops
 }
 
-// fromRight is the n-th value from the right, which the n-th proxy has added; the
-// leftmost if there are fewer, because not every proxy adds one.
+// fromRight returns the n-th value from the right, which the n-th proxy has added.
+// It returns the leftmost if there are fewer, because not every proxy adds one.
 func fromRight(values []string, n int) string {
 	if len(values) == 0 {
 		return ""
@@ -113,7 +113,7 @@ func fromRight(values []string, n int) string {
 	return values[max(0, len(values)-n)]
 }
 
-// list is the comma-separated values of a header's lines; the last maxHops of them.
+// list returns the last maxHops comma-separated values of a header's lines.
 func list(h http.Header, name string) (values []string) {
 	for _, line := range h.Values(name) {
 		for value := range strings.SplitSeq(line, ",") {
@@ -125,7 +125,7 @@ func list(h http.Header, name string) (values []string) {
 	return values[max(0, len(values)-maxHops):]
 }
 
-// parameter is the value of for=, host= or proto= in an element of Forwarded.
+// parameter returns the value of for=, host= or proto= in an element of Forwarded.
 func parameter(element, name string) string {
 	for pair := range strings.SplitSeq(element, ";") {
 		if k, v, ok := strings.Cut(pair, "="); ok && strings.EqualFold(strings.TrimSpace(k), name) {
@@ -144,8 +144,8 @@ func address(s string) (netip.Addr, bool) {
 	return a.Unmap().WithZone(""), err == nil
 }
 
-// validHost is the host with its port, unless that is the scheme's own; empty if
-// it is no host.
+// validHost returns the host with its port, without the scheme's default port. It
+// returns "" if the host is not valid.
 func validHost(host, scheme string) string {
 	scheme = validScheme(scheme)
 	u, err := url.Parse("//" + host)
@@ -173,7 +173,7 @@ func contains(ranges []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// clientIP is the address without its port, for the log.
+// clientIP returns the address without its port, for the log.
 func clientIP(remoteAddr string) string {
 	if host, _, err := net.SplitHostPort(remoteAddr); err == nil {
 		return host

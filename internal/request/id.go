@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// maxID is the longest request id in bytes that is taken from a client.
+// maxID is the longest request id, in bytes, that is accepted from a client.
 const maxID = 128
 
-// idOf is the request's id: the client's own if it is sane, or a new one.
+// idOf returns the request's id: the client's own if it is sane, or a new one.
 func idOf(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); sane(id) {
 		return id
@@ -34,8 +34,8 @@ func isAlphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// traceOf is the trace id of a traceparent header (W3C Trace Context); empty if
-// there is none that is valid.
+// traceOf returns the trace id of a valid traceparent header (W3C Trace Context);
+// otherwise "".
 func traceOf(r *http.Request) string {
 	version, rest, _ := strings.Cut(r.Header.Get("Traceparent"), "-")
 	trace, rest, _ := strings.Cut(rest, "-")

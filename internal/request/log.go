@@ -18,16 +18,18 @@ import (
 const (
 	// refusedEvery is how often a refusal is logged as a warning, for each cause.
 	refusedEvery = time.Minute
-	// maxCauses bounds how many causes are told apart in that time.
+	// maxCauses bounds how many causes are distinguished in that time.
 	maxCauses = 100
 	// maxPath is how many bytes of a path are logged.
 	maxPath = 256
 )
 
-// logger writes one line a request: errors of the server as warnings, of the
-// client as information, the rest for debugging. What the configuration refuses
-// is a warning once a minute for each cause, because it is for the operator to
-// mend; its error names the fix.
+// logger writes one line for each request:
+//   - errors of the server at level warn,
+//   - refusals by the configuration at level warn once a minute for each cause,
+//     because the operator has to act; the error names the fix,
+//   - errors of the client at level info,
+//   - all others at level debug.
 type logger struct {
 	log *slog.Logger
 
@@ -35,8 +37,8 @@ type logger struct {
 	told map[string]time.Time // by cause: when its warning was logged
 }
 
-// line logs the request. Neither headers nor the query are in it: they may hold
-// keys and tokens.
+// line logs the request without its headers and query: they may hold keys and
+// tokens.
 func (l *logger) line(r *http.Request, known *info, rec *recorder, path string, took time.Duration, panicked any) {
 	status := rec.status
 	if status == 0 {
@@ -68,7 +70,7 @@ func (l *logger) line(r *http.Request, known *info, rec *recorder, path string, 
 
 func (l *logger) level(status int, err error) slog.Level {
 	switch {
-	case errors.Is(err, context.Canceled): // the client has left, or the server stops
+	case errors.Is(err, context.Canceled): // the client has disconnected, or the server stops
 		return slog.LevelDebug
 	case buildcast.CodeOf(err) == buildcast.PermissionDenied:
 		if l.first(err.Error()) {
@@ -105,7 +107,7 @@ func (l *logger) first(cause string) bool {
 	return true
 }
 
-// recorder knows what was sent.
+// recorder records the status and the number of bytes of the answer.
 type recorder struct {
 	http.ResponseWriter
 	status int // 0: nothing was sent yet
@@ -126,7 +128,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom keeps the way by which the kernel copies files.
+// ReadFrom keeps the path on which the kernel copies files (sendfile).
 func (w *recorder) ReadFrom(r io.Reader) (int64, error) {
 	w.begin()
 	n, err := io.Copy(w.ResponseWriter, r)

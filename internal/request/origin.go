@@ -8,9 +8,9 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// SameOrigin reports whether the page that sent the request, by its Origin
-// header, is the server's own: of the public origin, or of the host that the
-// request names. The scheme is compared if a trusted proxy has told it.
+// SameOrigin reports whether the request comes from a page of this server: its
+// Origin header is the public origin, or has the request's host. The scheme is
+// compared if a trusted proxy has reported it.
 func SameOrigin(r *http.Request, public string) bool {
 	origin := r.Header.Get("Origin")
 	if public != "" && strings.EqualFold(origin, public) {
@@ -21,7 +21,7 @@ func SameOrigin(r *http.Request, public string) bool {
 		(r.URL.Scheme == "" || r.URL.Scheme == u.Scheme)
 }
 
-// ForeignOrigin is the refusal of a page whose origin is not allowed.
+// ForeignOrigin returns the error for a page whose origin is not allowed.
 func ForeignOrigin(origin string) error {
 	const maxOrigin = 200
 	if len(origin) > maxOrigin {

@@ -1,11 +1,11 @@
-// Package request is what every HTTP request passes first: it finds out who
-// sent the request and under which address, gives it an id, takes the public
-// path off, and writes one line of log when it has been answered.
+// Package request is the outermost handler of every HTTP request. It determines the
+// client and the public address, sets a request id, removes the public path, and
+// writes one line of log when the request has been answered.
 //
 // Forwarding headers count only if a trusted proxy sent them; see [Config].
-// Behind [Handler], r.RemoteAddr is the client's address, r.Host and
-// r.URL.Scheme are what the client asked for, and r.URL.Path is below the public
-// path. So handlers need to know nothing of proxies.
+// Inside [Handler], r.RemoteAddr is the client's address, r.Host and r.URL.Scheme are
+// those of the client's URL, and r.URL.Path is relative to the public path. So
+// handlers need not handle proxies.
 package request
 
 import (
@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// Config is what Handler needs. The zero value trusts no proxy.
+// Config configures Handler. The zero value trusts no proxy.
 type Config struct {
 	// TrustedProxies are the addresses whose forwarding headers count.
 	TrustedProxies []netip.Prefix
 	// Prefix is the path of the public URL, such as /buildcast; empty: none. A
 	// request whose path begins with it is served as if it did not, so a proxy
-	// may take the prefix off or leave it on.
+	// may remove or keep the prefix.
 	Prefix string
 	Logger *slog.Logger // default: slog.Default()
 }
@@ -37,7 +37,7 @@ type info struct {
 
 type key struct{}
 
-// Handler puts the package around a handler.
+// Handler wraps next.
 func Handler(c Config, next http.Handler) http.Handler {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -73,7 +73,7 @@ func query(u *url.URL) string {
 	return "?" + u.RawQuery
 }
 
-// below takes the prefix off the request's path.
+// below removes the prefix from the request's path.
 func below(r *http.Request, prefix string) *http.Request {
 	path, ok := strings.CutPrefix(r.URL.Path, prefix)
 	if prefix == "" || !ok || !strings.HasPrefix(path, "/") {

@@ -188,8 +188,8 @@ func TestPanicsAreLogged(t *testing.T) {
 	}
 }
 
-// What the configuration refuses is for the operator to mend: it is logged at
-// once, and again after a minute, not each time.
+// A refusal by the configuration is logged at once, and again after a minute, not
+// each time: the operator has to act.
 func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, b := logging()
@@ -250,7 +250,7 @@ func TestSameOrigin(t *testing.T) {
 	}
 }
 
-// The kernel's way of copying files is kept, and bytes are counted either way.
+// The kernel still copies files, and bytes are counted either way.
 func TestBytesOfFiles(t *testing.T) {
 	log, b := logging()
 	w := ask(Config{Logger: log}, "/", func(w http.ResponseWriter, _ *http.Request) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Connections never get what builds need, and always get some.
+// Connections never get the descriptors that builds need, and always get some.
 func TestShareOf(t *testing.T) {
 	tests := []struct {
 		descriptors, commands int
@@ -46,7 +46,7 @@ func TestBothListenersAreBounded(t *testing.T) {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
-		// A body that is too long to be dropped is refused before it is read.
+		// A body that is too long to drop is refused before it is read.
 		fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\nContent-Length: 70000\r\n\r\n%s", addr, strings.Repeat("x", 70000))
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {

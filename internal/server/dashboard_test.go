@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The dashboard's routes stand beside the API's and take none of them over.
+// The dashboard's routes do not hide routes of the API.
 func TestDashboardBesideTheAPI(t *testing.T) {
 	s, _ := start(t, settings(t))
 	for path, want := range map[string]struct {

@@ -26,20 +26,20 @@ const (
 type dataDir struct {
 	path string
 	// owner names this directory as the owner of leases. It stays the same over
-	// restarts, so that a server takes its own builds up again at once.
+	// restarts, so that a server resumes its own builds at once.
 	owner string
 	lock  *os.File
 }
 
-// openDataDir makes the directory if it is missing, and locks it. A crash leaves no
-// lock behind.
+// openDataDir creates the directory if it does not exist, and locks it. A crash
+// leaves no lock behind.
 func openDataDir(path string) (*dataDir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, dirError(path, "cannot be found", err)
 	}
 	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return nil, dirError(path, "cannot be made", err)
+		return nil, dirError(path, "cannot be created", err)
 	}
 	if err := checkMode(abs); err != nil {
 		return nil, err
@@ -56,8 +56,8 @@ func openDataDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
-// checkMode refuses a directory in which others may write: they could put their
-// own files in the place of the server's, and commands into builds.
+// checkMode refuses a directory in which other users may write: they could replace
+// the server's files, and add commands to builds.
 func checkMode(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -65,12 +65,13 @@ func checkMode(path string) error {
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return buildcast.Errorf(buildcast.InvalidArgument, "the data directory %s may be written by other users (its mode is %#o): "+
-			"run `chmod go-w %s`, or name a directory inside it with --data-dir, which buildcast makes", path, mode, path).At("--data-dir")
+			"run `chmod go-w %s`, or name a directory inside it with --data-dir, which buildcast creates", path, mode, path).At("--data-dir")
 	}
 	return nil
 }
 
-// lastServer is the directory's last server; 0 if that is not known.
+// lastServer returns the process id of the directory's last server; 0 if it is
+// unknown.
 func lastServer(path string) int {
 	info, err := ReadInfo(path)
 	if err != nil {
@@ -97,7 +98,7 @@ func dirError(path, what string, cause error) error {
 	return buildcast.Errorf(buildcast.InvalidArgument, "the data directory %s %s (%v): make it writable for this user, or name another one with --data-dir", path, what, cause).At("--data-dir")
 }
 
-// readOwner returns the directory's owner id, which is made once.
+// readOwner returns the directory's owner id. The first call creates it.
 func readOwner(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	if owner := strings.TrimSpace(string(b)); err == nil && owner != "" {
@@ -110,7 +111,7 @@ func readOwner(path string) (string, error) {
 	return owner, writeFile(path, []byte(owner+"\n"))
 }
 
-// writeFile replaces the file as a whole, so that nobody reads half of it.
+// writeFile replaces the file as a whole, so that a reader never sees half of it.
 func writeFile(path string, content []byte) error {
 	temporary := path + ".new"
 	if err := os.WriteFile(temporary, content, 0o600); err != nil {
@@ -121,7 +122,8 @@ func writeFile(path string, content []byte) error {
 
 func (d *dataDir) close() { d.lock.Close() }
 
-// Info is what a running server leaves in its data directory for the CLI.
+// Info describes a running server to the CLI. The server writes it to its data
+// directory.
 type Info struct {
 	URL        string `json:"url"` // on this machine
 	PublicURL  string `json:"publicUrl"`
@@ -129,8 +131,8 @@ type Info struct {
 	PID        int    `json:"pid"`
 }
 
-// ReadInfo returns what the server of the data directory wrote. After a crash it
-// may be left over: ask the URL before trusting it.
+// ReadInfo returns the Info that the data directory's server wrote. After a crash it
+// may be out of date: check the URL before you trust it.
 func ReadInfo(dataDir string) (Info, error) {
 	var info Info
 	b, err := os.ReadFile(filepath.Join(dataDir, infoFile))

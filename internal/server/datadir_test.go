@@ -14,7 +14,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// holdLock locks the directory as a server with the process id has it.
+// holdLock locks the directory like a server with the process id.
 func holdLock(t *testing.T, pid int) (dir string, lock *os.File) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "data")
@@ -35,7 +35,7 @@ func holdLock(t *testing.T, pid int) (dir string, lock *os.File) {
 	return dir, lock
 }
 
-// A server was killed while it started a command: the command's process still has
+// A server was killed while it started a command: the command's process still holds
 // the lock for a moment.
 func TestLockOfAKilledServerIsWaitedFor(t *testing.T) {
 	gone := exec.Command("true")
@@ -59,8 +59,8 @@ func TestLockOfARunningServerIsNot(t *testing.T) {
 	}
 }
 
-// Attack: another user of the machine may write in the data directory, and so
-// change what the server runs.
+// Attack: another user of the machine can write to the data directory, and so change
+// which commands the server runs.
 func TestDataDirThatOthersMayWriteIsRefused(t *testing.T) {
 	for _, mode := range []os.FileMode{0o775, 0o757, 0o777 | os.ModeSticky} {
 		dir := t.TempDir()

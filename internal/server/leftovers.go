@@ -11,9 +11,9 @@ import (
 	"github.com/buildcast/buildcast/internal/eventlog"
 )
 
-// leftovers removes what deleted builds left on this machine's disk. What it does
-// not come to, because the server ends or another node deletes the build, the
-// sweeps of workspaces and previews remove.
+// leftovers removes the files of deleted builds from this machine's disk. It misses
+// some if the server ends, or if another node deletes the build; the sweeps of
+// workspaces and previews remove those.
 type leftovers struct {
 	remove func(ctx context.Context, d deletion) error
 	logger *slog.Logger
@@ -23,7 +23,7 @@ type leftovers struct {
 	waiting []deletion
 }
 
-// deletion is a build that was deleted, and when.
+// deletion is a deleted build and the time of its deletion.
 type deletion struct {
 	buildID string
 	at      time.Time
@@ -38,7 +38,7 @@ func (s *Server) removeFiles(ctx context.Context, d deletion) error {
 	return errors.Join(s.pipeline.Remove(ctx, d.buildID), s.previews.Remove(d.buildID, d.at))
 }
 
-// buildExists reports whether there is a build with the id.
+// buildExists reports whether a build with the id exists.
 func (s *Server) buildExists(ctx context.Context, id string) (bool, error) {
 	_, err := s.store.GetBuild(ctx, id)
 	if buildcast.CodeOf(err) == buildcast.NotFound {
@@ -47,7 +47,7 @@ func (s *Server) buildExists(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// Changed is told of what has been committed; see eventlog.Log.Subscribe.
+// Changed is the subscription to commits; see eventlog.Log.Subscribe.
 func (l *leftovers) Changed(c eventlog.Change) {
 	if c.Kind != eventlog.Truncated || !c.Deleted {
 		return
@@ -61,7 +61,7 @@ func (l *leftovers) Changed(c eventlog.Change) {
 	}
 }
 
-// run removes until ctx ends.
+// run removes files of deleted builds until ctx ends.
 func (l *leftovers) run(ctx context.Context) error {
 	for {
 		select {
@@ -75,7 +75,7 @@ func (l *leftovers) run(ctx context.Context) error {
 		l.mu.Unlock()
 		for _, d := range deletions {
 			if err := l.remove(ctx, d); err != nil {
-				l.logger.Warn("a deleted build's files are still there; the sweep removes them", "build", d.buildID, "error", err)
+				l.logger.Warn("a deleted build's files are not removed yet; the next sweep removes them", "build", d.buildID, "error", err)
 			}
 		}
 	}

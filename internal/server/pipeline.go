@@ -7,7 +7,7 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline"
 )
 
-// newPipeline makes the part that runs builds, with the targets it deploys to.
+// newPipeline returns the pipeline with its deploy targets.
 func (s *Server) newPipeline() *pipeline.Pipeline {
 	targets := map[string]pipeline.Target{buildcast.DeployLocal: s.previews}
 	if c := s.config.Cloudflare; c.APIToken != "" {

@@ -13,7 +13,7 @@ import (
 
 const flagPreviewURL = "--preview-url"
 
-// previewAddress is how browsers reach previews.
+// previewAddress returns the addresses at which browsers reach previews.
 func (s *Server) previewAddress() (local.Address, error) {
 	_, port, _ := net.SplitHostPort(s.preview.listener.Addr().String())
 	at, err := local.ParseAddress(cmp.Or(s.config.PreviewURL, "http://{label}."+net.JoinHostPort("localhost", port)))
@@ -24,12 +24,12 @@ func (s *Server) previewAddress() (local.Address, error) {
 		return at, buildcast.Errorf(buildcast.InvalidArgument, "%s: it has the origin of --public-url, so a preview's page could act as the dashboard: use another host name, such as https://{label}.previews.example.com", flagPreviewURL).At(flagPreviewURL)
 	}
 	if public := s.config.Public(); public != nil && s.config.PreviewURL == "" && !config.Loopback(net.JoinHostPort(public.Hostname(), "0")) {
-		s.logger.Warn("previews are announced at localhost, where browsers elsewhere do not reach them: set " + flagPreviewURL)
+		s.logger.Warn("previews are announced at localhost, which browsers on other machines cannot reach: set " + flagPreviewURL)
 	}
 	return at, nil
 }
 
-// checkOrigin refuses sockets of pages whose origin is not allowed.
+// checkOrigin refuses Socket.IO to pages whose origin is not allowed.
 func (s *Server) checkOrigin(r *http.Request) error {
 	if request.SameOrigin(r, s.config.PublicOrigin()) {
 		return nil

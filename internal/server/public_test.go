@@ -48,8 +48,8 @@ func text(t *testing.T, resp *http.Response) string {
 	return b.String()
 }
 
-// Everything is served below the path of the public URL, whether the proxy takes
-// the path off or leaves it on, and all links have it.
+// Everything is served below the path of the public URL, whether the proxy removes
+// or keeps the path, and all links have it.
 func TestPathPrefix(t *testing.T) {
 	cfg := settings(t)
 	cfg.PublicURL, cfg.APIKeys = "https://example.com/buildcast", []string{"0123456789abcdef"}
@@ -167,7 +167,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// The log has one line for each request, of whatever part of the server.
+// The log has one line for each request to any part of the server.
 func TestRequestLog(t *testing.T) {
 	var log logs
 	s, stop := startLogging(t, settings(t), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -203,7 +203,7 @@ func TestPreviewURL(t *testing.T) {
 	cfg := settings(t)
 	cfg.PreviewURL = "http://{label}.previews.localhost:8081"
 	s, _ := start(t, cfg)
-	// It has no preview, and is not a host that previews know nothing of (421).
+	// The build has no preview (404), but the host is known (not 421).
 	if resp := ask(t, s, http.MethodGet, s.PreviewURL()+"/", "Host", "build-27.previews.localhost:8081"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("a host below .localhost: %d", resp.StatusCode)
 	}

@@ -28,8 +28,8 @@ import (
 	"github.com/buildcast/buildcast/internal/store/sqlite"
 )
 
-// referenceBuild is Build 27: what happens in which second of it. What happens
-// at once is appended at once, as an Emitter does it.
+// referenceBuild is Build 27: its events by second. Events of one second are
+// appended together, as an Emitter does.
 var referenceBuild = []struct {
 	at    int
 	types []string
@@ -46,7 +46,7 @@ var referenceBuild = []struct {
 
 const referenceEvents = 12
 
-// How many requests it takes to see all of a build of 90 s, by each way to follow it.
+// How many requests a client needs to follow a build of 90 s, for each transport.
 func TestRequestsToFollowABuild(t *testing.T) {
 	count := func(name string, follow func(*network)) int64 {
 		var n int64
@@ -69,13 +69,13 @@ func TestRequestsToFollowABuild(t *testing.T) {
 			t.Errorf("%s took %d requests: at most a tenth of %d is promised", name, got, each)
 		}
 	}
-	// It pays for two-way talk over one-way requests: pings are answered by a POST.
+	// Polling needs extra requests, because each ping is answered by a POST.
 	if got := count("Socket.IO over polling", (*network).socketPolling); got*4 > each {
 		t.Errorf("Socket.IO over polling took %d requests of %d", got, each)
 	}
 }
 
-// requestsOf runs the build and a follower of it, which begins with it.
+// requestsOf runs the build with a follower from its start.
 func requestsOf(t *testing.T, follow func(*network)) int64 {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "b.db"))
 	if err != nil {
@@ -129,7 +129,7 @@ func requestsOf(t *testing.T, follow func(*network)) int64 {
 	return n.requests.Load()
 }
 
-// network is connections within the bubble, and counts what is asked over them.
+// network connects clients within the bubble, and counts their requests.
 type network struct {
 	t        *testing.T
 	http     *http.Client
@@ -155,7 +155,7 @@ func (n *network) dial(context.Context, string, string) (net.Conn, error) {
 	return near, nil
 }
 
-// ask gives the whole answer; a body makes the request a POST.
+// ask returns the whole answer. If body is not empty, the request is a POST.
 func (n *network) ask(path, body string) string {
 	n.t.Helper()
 	method := http.MethodGet
@@ -178,7 +178,7 @@ func (n *network) ask(path, body string) string {
 	return string(all)
 }
 
-// poll asks for events until the last has come, and pauses after each answer.
+// poll polls for events until the last one, and pauses after each answer.
 func (n *network) poll(more string, pause time.Duration) {
 	for seen := int64(0); seen < referenceEvents; {
 		var page struct{ LastEventID int64 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Run serves until ctx ends and then drains; it returns nil if the drain went
-// well. If a part ends by itself, Run drains too and returns that part's error.
+// Run serves until ctx ends and then drains. It returns nil if the drain succeeded.
+// If a part ends by itself, Run drains too and returns that part's error.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	parts, failed := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -29,8 +29,8 @@ func (s *Server) Run(ctx context.Context) error {
 	sending.run("the webhooks", s.webhooks.Run)
 	work := s.newStage(parts, "the builds")
 	work.run("the pipeline", s.pipeline.Run)
-	// Before the first answer: a program that finds the directory in use reads
-	// here where this server is.
+	// Write it before the first answer: a program that finds the directory in use
+	// reads this server's address from it.
 	infoErr := s.dir.writeInfo(s.info())
 	intake := s.newStage(parts, "requests")
 	intake.run("the API", s.api.run(s.config.DrainTimeout))
@@ -47,7 +47,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.logger.Debug("stopping")
 	s.stop()
 	if err := s.dir.removeInfo(); err != nil {
-		s.logger.Warn("server.json is left over", "error", err)
+		s.logger.Warn("server.json cannot be removed", "error", err)
 	}
 	for _, st := range []*stage{intake, work, sending, core} {
 		if err := st.end(); err != nil {
@@ -63,8 +63,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// stage is a set of parts that are stopped together, after those that depend on
-// them: the log goes on while builds write how they were stopped.
+// stage is a set of parts that are stopped together, after the parts that depend on
+// them: the log still runs while builds append their last events.
 type stage struct {
 	name     string
 	ctx      context.Context
@@ -75,9 +75,9 @@ type stage struct {
 }
 
 func (s *Server) newStage(group *errgroup.Group, name string) *stage {
-	// Not the server's own context: that ends for all stages at once.
+	// The server's own context is not used: it would end all stages at once.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.stopping))
-	// Twice the timeout: a part spends one on its own waiting.
+	// Twice the timeout, because a part may itself wait that long.
 	return &stage{name: name, ctx: ctx, cancel: cancel, group: group, patience: 2*s.config.DrainTimeout + time.Second}
 }
 
@@ -110,7 +110,7 @@ func (st *stage) end() error {
 	case <-ended:
 		return nil
 	case <-patience.C:
-		return fmt.Errorf("%s did not stop within %v; what was acknowledged is stored, the rest goes on at the next start", st.name, st.patience)
+		return fmt.Errorf("%s did not stop within %v; acknowledged events are stored, and builds continue at the next start", st.name, st.patience)
 	}
 }
 
@@ -133,7 +133,7 @@ func (h *httpServer) run(patience time.Duration) func(context.Context) error {
 		soft, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		if h.Shutdown(soft) != nil {
-			h.Close() // the rest is cut off; clients go on from their cursor
+			h.Close() // cuts the remaining requests; clients continue from their cursors
 		}
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			return err

@@ -1,11 +1,12 @@
-// Package server wires buildcast's parts and runs them. It is the only package
-// that knows them all.
+// Package server wires buildcast's parts and runs them. It is the only package that
+// imports them all.
 //
-// [New] takes what the server needs from the machine (the data directory's lock,
-// the database, both addresses) and fails with a sentence that says what to do.
-// [Server.Run] serves until its context ends, and then drains: it reports not
-// ready, takes no more requests and ends waiting ones, stops the builds that
-// run (their log says where to go on), flushes the log, and closes the store.
+// [New] opens the data directory, the database and both addresses; if it fails, the
+// error names the fix. [Server.Run] serves until its context ends, and then drains:
+//   - it reports not ready, accepts no more requests and ends waiting ones,
+//   - stops the running builds, which resume from their logs,
+//   - flushes the log, and
+//   - closes the store.
 package server
 
 import (
@@ -56,7 +57,7 @@ type Server struct {
 	logger *slog.Logger
 	dir    *dataDir
 	store  store.Store
-	// warning is what was wrong with the store when it was opened; empty: nothing.
+	// warning is what the store reported when it was opened; empty: nothing.
 	warning string
 
 	log      *eventlog.Log
@@ -76,8 +77,8 @@ type Server struct {
 	stop     context.CancelFunc
 }
 
-// New makes a server that is listening, but does not answer before Run. The
-// config must have been checked. Errors are *buildcast.Error.
+// New returns a server that listens, but does not answer before Run. The config
+// must have been checked. Errors are *buildcast.Error.
 func New(ctx context.Context, cfg config.Config, version string, logger *slog.Logger) (_ *Server, err error) {
 	s := &Server{config: cfg, logger: logger}
 	s.stopping, s.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -111,7 +112,7 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 	return s, nil
 }
 
-// wire makes the parts. None of them does anything before Run.
+// wire creates the parts. None of them does anything before Run.
 func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.log = eventlog.New(s.store, s.store, s.logger)
 	s.hub = live.NewHub(s.store)
@@ -164,7 +165,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 }
 
 func newGuard(cfg config.Config) (*auth.Guard, error) {
-	// "*" opens reading to all pages; no page is trusted to write because of it.
+	// "*" allows all pages to read; it allows no page to write.
 	origins := slices.DeleteFunc(slices.Clone(cfg.AllowOrigins), func(o string) bool { return o == "*" })
 	return auth.New(auth.Config{
 		Keys: cfg.APIKeys, TrustedOrigins: origins, Public: cfg.Public(),
@@ -186,7 +187,7 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	return nil, buildcast.Errorf(buildcast.InvalidArgument, "%s: cannot listen on %s (%v): use an address of this machine, such as %s", flag, addr, cause(err), config.DefaultListen).At(flag)
 }
 
-// cause is the system's error if there is one, which is shorter.
+// cause returns the system's error, which is shorter, or err if there is none.
 func cause(err error) error {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
@@ -200,12 +201,11 @@ func AddressTaken(err error) bool {
 	return ok && e.Code == buildcast.Conflict && (e.Field == flagListen || e.Field == flagPreview)
 }
 
-// openStore opens the database. warning is what was found wrong with it, and does
-// not keep it from being used.
+// openStore opens the database. warning is a problem that does not prevent its use.
 func openStore(ctx context.Context, cfg config.Config) (_ store.Store, warning string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	// Each in its own branch: a nil *Store in the interface would not be nil.
+	// Separate returns: a nil *Store in the interface would not be nil.
 	if cfg.Database == "" {
 		db, err := sqlite.Open(ctx, cfg.File("buildcast.db"))
 		if err != nil {
@@ -220,17 +220,17 @@ func openStore(ctx context.Context, cfg config.Config) (_ store.Store, warning s
 	return db, "", nil
 }
 
-// URL is where the API is served on this machine.
+// URL returns the API's address on this machine.
 func (s *Server) URL() string { return URLOf(s.api.listener.Addr().String()) }
 
-// PublicURL is where browsers reach the API.
+// PublicURL returns the address at which browsers reach the API.
 func (s *Server) PublicURL() string { return cmp.Or(s.config.PublicURL, s.URL()) }
 
-// PreviewURL is where the preview server is on this machine.
+// PreviewURL returns the preview server's address on this machine.
 func (s *Server) PreviewURL() string { return URLOf(s.preview.listener.Addr().String()) }
 
-// URLOf is how this machine reaches what listens on the address: all interfaces
-// are reached on loopback.
+// URLOf returns the URL for a listening address on this machine. If it listens on
+// all interfaces, the URL has the loopback address.
 func URLOf(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -246,7 +246,7 @@ func (s *Server) file(name string) string {
 	return strings.TrimSuffix(s.dir.path, "/") + "/" + name
 }
 
-// Close releases what New took. Run calls it itself.
+// Close closes what New opened. Run calls it itself.
 func (s *Server) Close() {
 	s.stop()
 	for _, h := range []*httpServer{&s.api, &s.preview} {

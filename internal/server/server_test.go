@@ -111,8 +111,8 @@ func TestServes(t *testing.T) {
 	}
 }
 
-// A poll that waits for events ends with the drain, not with its own time-out:
-// it is answered, so that its client goes on at once.
+// A waiting poll is answered when the drain begins, not at its own timeout, so that
+// its client continues at once.
 func TestDrainEndsLongPolls(t *testing.T) {
 	s, err := New(t.Context(), settings(t), "test", quiet)
 	if err != nil {
@@ -144,7 +144,7 @@ func TestDrainEndsLongPolls(t *testing.T) {
 	}
 }
 
-// What was acknowledged before a stop is there after it.
+// Acknowledged events survive a stop.
 func TestRestartKeepsEvents(t *testing.T) {
 	cfg := settings(t)
 	s, stop := start(t, cfg)
@@ -174,8 +174,8 @@ func TestRestartKeepsEvents(t *testing.T) {
 	}
 }
 
-// Each failure names the fix, and gives back all that was taken: afterwards the
-// same directory serves.
+// Each failure names the fix and releases everything: afterwards a server can use
+// the same directory.
 func TestNewFails(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -4,7 +4,7 @@ package web
 
 import "embed"
 
-// Pages are the HTML files; Assets are what they load.
+// Pages are the HTML files; Assets are the files that they load.
 //
 //go:embed index.html build.html webhooks.html
 var Pages embed.FS
