@@ -15,7 +15,7 @@ const (
 	TooLarge         Code = "too_large"         // a limit was passed; the message says which and what it is
 	Unauthenticated  Code = "unauthenticated"   // no key, or a wrong one
 	PermissionDenied Code = "permission_denied" // not with this key, or not from this origin
-	NotFound         Code = "not_found"         // no such build
+	NotFound         Code = "not_found"         // no such build, event or endpoint
 	Conflict         Code = "conflict"          // the build exists and differs
 	NotFinished      Code = "not_finished"      // only a finished build can be deleted
 	CursorAhead      Code = "cursor_ahead"      // lastEventId is beyond the log's end

@@ -33,7 +33,7 @@ func TestWhatIDsAndTypesAreMadeOf(t *testing.T) {
 	}
 }
 
-// What is exactly at a limit passes, and what is one beyond it does not.
+// A value at its limit is accepted, and a value one beyond the limit is not.
 func TestLimitsAreExact(t *testing.T) {
 	data := func(text string) error {
 		e := NewEvent{Type: "a", Data: json.RawMessage(text)}
@@ -94,8 +94,8 @@ func TestLimitsAreExact(t *testing.T) {
 	}
 }
 
-// Depth counts what is open, whatever was closed before; a number ends where it
-// ends; surrogates are those from D800 to DFFF.
+// Arrays and objects that are closed, and digits in strings, do not count; the
+// surrogates are D800 to DFFF.
 func TestDataIsReadToItsEnd(t *testing.T) {
 	for data, valid := range map[string]bool{
 		"[" + strings.Repeat("[],", 200) + "{}]":  true,
@@ -127,7 +127,7 @@ func TestReservedKeys(t *testing.T) {
 	}
 }
 
-// A cycle of as many tasks as an error names is told whole.
+// An error names all tasks of a cycle, up to the maximum of tasks.
 func TestLongestCycleIsToldWhole(t *testing.T) {
 	p := plan()
 	want := ""

@@ -534,8 +534,8 @@ func TestStoppingCommitsWhatWaits(t *testing.T) {
 	})
 }
 
-// An append that comes as the server stops, before the writer has looked at it, is
-// committed too. The writer chooses at random what it looks at first.
+// An append that comes when the server stops, before the writer has seen it, is
+// committed too. The select in Run chooses at random between the two.
 func TestAnAppendAsTheLogStopsIsCommitted(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {

@@ -50,37 +50,7 @@ func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast
 			out.Status = row.Status
 			continue
 		}
-		out.Events = make([]buildcast.Event, 0, len(ap.Events))
-		repeats := 0
-		for _, in := range ap.Events {
-			key := EventKey{ap.BuildID, in.Key}
-			if stored, ok := keyed[key]; ok && in.Key != "" {
-				if repeats++; repeats == 1 {
-					out.Added = slices.Clone(out.Events)
-				}
-				out.Events = append(out.Events, stored)
-				continue
-			}
-			e := buildcast.Event{ID: row.Status.LastEventID + 1, BuildID: ap.BuildID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
-			if e.Timestamp.IsZero() {
-				e.Timestamp = now
-			}
-			row.Status.Apply(&e)
-			row.changed = true
-			out.Events = append(out.Events, e)
-			if repeats > 0 {
-				out.Added = append(out.Added, e)
-			}
-			a.Insert = append(a.Insert, Inserted{e, in.Key})
-			if in.Key != "" {
-				e.Data = nil // see Appended.Events
-				keyed[key] = e
-			}
-		}
-		if repeats == 0 {
-			out.Added = out.Events
-		}
-		out.Status = row.Status
+		a.add(row, ap, out, keyed, now)
 	}
 	for _, ap := range appends {
 		if row := rows[ap.BuildID]; row != nil && row.changed {
@@ -89,4 +59,40 @@ func Assign(appends []Append, rows map[string]*Row, keyed map[EventKey]buildcast
 		}
 	}
 	return a
+}
+
+// add folds the new events of one append into the row, and sets the append's answer.
+// It adds the new keys to keyed, for the appends that follow.
+func (a *Assigned) add(row *Row, ap Append, out *Appended, keyed map[EventKey]buildcast.Event, now buildcast.Time) {
+	out.Events = make([]buildcast.Event, 0, len(ap.Events))
+	repeats := 0
+	for _, in := range ap.Events {
+		key := EventKey{ap.BuildID, in.Key}
+		if stored, ok := keyed[key]; ok && in.Key != "" {
+			if repeats++; repeats == 1 {
+				out.Added = slices.Clone(out.Events)
+			}
+			out.Events = append(out.Events, stored)
+			continue
+		}
+		e := buildcast.Event{ID: row.Status.LastEventID + 1, BuildID: ap.BuildID, Type: in.Type, Data: in.Data, Timestamp: in.Timestamp}
+		if e.Timestamp.IsZero() {
+			e.Timestamp = now
+		}
+		row.Status.Apply(&e)
+		row.changed = true
+		out.Events = append(out.Events, e)
+		if repeats > 0 {
+			out.Added = append(out.Added, e)
+		}
+		a.Insert = append(a.Insert, Inserted{e, in.Key})
+		if in.Key != "" {
+			e.Data = nil // see Appended.Events
+			keyed[key] = e
+		}
+	}
+	if repeats == 0 {
+		out.Added = out.Events
+	}
+	out.Status = row.Status
 }

@@ -36,8 +36,8 @@ func TestCutsTouchNoEvents(t *testing.T) {
 	}
 	purged := make(chan error, 1)
 	go func() {
-		for more, err := true, error(nil); ; {
-			if more, err = s.Purge(ctx, 10); err != nil || !more {
+		for {
+			if more, err := s.Purge(ctx, 10); err != nil || !more {
 				purged <- err
 				return
 			}

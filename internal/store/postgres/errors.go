@@ -55,7 +55,7 @@ func failed(ctx context.Context, err error, outcome func(error, string) error) e
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case !ok && (context.Cause(ctx) == errNoAnswer || ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)): // a connection's own deadline
+	case !ok && (errors.Is(context.Cause(ctx), errNoAnswer) || ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)): // a connection's own deadline
 		return outcome(err, "the database does not answer")
 	case !ok && ctx.Err() != nil:
 		return store.GivenUp(ctx)

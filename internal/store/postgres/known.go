@@ -162,29 +162,13 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.pool.Acquire(ctx)
+	written, conflict, err := s.writeKnown(ctx, knownSQL(len(a.Update) > 1, s.following.Load()), args, rows)
 	if err != nil {
-		return nil, unavailable(ctx, err)
-	}
-	defer conn.Release()
-	written := map[string]*store.Row{}
-	found, err := conn.Query(ctx, knownSQL(len(a.Update) > 1, s.following.Load()), args...)
-	if err == nil {
-		var id string
-		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
-			written[id] = rows[id]
-			return nil
-		})
-	}
-	if err != nil && !again(err) { // a key that is stored already is a conflict too
-		return nil, uncommitted(ctx, err)
-	}
-	if err != nil {
-		clear(written) // rows that were returned before the error are not stored
+		return nil, err
 	}
 	s.known.put(written)
 	for i := range a.Update {
-		if id := a.Update[i].BuildID; written[id] == nil && err == nil { // skipped: the row has changed
+		if id := a.Update[i].BuildID; written[id] == nil && !conflict { // skipped: the row has changed
 			s.known.shared(id)
 		}
 	}
@@ -196,6 +180,32 @@ func (s *Store) appendKnown(ctx context.Context, appends []store.Append, appende
 		}
 	}
 	return left, nil
+}
+
+// writeKnown runs the statement and returns the rows that it has written. After a
+// conflict, such as a key that is stored already, it has written none.
+func (s *Store) writeKnown(ctx context.Context, query string, args []any, rows map[string]*store.Row) (written map[string]*store.Row, conflict bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, false, unavailable(ctx, err)
+	}
+	defer conn.Release()
+	written = map[string]*store.Row{}
+	found, err := conn.Query(ctx, query, args...)
+	if err == nil {
+		var id string
+		_, err = pgx.ForEachRow(found, []any{&id}, func() error {
+			written[id] = rows[id]
+			return nil
+		})
+	}
+	switch {
+	case err == nil:
+		return written, false, nil
+	case again(err):
+		return nil, true, nil
+	}
+	return nil, false, uncommitted(ctx, err)
 }
 
 // guesses hold what the statement expects of the rows.

@@ -84,39 +84,14 @@ func (s *Store) AppendEvents(ctx context.Context, appends []store.Append) ([]sto
 // stored.
 func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row) (store.Assigned, error) {
 	now := buildcast.Now()
-	keyed := make(map[store.EventKey]buildcast.Event)
-	lock, keyStmt := tx.StmtContext(ctx, s.stmts.lock), tx.StmtContext(ctx, s.stmts.keyed)
-	for _, ap := range appends {
-		if rows[ap.BuildID] != nil {
-			continue
-		}
-		row := s.rows.take(ap.BuildID)
-		if row == nil {
-			var err error
-			if row, err = s.lockRow(ctx, tx, lock, ap, now); err != nil {
-				return store.Assigned{}, err
-			}
-		}
-		if row != nil {
-			rows[ap.BuildID] = row
-		}
+	if err := s.lockRows(ctx, tx, appends, rows, now); err != nil {
+		return store.Assigned{}, err
 	}
 	// All rows are read before the first key is looked up: an append may revive a
 	// deleted build to which a fenced append before it belongs.
-	for _, ap := range appends {
-		row := rows[ap.BuildID]
-		for _, e := range ap.Events {
-			if e.Key == "" || row == nil {
-				continue
-			}
-			stored, found, err := keptUnder(ctx, tx, keyStmt, row, store.EventKey{BuildID: ap.BuildID, Key: e.Key})
-			if err != nil {
-				return store.Assigned{}, err
-			}
-			if found {
-				keyed[store.EventKey{BuildID: ap.BuildID, Key: e.Key}] = stored
-			}
-		}
+	keyed, err := s.keptEvents(ctx, tx, appends, rows)
+	if err != nil {
+		return store.Assigned{}, err
 	}
 	a := store.Assign(appends, rows, keyed, now)
 	if err := s.insertEvents(ctx, tx, a.Insert); err != nil {
@@ -137,6 +112,50 @@ func (s *Store) append(ctx context.Context, tx *sql.Tx, appends []store.Append, 
 		}
 	}
 	return a, nil
+}
+
+// lockRows adds the rows of the appends' builds to rows, from the cache or the file.
+func (s *Store) lockRows(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row, now buildcast.Time) error {
+	lock := tx.StmtContext(ctx, s.stmts.lock)
+	for _, ap := range appends {
+		if rows[ap.BuildID] != nil {
+			continue
+		}
+		row := s.rows.take(ap.BuildID)
+		if row == nil {
+			var err error
+			if row, err = s.lockRow(ctx, tx, lock, ap, now); err != nil {
+				return err
+			}
+		}
+		if row != nil {
+			rows[ap.BuildID] = row
+		}
+	}
+	return nil
+}
+
+// keptEvents returns the events that are kept under the appends' keys.
+func (s *Store) keptEvents(ctx context.Context, tx *sql.Tx, appends []store.Append, rows map[string]*store.Row) (map[store.EventKey]buildcast.Event, error) {
+	keyed := make(map[store.EventKey]buildcast.Event)
+	stmt := tx.StmtContext(ctx, s.stmts.keyed)
+	for _, ap := range appends {
+		row := rows[ap.BuildID]
+		for _, e := range ap.Events {
+			if e.Key == "" || row == nil {
+				continue
+			}
+			key := store.EventKey{BuildID: ap.BuildID, Key: e.Key}
+			stored, found, err := keptUnder(ctx, tx, stmt, row, key)
+			if err != nil {
+				return nil, err
+			}
+			if found {
+				keyed[key] = stored
+			}
+		}
+	}
+	return keyed, nil
 }
 
 // keptUnder returns the event that is kept under the key, without its data. If that

@@ -34,7 +34,7 @@ func modes(t *testing.T, path string) (files int, open []fs.FileMode) {
 // is open to all.
 func TestDatabaseIsReadByItsOwnerOnly(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the attack needs it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "b.db")
@@ -59,7 +59,7 @@ func TestOpenCorrectsTheModes(t *testing.T) {
 	}
 	_ = first.Wait()
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {
-		if err := os.Chmod(name, 0o644); err != nil { //nolint:gosec // as an earlier version made it
+		if err := os.Chmod(name, 0o644); err != nil { // as an earlier version made it
 			t.Fatal(err)
 		}
 	}
