@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,9 +108,12 @@ func (l *logger) first(cause string) bool {
 	return true
 }
 
-// recorder records the status and the number of bytes of the answer.
+// recorder records the status and the number of bytes of the answer. It puts the
+// prefix before the redirects of handlers, such as an http.ServeMux, that do not
+// know it.
 type recorder struct {
 	http.ResponseWriter
+	prefix string
 	status int // 0: nothing was sent yet
 	bytes  int64
 }
@@ -117,6 +121,9 @@ type recorder struct {
 func (w *recorder) WriteHeader(status int) {
 	if status >= http.StatusOK && w.status == 0 {
 		w.status = status
+	}
+	if to := w.Header().Get("Location"); status/100 == 3 && strings.HasPrefix(to, "/") {
+		w.Header().Set("Location", w.prefix+to)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

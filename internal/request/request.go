@@ -49,7 +49,7 @@ func Handler(c Config, next http.Handler) http.Handler {
 		begun, path := time.Now(), r.URL.Path
 		r = r.WithContext(context.WithValue(r.Context(), key{}, known))
 		rewrite(r, c.TrustedProxies)
-		rec := &recorder{ResponseWriter: w}
+		rec := &recorder{ResponseWriter: w, prefix: c.Prefix}
 		defer func() {
 			panicked := recover()
 			l.line(r, known, rec, path, time.Since(begun), panicked)
@@ -58,7 +58,7 @@ func Handler(c Config, next http.Handler) http.Handler {
 			}
 		}()
 		if r.URL.Path == c.Prefix && c.Prefix != "" {
-			rec.Header().Set("Location", c.Prefix+"/"+query(r.URL))
+			rec.Header().Set("Location", "/"+query(r.URL))
 			rec.WriteHeader(http.StatusPermanentRedirect)
 			return
 		}
@@ -73,12 +73,13 @@ func query(u *url.URL) string {
 	return "?" + u.RawQuery
 }
 
-// below removes the prefix from the request's path.
+// below removes the prefix from the request's path. A slash that is encoded does
+// not end the prefix.
 func below(r *http.Request, prefix string) *http.Request {
-	path, ok := strings.CutPrefix(r.URL.Path, prefix)
-	if prefix == "" || !ok || !strings.HasPrefix(path, "/") {
+	if prefix == "" || !strings.HasPrefix(r.URL.EscapedPath(), prefix+"/") {
 		return r
 	}
+	path := strings.TrimPrefix(r.URL.Path, prefix)
 	stripped := new(http.Request)
 	*stripped = *r
 	stripped.URL = new(url.URL)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,7 @@ func TestPrefix(t *testing.T) {
 		"/buildcastle":             "/buildcastle",
 		"/buildcast/builds/a%2Fb":  "/builds/a%2Fb",
 		"/buildcast/buildcast/api": "/buildcast/api",
+		"/buildcast%2Fapi/builds":  "/buildcast%2Fapi/builds",
 	} {
 		got := ""
 		ask(Config{Prefix: "/buildcast", Logger: quiet()}, target, func(_ http.ResponseWriter, r *http.Request) { got = r.URL.EscapedPath() })
@@ -93,6 +95,37 @@ func TestPrefix(t *testing.T) {
 	w := ask(Config{Prefix: "/buildcast", Logger: quiet()}, "/buildcast?q=1", func(http.ResponseWriter, *http.Request) { t.Error("it is served") })
 	if w.Code != http.StatusPermanentRedirect || w.Header().Get("Location") != "/buildcast/?q=1" {
 		t.Errorf("without its slash: %d to %s", w.Code, w.Header().Get("Location"))
+	}
+}
+
+// A mux redirects to the path that it was given, cleaned. That left the prefix.
+func TestRedirectsStayBelowThePrefix(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/socket.io/", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/api/builds", func(http.ResponseWriter, *http.Request) {})
+	for target, want := range map[string]string{
+		"/buildcast/socket.io?EIO=4":   "/socket.io/?EIO=4",
+		"/buildcast//api/builds":       "/api/builds",
+		"/buildcast/x/../api/builds":   "/api/builds",
+		"/buildcast//evil.example/../": "/",
+		"//api/builds":                 "/api/builds", // the proxy has taken the prefix off
+	} {
+		for _, prefix := range []string{"/buildcast", ""} {
+			if prefix == "" {
+				target = strings.TrimPrefix(target, "/buildcast")
+			}
+			r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+			u, err := url.ParseRequestURI(target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.URL = u
+			w := httptest.NewRecorder()
+			Handler(Config{Prefix: prefix, Logger: quiet()}, mux).ServeHTTP(w, r)
+			if got := w.Header().Get("Location"); got != prefix+want {
+				t.Errorf("%s below %q: redirected to %s, want %s", target, prefix, got, prefix+want)
+			}
+		}
 	}
 }
 
