@@ -86,6 +86,13 @@ func (s *Store) Cut(ctx context.Context, id string, from int64, start buildcast.
 	return tag.RowsAffected() == 1, unavailable(ctx, err)
 }
 
+// The purge finds the first row of a log that was cut, and removes by ids from
+// there: with a LIMIT instead, a plan may go through the rest of the log in each step.
+const (
+	purgeFirstSQL = `SELECT id FROM project_build_events WHERE build_id = $1 AND id < $2 ORDER BY id LIMIT 1`
+	purgeSQL      = `DELETE FROM project_build_events WHERE build_id = $1 AND id >= $2 AND id < least($3::bigint, $2 + $4::bigint)`
+)
+
 // Purge implements store.Purger. It holds no lock of a build's row while it removes
 // rows of other tables, so appends do not wait for it.
 func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
@@ -100,11 +107,13 @@ func (s *Store) Purge(ctx context.Context, limit int) (more bool, err error) {
 	if err != nil {
 		return false, unavailable(ctx, err)
 	}
-	tag, err := s.exec(ctx, `
-		DELETE FROM project_build_events WHERE build_id = $1 AND id = ANY(ARRAY(
-			SELECT id FROM project_build_events WHERE build_id = $1 AND id < $2 ORDER BY id LIMIT $3 FOR UPDATE))`, id, first, limit)
-	if err != nil || tag.RowsAffected() >= int64(limit) {
+	var from int64
+	switch err = s.pool.QueryRow(ctx, purgeFirstSQL, id, first).Scan(&from); {
+	case err == nil:
+		_, err = s.exec(ctx, purgeSQL, id, from, first, limit)
 		return err == nil, unavailable(ctx, err)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return false, unavailable(ctx, err)
 	}
 	if done, err := s.purgeFailures(ctx, id, first, limit); err != nil || !done {
 		return err == nil, err

@@ -12,21 +12,29 @@ import (
 
 // Bounds of one query of a read, in rows. Rows beyond the read's byte bound are
 // thrown away, so a query asks for about as many rows as will fit.
+// The first one does not know the rows' size yet, so a read of few bytes begins with
+// few rows.
 const (
-	firstRows = 64
-	mostRows  = 1000
+	firstRows     = 64
+	firstRowBytes = 8 << 10
+	mostRows      = 1000
 )
 
+// readSQL bounds the ids too, which have no gaps: with a LIMIT alone, a plan may
+// collect the rest of the log and sort it first.
 const readSQL = `
 	SELECT id, event_type, event_data, progress, created_at FROM project_build_events
-	WHERE build_id = $1 AND id > greatest($2, (SELECT first_event_id - 1 FROM builds WHERE id = $1)) ORDER BY id LIMIT $3`
+	WHERE build_id = $1
+		AND id > greatest($2, (SELECT first_event_id - 1 FROM builds WHERE id = $1))
+		AND id <= greatest($2, (SELECT first_event_id - 1 FROM builds WHERE id = $1)) + $3::bigint
+	ORDER BY id LIMIT $3`
 
 // ReadEvents implements store.Reader. It keeps one row beyond maxBytes at most.
 func (s *Store) ReadEvents(ctx context.Context, buildID string, after int64, limit, maxBytes int) ([]buildcast.Event, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	var events []buildcast.Event
-	size, want := 0, firstRows
+	size, want := 0, min(firstRows, 1+maxBytes/firstRowBytes)
 	for len(events) < limit && (len(events) == 0 || size < maxBytes) {
 		want = min(want, limit-len(events))
 		rows, err := s.pool.Query(ctx, readSQL, buildID, after, want)
