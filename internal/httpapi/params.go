@@ -122,12 +122,16 @@ func describeParams(params ...param) []*huma.Param {
 }
 
 // onlyKnown refuses query parameters that the operation's description lacks: a
-// misspelt filter that is passed over in silence answers another question.
+// misspelt filter that is passed over in silence answers another question. So would
+// the first of two cursors.
 func onlyKnown(op *huma.Operation, serve handlerFunc) handlerFunc {
-	var known []string
+	var known, lists []string
 	for _, p := range op.Parameters {
 		if p.In == "query" {
 			known = append(known, p.Name)
+		}
+		if p.Schema.Type == huma.TypeArray {
+			lists = append(lists, p.Name)
 		}
 		if p.Name == cursorParam.name {
 			known = append(known, cursorAlias.name)
@@ -141,9 +145,12 @@ func onlyKnown(op *huma.Operation, serve handlerFunc) handlerFunc {
 		}
 		r.Form = q // it is read once
 		var unknown []string
-		for name := range q {
-			if !slices.Contains(known, name) {
+		for name, values := range q {
+			switch {
+			case !slices.Contains(known, name):
 				unknown = append(unknown, name)
+			case len(values) > 1 && !slices.Contains(lists, name):
+				return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s %d times: send it once", name, len(values)).At(name)
 			}
 		}
 		slices.Sort(unknown)

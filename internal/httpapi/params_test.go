@@ -42,6 +42,22 @@ func TestUnknownQueryParameters(t *testing.T) {
 	h.get(eventsPath + "?last_event_id=1").want(200)
 }
 
+// A cursor that is sent twice is not the first of the two.
+func TestQueryParametersThatAreSentTwice(t *testing.T) {
+	h := newHarness(t)
+	h.append("b1", "a", "b")
+	h.append("b2", "a")
+	for path, field := range map[string]string{
+		eventsPath + "?lastEventId=0&lastEventId=2":                   "lastEventId",
+		"/events/b1?tail=1&tail=2":                                    "tail",
+		"/events?build=b1&lastEventId=b1:1&build=b2&lastEventId=b2:1": "lastEventId",
+		"/api/builds?q=a&q=b":                                         "q",
+	} {
+		h.get(path).want(400).problem(buildcast.InvalidArgument, field)
+	}
+	h.get("/events?build=b1&build=b2&lastEventId=b1:9,b2:9").want(409) // builds may be several
+}
+
 // Texts that people write are printable: controls are refused, and only they.
 func TestPrintableText(t *testing.T) {
 	for text, ok := range map[string]bool{
