@@ -10,7 +10,7 @@ import (
 	"github.com/buildcast/buildcast/internal/proxytest"
 )
 
-// visitor is a Chromium that finds the site's hosts, and trusts its certificate.
+// visitor is a Chromium that resolves the site's hosts, and trusts its certificate.
 func visitor(ctx context.Context, t *testing.T) *browser {
 	t.Helper()
 	return startBrowser(ctx, t, "--host-resolver-rules=MAP example.com 127.0.0.1,MAP *.example.com 127.0.0.1", "--ignore-certificate-errors")
@@ -49,8 +49,8 @@ func TestBehindProxies(t *testing.T) {
 	}
 }
 
-// TestBehindProxiesByDefault: the dashboard goes on without WebSockets and without
-// Socket.IO, and the log says what to change.
+// TestBehindProxiesByDefault: the dashboard works without WebSockets and without
+// Socket.IO, and the log names the settings to change.
 func TestBehindProxiesByDefault(t *testing.T) {
 	t.Parallel()
 	for _, k := range proxytest.Kinds {

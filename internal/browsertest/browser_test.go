@@ -31,13 +31,13 @@ func TestTheClientFallsBack(t *testing.T) {
 	}
 }
 
-// TestTheServerIsKilled kills the server with SIGKILL in mid-build; events are
-// reported all the while.
+// TestTheServerIsKilled kills the server with SIGKILL in mid-build, while events are
+// being reported.
 func TestTheServerIsKilled(t *testing.T) {
 	t.Parallel()
 	node := newNode(t)
 	node.start(t)
-	// Where the server returns between two tries, the client may stand on a lower transport first.
+	// If the server returns between two attempts, the client may open a lower transport first.
 	v := open(t, node.url, fault{}, 1, "timing", `{"probe":500}`)
 	v.report(t, usualPace, func(reported int) {
 		switch reported {
@@ -54,7 +54,7 @@ func TestTheServerIsKilled(t *testing.T) {
 	v.check(t, "websocket", "websocket")
 }
 
-// TestTheClientSleeps lets 10 s of a build pass a client by.
+// TestTheClientSleeps makes a client miss 10 s of a build.
 func TestTheClientSleeps(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
@@ -68,7 +68,7 @@ func TestTheClientSleeps(t *testing.T) {
 			func(t *testing.T, v *visit) { v.browser.thaw(t, v.tabs[0]) },
 		},
 		{
-			"its computer is suspended, and its connection dies without a word",
+			"its computer is suspended, and its connection dies silently",
 			func(t *testing.T, v *visit) { v.browser.suspend(t); v.network.lossy.Store(true) },
 			func(t *testing.T, v *visit) { v.network.lossy.Store(false); v.browser.resume(t) },
 		},
@@ -95,8 +95,8 @@ func TestTheClientSleeps(t *testing.T) {
 	}
 }
 
-// TestTheNetworkHeals has the client climb to a better transport while events
-// come by the old one. The way is long, so that both carry the same events.
+// TestTheNetworkHeals makes the client change to a better transport while events
+// arrive over the old one. The network is slow, so that both carry the same events.
 func TestTheNetworkHeals(t *testing.T) {
 	t.Parallel()
 	v := open(t, startServer(t), fault{delay: 300 * time.Millisecond, refuseWebSocket: true}, 1, "timing", `{"probe":500}`)
@@ -122,8 +122,8 @@ func TestTabsShareOneConnection(t *testing.T) {
 	}
 }
 
-// TestTheLeadingTabIsClosed closes the tab that has the connection in mid-build,
-// and opens another that has to learn what it missed, while more comes.
+// TestTheLeadingTabIsClosed closes the tab that has the connection in mid-build. Then
+// it opens another tab, which must read the earlier events while new ones arrive.
 func TestTheLeadingTabIsClosed(t *testing.T) {
 	t.Parallel()
 	v := open(t, startServer(t), fault{delay: 300 * time.Millisecond}, 1)

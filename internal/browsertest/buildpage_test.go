@@ -60,8 +60,8 @@ func event(kind, data string) buildcast.NewEvent {
 	return buildcast.NewEvent{Type: kind, Data: json.RawMessage(data)}
 }
 
-// Issue 8, 20: a build that is not there is told apart from one that is queued,
-// cannot be cancelled, and appears when its first event comes.
+// Issue 8, 20: a build that does not exist is not shown as queued, cannot be
+// cancelled, and appears with its first event.
 func TestPageOfNoSuchBuild(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "nope")
@@ -73,7 +73,7 @@ func TestPageOfNoSuchBuild(t *testing.T) {
 	p.until(`$('state').textContent === 'Planning' && !$('cancel').hidden && $('notice').hidden && /^live/.test($('link').textContent)`)
 }
 
-// Issue 8, 20: while the server does not answer, nothing is said of the build.
+// Issue 8, 20: while the server does not answer, the page shows no state of the build.
 func TestPageWithoutServer(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "b1")
@@ -84,7 +84,7 @@ func TestPageWithoutServer(t *testing.T) {
 	p.until(`$('cancel').hidden && $('state').textContent === '' && !/queued|no such build/i.test(document.body.innerText)`)
 }
 
-// Issue 8, 38: an event's data is whatever others sent. Nothing throws, and no line is lost.
+// Issue 8, 38: an event's data is untrusted. Nothing throws, and no line is lost.
 func TestPageOfHostileEvents(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "hostile")
@@ -137,8 +137,8 @@ func TestPageOfHostileEvents(t *testing.T) {
 	check()
 }
 
-// Issue 8, 38: of thousands of rows only those in view are drawn, and of many
-// thousand bars of a row at most a hundred.
+// Issue 8, 38: only the visible rows of thousands are drawn, and at most a hundred of
+// the many thousand bars of a row.
 func TestTimelineDrawsWhatIsInView(t *testing.T) {
 	t.Parallel()
 	const tasks, attempts = 9002, 3000
@@ -166,7 +166,7 @@ func TestTimelineDrawsWhatIsInView(t *testing.T) {
 	p.until(`thrown.length === 0`)
 }
 
-// Issue 8, 25: an attempt that failed is not a failed task while another follows.
+// Issue 8, 25: if another attempt follows, a failed attempt is not a failed task.
 func TestTimelineOfARetry(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "again")
@@ -181,8 +181,8 @@ func TestTimelineOfARetry(t *testing.T) {
 	p.until(`all('#rows li[data-state=stopped]').length === 1 && $('took-name').textContent === 'Took'`)
 }
 
-// A build that was deleted and made again under its id is shown without what the old one
-// had, and what is no longer kept is told.
+// A new build under the id of a deleted one is shown without the events of the old
+// build, and the page reports which events are no longer kept.
 func TestPageOfABuildMadeAgain(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "again")
@@ -201,7 +201,7 @@ func TestPageOfABuildMadeAgain(t *testing.T) {
 	p.until(`thrown.length === 0`)
 }
 
-// unreachable serves the dashboard's files, and answers nothing else.
+// unreachable serves only the dashboard's files.
 func unreachable(t *testing.T, server string) string {
 	t.Helper()
 	n := newNetwork(t, server, fault{})

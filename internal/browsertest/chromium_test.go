@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// browser is a Chromium with a profile of its own. It is told what to do over
-// the DevTools protocol on a pipe, by one goroutine.
+// browser is a Chromium with a profile of its own. One goroutine controls it through
+// the DevTools protocol on a pipe.
 type browser struct {
 	process  int // and its group
 	commands *os.File
@@ -48,7 +48,7 @@ func startBrowser(ctx context.Context, t *testing.T, flags ...string) *browser {
 		t.Fatal(err)
 	}
 	theirIn.Close()
-	theirOut.Close() // now a Chromium that ends is seen as the end of its answers
+	theirOut.Close() // so that reading its answers ends when Chromium ends
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
@@ -76,7 +76,7 @@ type tab struct {
 	Session string `json:"sessionId"`
 }
 
-// noteErrors keeps what a page's scripts throw, in thrown.
+// noteErrors records the errors of a page's scripts in thrown.
 const noteErrors = `
 	globalThis.thrown = [];
 	addEventListener('error', (event) => thrown.push(event.message));
@@ -98,8 +98,8 @@ func (b *browser) close(t *testing.T, tab tab) {
 	b.call(t, "", "Target.closeTarget", map[string]any{"targetId": tab.Target}, nil)
 }
 
-// await waits until the expression holds in the tab's page, or in the page that
-// the tab goes to meanwhile.
+// await waits until the expression is true in the tab's page, or in the page to
+// which the tab navigates meanwhile.
 func (b *browser) await(t *testing.T, tab tab, expression string) {
 	t.Helper()
 	const poll = `new Promise((resolve) => {
@@ -148,16 +148,16 @@ func (b *browser) freeze(t *testing.T, tab tab) {
 	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "frozen"}, nil)
 }
 
-// thaw lets a frozen tab go on.
+// thaw resumes a frozen tab.
 func (b *browser) thaw(t *testing.T, tab tab) {
 	t.Helper()
 	b.call(t, tab.Session, "Page.setWebLifecycleState", map[string]any{"state": "active"}, nil)
 }
 
-// suspend stops all of the browser, as a laptop that is closed. Nothing in it can know.
+// suspend stops the whole browser, like a closed laptop. Nothing in it can notice.
 func (b *browser) suspend(t *testing.T) { b.signal(t, syscall.SIGSTOP) }
 
-// resume lets a suspended browser go on.
+// resume resumes a suspended browser.
 func (b *browser) resume(t *testing.T) { b.signal(t, syscall.SIGCONT) }
 
 func (b *browser) signal(t *testing.T, signal syscall.Signal) {
@@ -175,7 +175,7 @@ func (b *browser) call(t *testing.T, session, method string, params, result any)
 	}
 }
 
-// send is call that returns what Chromium refuses.
+// send is call, but it returns Chromium's error.
 func (b *browser) send(t *testing.T, session, method string, params, result any) error {
 	t.Helper()
 	b.last++

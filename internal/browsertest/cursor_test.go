@@ -25,8 +25,9 @@ func (p *buildPage) remove() {
 	}
 }
 
-// TestTheClientBeginsElsewhere follows a log whose first 20 events are gone, on
-// each transport: behind what is gone, from the first, from the end, with a tail.
+// TestTheClientBeginsElsewhere follows a log whose first 20 events were cut, on each
+// transport: from a cursor before the cut, from the first event, from the end, and
+// with a tail.
 func TestTheClientBeginsElsewhere(t *testing.T) {
 	t.Parallel()
 	p := newBuildPage(t, "")

@@ -9,8 +9,8 @@ import (
 	"github.com/buildcast/buildcast/client"
 )
 
-// TestReplayOfALongBuild replays more events than a page of the dashboard keeps:
-// the first ones are read again.
+// TestReplayOfALongBuild replays more events than the dashboard keeps in memory: it
+// reads the first ones again.
 func TestReplayOfALongBuild(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)

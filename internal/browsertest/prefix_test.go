@@ -12,8 +12,8 @@ import (
 	"github.com/buildcast/buildcast/client"
 )
 
-// TestTheDashboardBelowAPrefix goes through the pages below a path prefix, behind
-// a proxy that answers nothing outside of it (issue 8, 13).
+// TestTheDashboardBelowAPrefix visits the pages below a path prefix, behind a proxy
+// that serves only that prefix (issue 8, 13).
 func TestTheDashboardBelowAPrefix(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)

@@ -17,11 +17,11 @@ import (
 
 // fault is what a network does to requests on their way to the server.
 type fault struct {
-	delay           time.Duration // of requests, and of what a WebSocket brings
+	delay           time.Duration // of requests, and of data on a WebSocket
 	refuseWebSocket bool
 	cutWebSocket    time.Duration // each WebSocket after this time; 0: never
 	holdStreams     bool          // server-sent events never arrive; the connection stays open
-	cutStreams      time.Duration // each stream in the middle of what comes after this time; 0: never
+	cutStreams      time.Duration // cuts each stream in the middle of the first write after this time; 0: never
 	refuseStreams   bool
 	refuseWaiting   bool // long polls
 }
@@ -34,8 +34,8 @@ type network struct {
 
 	sockets, streams, waiting atomic.Int64  // WebSockets, streams and long polls so far
 	opened                    chan struct{} // one for each WebSocket
-	lossy                     atomic.Bool   // what the server sends on a WebSocket is lost, and all that comes after it
-	healed                    atomic.Bool   // nothing is refused any more
+	lossy                     atomic.Bool   // data from the server on a WebSocket is lost, and so is all later data on it
+	healed                    atomic.Bool   // no request is refused any longer
 }
 
 func newNetwork(t *testing.T, server string, f fault) *network {
@@ -46,7 +46,7 @@ func newNetwork(t *testing.T, server string, f fault) *network {
 	}
 	n := &network{fault: f, host: target.Host, proxy: httputil.NewSingleHostReverseProxy(target), opened: make(chan struct{}, 100)}
 	n.proxy.FlushInterval = -1
-	n.proxy.ErrorLog = log.New(io.Discard, "", 0) // cut connections, which are meant
+	n.proxy.ErrorLog = log.New(io.Discard, "", 0) // drops the errors of deliberately cut connections
 	return n
 }
 
@@ -79,20 +79,21 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.proxy.ServeHTTP(w, r)
 }
 
-// late takes the time that the fault says.
+// late waits for the fault's delay.
 func (n *network) late() {
 	if n.delay > 0 {
 		<-time.After(n.delay)
 	}
 }
 
-// connections is how many were made that stay open: browsers allow six to a host.
+// connections returns how many lasting connections were opened: browsers allow six to
+// a host.
 func (n *network) connections() int64 {
 	return n.sockets.Load() + n.streams.Load() + n.waiting.Load()
 }
 
-// torn is an answer that breaks in the middle of the first write after its
-// time, and the connection with it. Whether the answer is compressed is all the same.
+// torn is an answer that breaks, with its connection, in the middle of the first
+// write after its time, whether it is compressed or not.
 type torn struct {
 	http.ResponseWriter
 	at time.Time
@@ -109,7 +110,7 @@ func (t *torn) Write(p []byte) (int, error) {
 	return n, errors.New("cut")
 }
 
-// tunnel passes a WebSocket, and cuts it where the fault says so.
+// tunnel passes a WebSocket on, and cuts it if the fault says so.
 func (n *network) tunnel(w http.ResponseWriter, r *http.Request) {
 	up, err := net.Dial("tcp", n.host)
 	if err != nil {
@@ -148,8 +149,8 @@ func (n *network) tunnel(w http.ResponseWriter, r *http.Request) {
 	<-done
 }
 
-// faulty is late, and loses what is written while the network is lossy and all
-// that comes after it: a connection that lost something is dead, and nobody is told.
+// faulty delays writes. It loses data that is written while the network is lossy, and
+// all later data: such a connection is dead, but neither side notices.
 type faulty struct {
 	io.Writer
 	network *network

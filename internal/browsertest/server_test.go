@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// startServer runs a server within the test and gives its URL.
+// startServer runs a server within the test and returns its URL.
 func startServer(t *testing.T, tweak ...func(*config.Config)) string {
 	t.Helper()
 	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour}
@@ -74,7 +74,7 @@ func (n *node) start(t *testing.T) {
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(20 * time.Millisecond) // another process, which gives no signal
+	tick := time.NewTicker(20 * time.Millisecond) // another process, which sends no signal
 	defer tick.Stop()
 	for range 1000 {
 		if c, err := net.Dial("tcp", n.addr); err == nil {

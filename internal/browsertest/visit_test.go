@@ -24,8 +24,8 @@ const (
 	beforeTheEnd = events - atOnce
 	usualPace    = 200 * time.Millisecond // from ten to the next: the network's faults need time to happen
 
-	// Of a whole visit. A silent WebSocket is given up after 45 s in any case: what
-	// is to be noticed earlier is found missing.
+	// The limit of a whole visit. It is less than 45 s, after which a client closes a
+	// silent WebSocket in any case: faults must be noticed earlier.
 	deadline = 40 * time.Second
 )
 
@@ -79,8 +79,8 @@ type visit struct {
 	seen    chan seen
 }
 
-// open lets tabs follow a build that is not there yet, and waits until all have
-// loaded. The query's names and values go to the page.
+// open makes tabs follow a build that does not exist yet, and waits until all have
+// loaded. The query's names and values are passed to the page.
 func open(t *testing.T, server string, f fault, tabs int, query ...string) *visit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
@@ -172,8 +172,9 @@ func (v *visit) report(t *testing.T, pace time.Duration, do func(reported int)) 
 	}
 }
 
-// check waits until every tab has seen the end. Each has seen each event once
-// and in order, and came from the first transport to the last.
+// check waits until every tab has seen the end. It checks that each tab has seen each
+// event once and in order, and that it began with the first transport and ended with
+// the last.
 func (v *visit) check(t *testing.T, first, last string) []seen {
 	t.Helper()
 	want := make([]int64, events)
@@ -195,8 +196,8 @@ func (v *visit) check(t *testing.T, first, last string) []seen {
 	return all
 }
 
-// checkConnections is for a build that runs: at its end the browser may hand the
-// lead to a tab before that tab hears that it is the end.
+// checkConnections must be called while the build runs: at its end the browser may
+// make a tab the leader before that tab has seen the end.
 func (v *visit) checkConnections(t *testing.T, want int64) {
 	t.Helper()
 	if n := v.network.connections(); n != want {

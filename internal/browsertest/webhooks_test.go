@@ -16,8 +16,8 @@ import (
 	"github.com/buildcast/buildcast/internal/config"
 )
 
-// TestWebhooksPage adds an endpoint through the page, sees an event fail and be
-// given up, and has it delivered once the receiver is well.
+// TestWebhooksPage adds an endpoint on the page. A delivery fails for good there, and
+// is delivered again when the receiver works.
 func TestWebhooksPage(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)

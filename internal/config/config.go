@@ -1,10 +1,10 @@
 // Package config holds the server's settings: one struct, filled from flags,
 // the environment, a file and the defaults, in that order of precedence.
 //
-// The struct's tags are what the command line is made of (github.com/alecthomas/kong):
-// a field's flag, its BUILDCAST_ variable and its name in the file are the same
-// word. [Config.Check] comes after: it reads the secrets that are kept in files,
-// and refuses what would be unsafe or could not work.
+// The struct's tags define the command line (github.com/alecthomas/kong): a field's
+// flag, its BUILDCAST_ variable and its name in the file are the same word. After
+// parsing, [Config.Check] reads the secrets that are kept in files, and refuses
+// settings that are unsafe or cannot work.
 package config
 
 import (
@@ -27,7 +27,7 @@ const (
 	DefaultDataDir       = ".buildcast"
 )
 
-// Config is the settings of one buildcast server.
+// Config holds the settings of one buildcast server.
 type Config struct {
 	// Listen is where the API is served, as host:port. Port 0 takes a free one.
 	Listen string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the API. Port 0 takes a free port. Beyond loopback it needs --api-keys (or --insecure)."`
@@ -37,7 +37,7 @@ type Config struct {
 	// PublicURL is where browsers reach the API. Check normalizes it: lower case,
 	// no slash at the end. Use [Config.Public] to read it.
 	PublicURL string `name:"public-url" placeholder:"URL" help:"Where browsers reach the API if a proxy is in front of it, such as https://example.com/buildcast. Links are made from it, and its pages may use Socket.IO."`
-	// TrustedProxies are whose forwarding headers count.
+	// TrustedProxies are the proxies whose forwarding headers count.
 	TrustedProxies []AddressRange `placeholder:"CIDR" help:"Addresses of proxies whose X-Forwarded-For, -Host and -Proto (or Forwarded) headers count, such as 127.0.0.1,10.0.0.0/8. List only proxies that set these headers themselves. Default: none."`
 	// PreviewURL is how browsers reach previews, with {label} for the build.
 	// Empty: http://{label}.localhost and the port of PreviewListen.
@@ -50,7 +50,7 @@ type Config struct {
 	// Database is postgres://… or empty for SQLite in DataDir. It may hold a
 	// password: print [Config.Store] instead.
 	Database string `placeholder:"URL" help:"postgres://user:password@host/name. Empty: SQLite in the data directory. @FILE reads it from a file. Flags are visible in process lists: keep passwords in the environment or a file."`
-	// APIKeys open all writes. Empty: no key is asked for, which only loopback allows.
+	// APIKeys allow all writes. Empty: writes need no key, which is allowed only on loopback.
 	APIKeys []string `name:"api-keys" placeholder:"KEY" help:"Keys of at least 16 characters; each opens all writes. @FILE reads them from a file, one a line. Flags are visible in process lists: use the environment or a file."`
 	// Insecure allows listening beyond loopback without keys.
 	Insecure bool `help:"Allow listening beyond loopback, and writes through a proxy, without API keys: whoever reaches the address can run commands on this machine."`
@@ -132,7 +132,7 @@ func keysIn(text string) (keys []string) {
 	return keys
 }
 
-// Secret is the value itself, or for @FILE what the file holds, trimmed.
+// Secret returns the value itself, or for @FILE the file's content, trimmed.
 func Secret(flag, value string) (string, error) {
 	file, ok := strings.CutPrefix(value, "@")
 	if !ok {
@@ -184,7 +184,7 @@ func (c *Config) checkDatabase() error {
 	return invalid("--database", "it is not a postgres:// URL: use postgres://user:password@host/name, or leave it empty for SQLite")
 }
 
-// Store names the database for people, without its password.
+// Store describes the database for people, without its password.
 func (c *Config) Store() string {
 	if c.Database == "" {
 		return "SQLite in " + c.DataDir
@@ -196,7 +196,7 @@ func (c *Config) Store() string {
 	return "Postgres at " + u.Host + u.Path
 }
 
-// LogValue is the settings as they may be logged: without secrets.
+// LogValue returns the settings without secrets, for the log.
 func (c *Config) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("listen", c.Listen), slog.String("preview_listen", c.PreviewListen), slog.String("data_dir", c.DataDir),
@@ -209,13 +209,13 @@ func (c *Config) LogValue() slog.Value {
 	)
 }
 
-// File is the path of a file in the data directory.
+// File returns the path of a file in the data directory.
 func (c *Config) File(name ...string) string {
 	return filepath.Join(append([]string{c.DataDir}, name...)...)
 }
 
 // Loopback reports whether only this machine can reach the address. A host name
-// other than localhost counts as reachable: what it means can change.
+// other than localhost counts as reachable, because its address can change.
 func Loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -103,8 +103,8 @@ func (f *File) add(key, value *yaml.Node) error {
 	return nil
 }
 
-// Validate refuses names that are no flag of any command: a misspelt setting
-// that is silently left out is worse than an error.
+// Validate refuses names that are not a flag of any command: silently ignoring a
+// misspelt setting would be worse than an error.
 func (f *File) Validate(app *kong.Application) error {
 	known := map[string]bool{}
 	collect(app.Node, known)
@@ -154,7 +154,7 @@ func (f *File) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 	return f.values[flag.Name].text, nil
 }
 
-// notYAML says where the parser stopped, not what it found there.
+// notYAML reports where the parser stopped, without the text there: it may be a secret.
 func (f *File) notYAML(err error) error {
 	line := 1
 	if e, ok := errors.AsType[*yaml.LoadError](err); ok {

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// ownPaths are the first segments of the server's own paths, which cannot be the
-// public path too: /api/builds would mean two things.
+// ownPaths are the first segments of the server's own paths. The public path may not
+// begin with one: /api/builds would be ambiguous.
 var ownPaths = []string{"api", "assets", "badge", "builds", "docs", "events", "healthz", "metrics", "openapi.json", "openapi.yaml", "readyz", "socket.io", "webhooks"}
 
-// Public is the URL under which browsers reach the API; nil: the address on
-// which it listens.
+// Public returns the URL at which browsers reach the API; nil: the address on which
+// it listens.
 func (c *Config) Public() *url.URL {
 	if c.PublicURL == "" {
 		return nil
@@ -25,7 +25,7 @@ func (c *Config) Public() *url.URL {
 	return u
 }
 
-// Prefix is the path of the public URL, such as /buildcast; empty: none.
+// Prefix returns the path of the public URL, such as /buildcast; empty: none.
 func (c *Config) Prefix() string {
 	if u := c.Public(); u != nil {
 		return u.Path
@@ -33,7 +33,7 @@ func (c *Config) Prefix() string {
 	return ""
 }
 
-// PublicOrigin is the origin of the public URL's pages; empty: no public URL.
+// PublicOrigin returns the origin of the public URL's pages; empty: no public URL.
 func (c *Config) PublicOrigin() string {
 	if u := c.Public(); u != nil {
 		return u.Scheme + "://" + u.Host
@@ -85,7 +85,7 @@ func (c *Config) checkPublicURL() error {
 
 const pathCharacters = "/ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
 
-// withoutDefaultPort makes the host what browsers send in Host and Origin.
+// withoutDefaultPort returns the host in the form that browsers send in Host and Origin.
 func withoutDefaultPort(host, scheme string) string {
 	if scheme == "https" {
 		return strings.TrimSuffix(host, ":443")
@@ -113,7 +113,7 @@ func (a *AddressRange) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Proxies are the ranges of TrustedProxies.
+// Proxies returns the ranges of TrustedProxies.
 func (c *Config) Proxies() []netip.Prefix {
 	ranges := make([]netip.Prefix, len(c.TrustedProxies))
 	for i, r := range c.TrustedProxies {

@@ -18,10 +18,10 @@ import (
 // Hosts of the documentation.
 const (
 	Host       = "builds.example.com"
-	SharedHost = "example.com" // below a path of which the server may be
+	SharedHost = "example.com" // a site that serves buildcast below a path
 )
 
-// certificate is of the documentation's hosts, and signed by itself.
+// certificate is a self-signed certificate of the documentation's hosts.
 var certificate = sync.OnceValues(func() (certificate, key []byte) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -58,7 +58,7 @@ func writeCertificate(t *testing.T, dir string) {
 	}
 }
 
-// Roots trust the certificate.
+// Roots returns a pool that trusts the certificate.
 func Roots() *x509.CertPool {
 	cert, _ := certificate()
 	roots := x509.NewCertPool()

@@ -1,6 +1,6 @@
 // Package proxytest runs real reverse proxies in front of a server, as
-// docs/proxies.md configures them, and as they are by default.
+// docs/proxies.md configures them, and with their defaults.
 //
-// The tests here are those that take seconds; package browsertest shows the
-// pages behind the same proxies to a Chromium.
+// The tests here take seconds; package browsertest opens the pages behind the same
+// proxies in a Chromium.
 package proxytest

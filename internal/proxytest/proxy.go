@@ -18,14 +18,14 @@ type Kind struct {
 	// Language marks its blocks of configuration there.
 	Language string
 	program  string
-	pkg      string // Debian's, which has it
-	// Default is the least configuration that forwards requests.
+	pkg      string // the Debian package that contains it
+	// Default is the smallest configuration that forwards requests.
 	Default string
-	// whole makes a complete configuration of blocks, and the arguments to run it.
+	// whole returns a complete configuration of the blocks, and the arguments to run it.
 	whole func(dir, blocks string) (config string, args []string)
 }
 
-// The proxies that docs/proxies.md is about.
+// The proxies in docs/proxies.md.
 var (
 	Nginx = Kind{
 		Name: "nginx", Language: "nginx", program: "nginx", pkg: "nginx-light",
@@ -46,18 +46,18 @@ var (
 	Kinds = []Kind{Nginx, Apache, HAProxy}
 )
 
-// Addresses are what stands in place of the documentation's.
+// Addresses replace those of the documentation.
 type Addresses struct {
 	Port          int    // of the proxy, for 443
 	API, Previews string // for 127.0.0.1:8080 and 127.0.0.1:8081
 }
 
 // Start runs the proxy with the configuration until the test ends, and returns
-// when it takes connections.
+// when it accepts connections.
 func (k Kind) Start(t *testing.T, config string, at Addresses) {
 	t.Helper()
 	path, err := exec.LookPath(k.program)
-	if err != nil { // Debian keeps servers where only root's shell looks
+	if err != nil { // Debian installs servers in directories that only root's PATH has
 		path = "/usr/sbin/" + k.program
 	}
 	if _, err := os.Stat(path); err != nil {
@@ -99,7 +99,7 @@ func run(t *testing.T, cmd *exec.Cmd, port int) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its workers too
 		<-ended
 	})
-	tick := time.NewTicker(20 * time.Millisecond) // another program, which gives no signal
+	tick := time.NewTicker(20 * time.Millisecond) // another program, which sends no signal
 	defer tick.Stop()
 	for range 1000 {
 		if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
@@ -122,13 +122,13 @@ func nginx(dir, blocks string) (string, []string) {
 	}
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;\n" // the directory is the test's alone
+		user = "user root;\n" // only the test's user may read the directory
 	}
 	return user + "daemon off;\npid " + dir + "/pid;\nevents {}\nhttp {\naccess_log off;\n" + temp + blocks + "}\n",
 		[]string{"-e", "stderr", "-p", dir, "-c", dir + "/conf"}
 }
 
-// apacheModules are those that Debian's package enables, as far as they are needed here.
+// apacheModules are the needed ones of those that Debian's package enables.
 const apacheModules = "mpm_event authz_core socache_shmcb alias"
 
 func apache(dir, blocks string) (string, []string) {
@@ -144,7 +144,7 @@ func apache(dir, blocks string) (string, []string) {
 		[]string{"-X", "-f", dir + "/conf"}
 }
 
-// enabledModules are those that docs/proxies.md has enabled; a test compares.
+// enabledModules are those that docs/proxies.md enables; a test compares them.
 const enabledModules = "ssl http2 headers proxy proxy_http proxy_wstunnel"
 
 func haproxy(dir, blocks string) (string, []string) {

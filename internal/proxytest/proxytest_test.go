@@ -14,8 +14,8 @@ import (
 	"github.com/buildcast/buildcast/internal/config"
 )
 
-// As docs/proxies.md prints it, everything works: TLS and HTTP/2 in front, at a
-// host of its own and below a path of another site.
+// With the configurations of docs/proxies.md everything works: TLS and HTTP/2 in front,
+// on a host of its own and below a path of another site.
 func TestDocumented(t *testing.T) {
 	for _, k := range Kinds {
 		for name, below := range map[string]bool{"": false, " below a path": true} {
@@ -66,8 +66,8 @@ func checkREST(t *testing.T, s *Site) {
 	}
 }
 
-// checkLog: what the log says of the client is what the proxy tells, and not what
-// the client makes up.
+// checkLog: the log has the client's address from the proxy, not a forged one from
+// the client.
 func checkLog(t *testing.T, s *Site) {
 	t.Helper()
 	got := s.Do(t, http.MethodGet, "/api/builds/none", "", "X-Request-Id", "nobody-knows", "X-Forwarded-For", "6.6.6.6",
@@ -107,7 +107,7 @@ func checkStream(t *testing.T, s *Site) {
 	}
 }
 
-// checkUpload: an event of a body that has no end yet is stored at once.
+// checkUpload: an event is stored at once, although the request's body has not ended.
 func checkUpload(t *testing.T, s *Site, k Kind) {
 	t.Helper()
 	body, lines := io.Pipe()
@@ -148,7 +148,7 @@ func checkUpload(t *testing.T, s *Site, k Kind) {
 	}
 }
 
-// checkPreview has the server deploy a page, and opens it.
+// checkPreview makes the server deploy a page, and opens it.
 func checkPreview(t *testing.T, s *Site) {
 	t.Helper()
 	url := s.Deploy(t)
@@ -160,7 +160,7 @@ func checkPreview(t *testing.T, s *Site) {
 	}
 }
 
-// visit has the stock Socket.IO client and the JavaScript client follow a build, as
+// visit makes the stock Socket.IO client and the JavaScript client follow a build, like
 // pages of the site's origin.
 func visit(t *testing.T, s *Site, transport string) {
 	t.Helper()
@@ -182,8 +182,8 @@ func runNode(t *testing.T, s *Site, what, transport string) (string, error) {
 	return string(out), err
 }
 
-// By default, without a word to the server or the proxy, each client works or is
-// told what to change.
+// With the defaults of server and proxy, each client works or gets an error that names
+// the fix.
 func TestDefaults(t *testing.T) {
 	for _, k := range Kinds {
 		keepsHost := k.Name == HAProxy.Name // the others send their own as Host
@@ -216,7 +216,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Without keys, nobody who comes through a proxy starts a build.
+// Without keys, nobody can start a build through a proxy.
 func TestKeylessServerBehindAProxy(t *testing.T) {
 	for _, k := range Kinds {
 		for name, o := range map[string]Options{
@@ -245,7 +245,7 @@ func TestKeylessServerBehindAProxy(t *testing.T) {
 	}
 }
 
-// A proxy that keeps the name of a preview's host to itself is told of.
+// If a proxy does not pass a preview's host name on, the answer names the fix.
 func TestPreviewsByDefault(t *testing.T) {
 	for _, k := range Kinds {
 		t.Run(k.Name, func(t *testing.T) {

@@ -32,7 +32,7 @@ type Site struct {
 	Client *http.Client // resolves all names to the proxy, and trusts its certificate
 }
 
-// Options say how a site is set up.
+// Options configure a site.
 type Options struct {
 	Documented bool // the proxy and the server, as docs/proxies.md prints; otherwise both by default
 	BelowPath  bool // the documented configuration below a path of another site
@@ -40,7 +40,7 @@ type Options struct {
 }
 
 // NewSite runs a server and the proxy in front of it until the test ends. Tweak,
-// if set, is given the site's public URL.
+// if set, is called with the site's public URL.
 func NewSite(t *testing.T, k Kind, o Options) *Site {
 	t.Helper()
 	port := freePort(t)
@@ -100,7 +100,7 @@ func serve(t *testing.T, cfg *config.Config, log io.Writer) (api, previews strin
 	return strings.TrimPrefix(s.URL(), "http://"), strings.TrimPrefix(s.PreviewURL(), "http://")
 }
 
-// ClientAddress is that of the site's Client: loopback too, but not the proxy's.
+// ClientAddress is the address of the site's Client: on loopback, but not the proxy's.
 const ClientAddress = "127.0.0.2"
 
 // dialer connects to the port of this machine, whatever the address.
@@ -121,7 +121,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// Answer is what came back, with the body read.
+// Answer is an answer and its body.
 type Answer struct {
 	*http.Response
 	Text string
@@ -160,7 +160,7 @@ func (s *Site) Do(t *testing.T, method, target, body string, headers ...string) 
 	return Answer{resp, string(text)}
 }
 
-// WithKey is the header of a request that writes.
+// WithKey is the header that a request needs to write.
 var WithKey = []string{"Authorization", "Bearer " + Key}
 
 // Report appends events to a build.
@@ -171,7 +171,7 @@ func (s *Site) Report(t *testing.T, build, events string) {
 	}
 }
 
-// Deploy has the server run the build page, and returns the address of its preview.
+// Deploy makes the server run the build page, and returns the address of its preview.
 func (s *Site) Deploy(t *testing.T) string {
 	t.Helper()
 	plan := `{"id":"page","plan":{"name":"page","tasks":[{"name":"write","files":{"index.html":"<h1>Hello</h1>"}}],"deploy":"local"}}`
@@ -187,7 +187,7 @@ func (s *Site) Deploy(t *testing.T) string {
 	return "http" + rest
 }
 
-// Log is a log that may be read while it is written.
+// Log is a log that can be read while it is written.
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -78,7 +78,7 @@ func TestPathPrefix(t *testing.T) {
 	}
 }
 
-// logs is a log that may be read while it is written.
+// logs is a log that can be read while it is written.
 type logs struct {
 	mu sync.Mutex
 	b  bytes.Buffer

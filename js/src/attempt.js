@@ -4,14 +4,14 @@ import { catchUp, readStatus } from './http.js';
 /** @import { Connection } from './connection.js' */
 /** @import { BuildEvent, Told } from './types.js' */
 
-/** One try of one transport, from its first byte to its end. After abort() nothing of it is heard. */
+/** One attempt at one transport, from its first byte to its end. After abort() it reports nothing. */
 export class Attempt {
   #abort = new AbortController();
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
   #repairing = false;
   signal = this.#abort.signal;
-  /** When it began to work, by Date.now; 0: not yet. */
+  /** When it opened, by Date.now; 0: not yet. */
   openedAt = 0;
 
   /**

@@ -1,4 +1,4 @@
-/** How long to wait before the next try: short at first, then doubling, spread so that clients do not come in step. */
+/** How long to wait before the next attempt: short at first, then doubling, with jitter so that clients spread out. */
 export class Backoff {
   #tries = 0;
 
@@ -22,7 +22,7 @@ export class Backoff {
     return Math.min(this.base * 2 ** (tries - 1), retryMax) * (0.5 + spread / 2);
   }
 
-  /** There was a connection: the next wait is not the quick one, but short again. */
+  /** A connection has worked: the next wait is short again, but not the quick first one. */
   ease() {
     this.#tries = Math.min(this.#tries, 1);
   }

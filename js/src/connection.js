@@ -10,23 +10,23 @@ import { websocket } from './transports/websocket.js';
 /** @type {Record<Transport, (attempt: Attempt) => Promise<void>>} */
 const transports = { websocket, sse, longpoll, poll };
 
-/** These are the same on every transport, and do not pass by themselves. */
+/** These errors are the same on every transport and do not go away by themselves. */
 const lasting = /^(invalid_argument|permission_denied)$/;
 const aboutToken = /^(unauthenticated|token_expired)$/;
 const aboutCursor = /^cursor_(ahead|gone)$/;
 
 /**
- * One transport, and what is known about how it fares on this network.
+ * One transport, and its history on this network.
  * @typedef {object} Rung
  * @property {Transport} name
  * @property {number} shortLives how many connections in a row were cut soon
- * @property {number} blockedUntil not to be tried before, by Date.now
- * @property {number} probeAfter how long it is blocked the next time
+ * @property {number} blockedUntil the earliest time of the next attempt, by Date.now
+ * @property {number} probeAfter how long it will be blocked after the next failure
  */
 
 /**
- * A connection of one's own: a ladder of transports, the best on top. It goes down until one of them works, and while
- * it stands on a lower one tries those above from time to time, beside the one that works.
+ * A connection of this page: a ladder of transports, the best on top. It goes down the ladder until a transport works.
+ * From time to time it tries the better ones, while the working one stays open.
  */
 export class Connection {
   /** @type {Attempt|undefined} events come by this one */
@@ -53,7 +53,7 @@ export class Connection {
     }));
   }
 
-  /** Connects, or connects anew: after a sleep, or on another network, the old connection may be dead. */
+  /** Connects, or reconnects: after a sleep or a change of network, the old connection may be dead. */
   start() {
     this.#drop();
     this.#wanted = true;
@@ -80,7 +80,7 @@ export class Connection {
    */
   #try(from, probe = false) {
     clearTimeout(this.#timer);
-    if (!this.#wanted) return; // a listener has closed it just now
+    if (!this.#wanted) return; // a listener has just closed it
     const last = this.#rungs.length - 1;
     while (!probe && from < last && this.#rungs[from].blockedUntil > Date.now()) from++;
     this.#trial = new Attempt(this, from, transports[this.#rungs[from].name]);
@@ -91,9 +91,9 @@ export class Connection {
     const before = this.#live;
     this.#live = attempt;
     this.#trial = undefined;
-    before?.abort(); // only now: events came by it until the better one worked
+    before?.abort(); // only now: it delivered events until the better one worked
     this.backoff.ease();
-    // Those above did not open, and it is not the server that is away.
+    // The better transports did not open although the server is reachable.
     for (const rung of this.#rungs.slice(0, before ? 0 : attempt.rung)) if (rung.blockedUntil < Date.now()) this.#block(rung);
     this.host.carried(this.#rungs[attempt.rung].name);
     this.#probeLater();
@@ -150,11 +150,11 @@ export class Connection {
     } else {
       rung.shortLives++;
     }
-    if (this.#trial) return; // a better one is on its way; if it fails, the descent goes on from it
+    if (this.#trial) return; // a better one is being tried; if it fails, the descent continues from there
     const bad = error.code === 'stalled' || rung.shortLives >= this.host.timing.flaps;
     if (!bad || attempt.rung === this.#rungs.length - 1) return this.#pause();
     this.#block(rung);
-    this.backoff.reset(); // the wait was for this transport's sake
+    this.backoff.reset(); // only this transport made it wait
     this.#try(attempt.rung + 1);
   }
 
@@ -168,7 +168,7 @@ export class Connection {
     this.#pause();
   }
 
-  /** @param {number} [atLeast] what the server asked for, in milliseconds */
+  /** @param {number} [atLeast] the wait that the server asked for, in milliseconds */
   #pause(atLeast) {
     this.#drop();
     if (this.#wanted) this.#timer = setTimeout(() => this.#try(0), this.backoff.next(atLeast));

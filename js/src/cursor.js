@@ -3,15 +3,15 @@ import { fold, isTerminal, queued } from './fold.js';
 /** @import { BuildEvent, Status, Told } from './types.js' */
 
 /**
- * A cursor over one build's log: the id of the last event that was handed on, the same on every transport. Two
- * transports may feed it at once; each event passes once and in order.
+ * A cursor over one build's log: the id of the last event that was dispatched. All transports share it; two may feed it
+ * at once, and each event passes once and in order.
  */
 export class Cursor {
   /** @type {Status|null} true up to the cursor or beyond it; null: not known yet, or there is no such build */
   status = null;
-  /** The server says that there is no such build yet. */
+  /** The server has answered that the build does not exist yet. */
   missing = false;
-  /** What is known of the status began with the server's word, not with an event that was taken for the first. */
+  /** The status is based on one from the server, not on an event that was assumed to be the first. */
   told = false;
   #known = 0;
 
@@ -27,7 +27,7 @@ export class Cursor {
     this.start = start;
   }
 
-  /** Where the server is to begin, in its words. */
+  /** The query that tells the server where to begin. */
   get where() {
     return this.start ?? { lastEventId: this.at };
   }
@@ -40,7 +40,7 @@ export class Cursor {
     if (this.start) {
       if (after !== undefined) [this.at, this.start] = [after, null];
     } else if (!this.at) {
-      this.at = firstEventId - 1; // nothing was seen, so nothing is missed
+      this.at = firstEventId - 1; // no event was seen, so none is missed
     }
     if (status) {
       if (status.lastEventId < Math.max(this.at, this.status?.lastEventId ?? 0)) return;
@@ -77,19 +77,19 @@ export class Cursor {
   #fold(event) {
     const before = event.id - 1;
     if (this.missing || (!before && !this.status)) {
-      // The first of its build: the status is true without the server, except for the project.
+      // The build's first event: the status is correct without the server's, except for the project.
       this.status = { ...queued(this.buildId), firstEventId: event.id, lastEventId: before };
       this.missing = this.told = false;
     }
     if (this.status?.lastEventId === before) this.status = fold(this.status, event);
   }
 
-  /** An event was seen whose predecessors were not: they must be read again. */
+  /** An event arrived before its predecessors: they must be read. */
   get gap() {
     return this.#known > this.at;
   }
 
-  /** The build is finished and every event that its status counts was handed on. */
+  /** The build is finished, and all events up to its status were dispatched. */
   get over() {
     return !this.start && isTerminal(this.status) && this.at >= (this.status?.lastEventId ?? 0) && !this.gap;
   }
@@ -107,7 +107,7 @@ export class Cursor {
     return gap;
   }
 
-  /** Begins anew: the log is not the one that the cursor came from. */
+  /** Begins again: the cursor belongs to another log. */
   restart() {
     this.at = this.#known = 0;
     this.#forget();

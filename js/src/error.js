@@ -1,6 +1,6 @@
-/** What went wrong. Branch on `code`; the message is for people. */
+/** An error of the client or the server. Branch on `code`; the message is for people. */
 export class BuildError extends Error {
-  /** Nothing more will come: everything is closed. */
+  /** No more events follow: the client is closed. */
   fatal = false;
 
   /**
@@ -14,7 +14,7 @@ export class BuildError extends Error {
     super(message, { cause });
     this.name = 'BuildError';
     this.code = code;
-    /** How long the server asks to be left alone, in milliseconds; 0: it did not say. */
+    /** How long the server asks the client to wait, in milliseconds; 0: unknown. */
     this.retryAfter = 0;
     /** The first event that is kept, of `cursor_gone`. */
     this.firstEventId = 0;

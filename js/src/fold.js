@@ -1,6 +1,6 @@
 /** @import { BuildEvent, Phase, Status } from './types.js' */
 
-/** What an event makes of its build: the phase, and the sentence for people. */
+/** The phase and the default message that an event of each type sets. */
 const meanings = {
   __proto__: null, // a type may be called constructor
   plan_started: ['planning', 'Planning'],
@@ -33,7 +33,7 @@ export const queued = (buildId) => ({
   previewUrl: '', error: '', createdAt: '', startedAt: null, updatedAt: '', finishedAt: null, firstEventId: 1, lastEventId: 0,
 });
 
-/** The most that a status takes over of a text, in bytes of UTF-8. */
+/** The longest text that a status copies from an event, in bytes of UTF-8. */
 const maxText = 1000;
 
 /** @param {string} whole */
@@ -45,7 +45,7 @@ function clip(whole) {
   return `${new TextDecoder().decode(bytes.subarray(0, end))}…`;
 }
 
-/** A field of another type counts as absent, as the server's fold has it: data is whatever others sent. */
+/** A field of another type counts as absent, as in the server's fold: data is untrusted. */
 const text = (/** @type {unknown} */ value) => (typeof value === 'string' ? clip(value) : '');
 const count = (/** @type {unknown} */ value) => (Number.isSafeInteger(value) ? Math.max(Number(value), 0) : 0);
 
@@ -69,7 +69,7 @@ export function fold(before, { id, type, data, progress, timestamp }) {
   after.startedAt ??= timestamp;
   after.createdAt ||= timestamp;
   if (type === 'plan_generated') tasks.total = count(given.taskCount);
-  if (type === 'task_started' && count(given.attempt) < 2) tasks.started++; // one that is tried again counts once
+  if (type === 'task_started' && count(given.attempt) < 2) tasks.started++; // a repeated task counts once
   if (type === 'task_completed') tasks.completed++;
   if (type === 'task_failed' && !retried) tasks.failed++;
   if (type === 'deploy_completed') after.previewUrl = previewUrl;

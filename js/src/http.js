@@ -22,7 +22,7 @@ export async function get(host, path, signal, headers = {}) {
 }
 
 /**
- * Names the likely cause of a request that failed. A browser does not tell a page why one to another origin did.
+ * Names the likely cause of a failed request. A browser does not tell a page why a request to another origin failed.
  * @param {string} url
  * @param {any} thrown
  */
@@ -34,7 +34,7 @@ function notAnswered(url, thrown) {
 }
 
 /**
- * The error that an answer tells (RFC 9457), or what a proxy's answer says.
+ * The error in an answer (RFC 9457), or the text of a proxy's answer.
  * @param {Response} answer
  */
 async function problem(answer) {
@@ -83,7 +83,7 @@ export async function readPage(host, signal, { wait = 0, where = host.cursor.whe
 }
 
 /**
- * Makes sure that the status is the server's, as polls carry none: the fold goes on from it.
+ * Reads the status from the server if it is needed: polls carry none, and the fold continues from it.
  * @param {Host} host
  * @param {AbortSignal} signal
  */
@@ -95,7 +95,7 @@ export async function readStatus(host, signal) {
     status = await getJSON(host, `${buildPath(host)}/status`, signal, host.timing.connect);
   } catch (thrown) {
     if (/** @type {BuildError} */ (thrown).code !== 'not_found') {
-      if (cursor.status || (!cursor.at && !cursor.start)) return; // the events alone make a status
+      if (cursor.status || (!cursor.at && !cursor.start)) return; // the events alone determine the status
       throw thrown;
     }
   }
@@ -103,7 +103,7 @@ export async function readStatus(host, signal) {
 }
 
 /**
- * Polls from the cursor, and hands on what comes.
+ * Polls from the cursor, and passes the events on.
  * @param {Host} host
  * @param {AbortSignal} signal
  * @param {number} [wait] milliseconds

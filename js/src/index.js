@@ -17,9 +17,9 @@ export { BuildError };
 /** @typedef {import('./types.js').Transport} Transport */
 
 /**
- * Follows one build: each event once, in order and without a gap, over whatever the network lets through. It connects
- * by itself, and goes on from the last event after every failure, until the build is finished, close() is called, or
- * the server refuses the events (an `error` whose detail is `fatal`).
+ * Follows one build: each event once, in order and without a gap, over the best transport that the network allows. It
+ * connects by itself, and continues from the last event after every failure, until the build is finished, close() is
+ * called, or the server refuses the events (an `error` whose detail is `fatal`).
  *
  *     const progress = new BuildProgress('01JD…', { url: 'https://builds.example.com' });
  *     progress.addEventListener('update', ({ detail }) => draw(detail.status, detail.events));
@@ -40,9 +40,9 @@ export class BuildProgress extends EventTarget {
   /** @type {WeakMap<object, EventListener>} */
   #listeners = new WeakMap();
 
-  /** The build is finished and all its events were handed on. */
+  /** The build is finished and all its events were dispatched. */
   ended = false;
-  /** Nothing more will come. */
+  /** No more events follow. */
   closed = false;
 
   /**
@@ -83,7 +83,7 @@ export class BuildProgress extends EventTarget {
     this.#unwatch = watchPage(this.#source, this.#host.timing);
   }
 
-  /** The last event that was handed on: a later BuildProgress goes on from it. */
+  /** The id of the last dispatched event: a later BuildProgress can continue from it. */
   get lastEventId() {
     return this.#cursor.at;
   }
@@ -93,12 +93,12 @@ export class BuildProgress extends EventTarget {
     return this.#cursor.status;
   }
 
-  /** The server says that there is no such build yet; it is waited for. false also while no server answers. */
+  /** The server has answered that the build does not exist yet; the client waits for it. Also false while no server answers. */
   get missing() {
     return this.#cursor.missing;
   }
 
-  /** What events come by now; null: none. */
+  /** The transport that delivers events now; null: none. */
   get transport() {
     return this.#host.transport;
   }

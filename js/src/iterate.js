@@ -5,8 +5,8 @@ import { readPage } from './http.js';
 const maxQueued = 10_000; // events
 
 /**
- * The events of a BuildProgress as an iterator. A reader that falls far behind costs no memory: what it has not taken
- * is read again from where it stands. What is no longer kept by then is passed over.
+ * The events of a BuildProgress as an iterator. A reader that falls far behind uses no memory: the events that it has not
+ * taken are read again from the server. Events that are no longer kept by then are skipped.
  * @param {import('./index.js').BuildProgress} progress
  * @param {Host} host
  * @returns {AsyncGenerator<BuildEvent, void, void>}
@@ -42,7 +42,7 @@ export function eventsOf(progress, host) {
 
   const take = async () => {
     if (!behind) return queue.splice(0);
-    behind = false; // from here on the queue is filled again
+    behind = false; // the queue is filled again from now on
     const page = await readPage(host, done.signal, { where: { lastEventId: at } }).catch((thrown) => {
       if (thrown.code === 'cursor_gone' && thrown.firstEventId > at + 1) at = thrown.firstEventId - 1;
       else if (progress.closed) throw thrown;

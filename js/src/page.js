@@ -1,7 +1,7 @@
 /**
- * Watches the page, and the clock: while a page is hidden nobody looks, and after a sleep or on another network the
- * connection may be dead. Outside of a browser there is only the clock.
- * @param {{start: () => void, stop: () => void}} source start() also starts anew
+ * Watches the page and the clock: a hidden page needs no connection, and after a sleep or a change of network the
+ * connection may be dead. Outside of a browser it watches only the clock.
+ * @param {{start: () => void, stop: () => void}} source start() also restarts
  * @param {import('./timing.js').Timing} timing
  * @returns {() => void} stops watching
  */

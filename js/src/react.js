@@ -7,7 +7,7 @@ import { nothing, viewOf } from './view.js';
 /**
  * Follows a build while the component is mounted. It connects anew when the id, `url`, `lastEventId`, `from`, `tail`,
  * `share` or a token that is a string changes; other options are taken as they are then.
- * @param {string|null|undefined} buildId none: nothing is followed
+ * @param {string|null|undefined} buildId null or undefined: no build is followed
  * @param {Options & {maxEvents?: number}} [options] `maxEvents`: how many of the newest events are kept, 1000
  * @returns {View}
  */

@@ -5,7 +5,7 @@ import { catchUp } from './http.js';
 /** @import { BuildEvent, Host, Status, Transport } from './types.js' */
 
 /**
- * What the leader tells: on each change, on a question, and from time to time as a sign of life.
+ * The leader's message: on each change, on a question, and as a heartbeat.
  * @typedef {object} Word
  * @property {BuildEvent[]} events that are new
  * @property {number} at the leader's cursor after them
@@ -18,13 +18,13 @@ import { catchUp } from './http.js';
 /** Whether the tabs of an origin can share here. */
 export const canShare = () => globalThis.navigator?.locks && globalThis.BroadcastChannel;
 
-/** A follower's question: it is new, or may have missed something. */
+/** A follower's question: it is new, or may have missed events. */
 const hello = 'hello';
 
 /**
- * One connection for all tabs of an origin: browsers allow six to a host. Whoever holds the lock leads and has the
- * connection; the others hear it and wait for the lock, so that a leader that is closed or crashes is replaced by the
- * browser itself. A leader that holds the lock and is silent is robbed of it.
+ * One connection for all tabs of an origin, because browsers allow six to a host. The tab that holds the lock leads and
+ * has the connection; the others listen to it and wait for the lock, so that the browser replaces a leader that is closed
+ * or crashes. If a leader holds the lock but is silent, another tab steals the lock.
  */
 export class Sharing {
   /** @type {BroadcastChannel|undefined} */
@@ -104,7 +104,7 @@ export class Sharing {
     navigator.locks.request(this.name, steal ? { steal } : { signal }, lead).catch((thrown) => {
       if (signal.aborted) return;
       if (thrown.name !== 'AbortError') return this.#alone();
-      this.#yield(); // it was stolen: the others took this one for dead
+      this.#yield(); // another tab stole the lock because this one was silent
       this.#hearIn(3);
       this.#wait(false);
     });
@@ -139,11 +139,11 @@ export class Sharing {
         if (signal.aborted) return;
         this.#catchingUp = false;
         if (cursor.over) host.finish();
-        else if (cursor.at !== at) this.#channel?.postMessage(hello); // more was said meanwhile
+        else if (cursor.at !== at) this.#channel?.postMessage(hello); // the cursor has moved meanwhile
       });
   }
 
-  /** @param {number} beats within which the leader is to be heard, or else it is replaced */
+  /** @param {number} beats after so many silent ones the leader is replaced */
   #hearIn(beats) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -158,7 +158,7 @@ export class Sharing {
     this.#release = undefined;
   }
 
-  /** Goes on without the others: this page may not share, such as one in a sandboxed frame. */
+  /** Continues alone: this page may not share, such as one in a sandboxed frame. */
   #alone() {
     this.stop();
     this.connection.start();

@@ -1,20 +1,20 @@
 // The shapes on the wire and the options. Types only: nothing here runs.
 
 /**
- * What buildcast reads of an event's data. All of it is what others sent: the server checks none of these types.
+ * The fields of an event's data that buildcast reads. They are untrusted: the server does not check their types.
  * @typedef {object} KnownData
  * @property {string} [message] for people
  * @property {string} [error]
  * @property {string} [taskName]
  * @property {number} [attempt] from 1
- * @property {boolean} [willRetry] the task will be tried again
+ * @property {boolean} [willRetry] another attempt follows
  * @property {number} [durationMs]
  * @property {number} [taskCount]
  * @property {string[]} [tasks] their names
  * @property {number} [index] of the task in the plan, from 1
  * @property {number} [filesCreated]
  * @property {number} [exitCode]
- * @property {string} [output] of what failed, its end
+ * @property {string} [output] the end of the failed command's output
  * @property {string} [stage] such as `install`
  * @property {boolean} [done] the stage is over
  * @property {number} [percent] of the deploy, 0-100
@@ -60,15 +60,15 @@
  */
 
 /**
- * One stored entry of a build's log. Ids are 1, 2, 3, … within a build, without gaps. The type tells what the data is;
- * a log may hold any other type too.
+ * One stored entry of a build's log. Ids are 1, 2, 3, … within a build, without gaps. The type determines the data; a
+ * log may hold any other type too.
  * @typedef {{[Type in keyof EventData]: EventOf<Type, EventData[Type]>}[keyof EventData] | EventOf<string, OtherData>} BuildEvent
  */
 
 /** @typedef {'queued'|'planning'|'executing'|'deploying'|'completed'|'failed'|'cancelled'} Phase */
 
 /**
- * What a build's log folds to.
+ * The result of folding a build's log.
  * @typedef {object} Status
  * @property {string} buildId
  * @property {string} project
@@ -83,16 +83,16 @@
  * @property {string} updatedAt
  * @property {string|null} finishedAt
  * @property {number} firstEventId the first event that is kept: 1, unless the log was cut from the front
- * @property {number} lastEventId the event up to which this is true
+ * @property {number} lastEventId the last event that this includes
  */
 
 /**
- * What the server says of a log beside its events.
+ * What the server reports of a log in addition to its events.
  * @typedef {object} Told
  * @property {number} [after] the cursor that it begins with
  * @property {number} [firstEventId] the first event that is kept
  * @property {number} [lastEventId] the last event of the log
- * @property {Status|null} [status] null: there is no such build yet
+ * @property {Status|null} [status] null: the build does not exist yet
  */
 
 /** @typedef {'websocket'|'sse'|'longpoll'|'poll'} Transport the best first */
@@ -112,14 +112,14 @@
  * @typedef {object} Options
  * @property {string} [url] where buildcast is: `https://host` or `https://host/prefix`; default: the page's origin.
  *   Node needs it.
- * @property {number} [lastEventId] the last event that was seen already; default 0: all events that are kept come
- * @property {'latest'} [from] in place of lastEventId: only what comes from now on
- * @property {number} [tail] in place of lastEventId: the last so many events, 1-1000, and what comes
- * @property {Token} [token] sent as `Authorization: Bearer` and as Socket.IO auth; a function is asked again for each
+ * @property {number} [lastEventId] the last event that was seen already; default 0: all events that are kept
+ * @property {'latest'} [from] in place of lastEventId: only new events
+ * @property {number} [tail] in place of lastEventId: the last so many events, 1-1000, and new ones
+ * @property {Token} [token] sent as `Authorization: Bearer` and as Socket.IO auth; a function is called for each
  *   connection, so that it can return a fresh one
  * @property {Transport[]} [transports] those that may be used, the best first; default all
  * @property {boolean|string} [share] share one connection between the tabs of an origin; default true if the browser
- *   can. A string keeps those with another string apart.
+ *   can. Tabs share only with tabs that have the same string.
  * @property {typeof WebSocket} [WebSocket] for Node 20, which has none: `import { WebSocket } from 'ws'`
  * @property {typeof fetch} [fetch] in place of the global one
  * @property {Partial<import('./timing.js').Timing>} [timing] in milliseconds
@@ -130,13 +130,13 @@
  * @typedef {object} Details
  * @property {{buildId: string, events: BuildEvent[], lastEventId: number, status: Status|null}} update new events, in
  *   order and without a gap. The status may be ahead of them while a long log is read.
- * @property {Status} status what a person sees of the status has changed
- * @property {{buildId: string}} missing there is no such build yet: it is waited for
+ * @property {Status} status a visible part of the status has changed
+ * @property {{buildId: string}} missing the build does not exist yet: the client waits for it
  * @property {{from: number, to: number}} gap these events were missed and are no longer kept; the next one is `to + 1`
  * @property {{transport: Transport|null, shared: boolean}} transport in use now, `shared` if another tab has it; null:
  *   none
- * @property {{status: Status|null, lastEventId: number}} end the build is finished and all its events were handed on
- * @property {import('./error.js').BuildError} error `fatal` says that nothing more will come
+ * @property {{status: Status|null, lastEventId: number}} end the build is finished and all its events were dispatched
+ * @property {import('./error.js').BuildError} error if `fatal` is true, no more events follow
  */
 
 /**
@@ -155,11 +155,11 @@
  * @property {typeof WebSocket|undefined} WebSocket
  * @property {() => Promise<string|undefined>} token
  * @property {boolean} renewable the token is a function: a refused one may be replaced
- * @property {(events: BuildEvent[], told?: Told) => void} take hands on what is new
+ * @property {(events: BuildEvent[], told?: Told) => void} take dispatches the new events
  * @property {() => void} finish the log has been read to its end, and will not grow
- * @property {(error: import('./error.js').BuildError) => void} failed deals with a cursor that has no
- *   place in the log, tells any other error, and ends everything if it is fatal
- * @property {Transport|null} transport what events come by now
+ * @property {(error: import('./error.js').BuildError) => void} failed moves a cursor that is outside the
+ *   log, reports any other error, and closes everything if it is fatal
+ * @property {Transport|null} transport the one that delivers events now
  * @property {boolean} shared another tab has the connection
  * @property {(transport: Transport|null, shared?: boolean) => void} carried sets both
  */

@@ -4,14 +4,14 @@ import { BuildProgress } from './index.js';
 /** @import { BuildEvent, Options, Status, Transport } from './types.js' */
 
 /**
- * What a page shows of a build. A new object for each change, as React wants it.
+ * A build as a page shows it. Each change makes a new object, as React requires.
  * @typedef {object} View
  * @property {Status|null} status null: not known yet, or `missing`
- * @property {boolean} missing there is no such build yet: it is waited for
+ * @property {boolean} missing the build does not exist yet: the client waits for it
  * @property {BuildEvent[]} events the newest, at most `maxEvents`
  * @property {{from: number, to: number}|null} gap events that were missed and are no longer kept, the last such
  * @property {Transport|null} transport
- * @property {BuildError|null} error the last one; gone when events come again
+ * @property {BuildError|null} error the last one; null when events arrive again
  * @property {boolean} ended
  */
 
@@ -21,7 +21,7 @@ export const nothing = {
 };
 
 /**
- * A build as a store for useSyncExternalStore: connected while somebody subscribes.
+ * A build as a store for useSyncExternalStore. It is connected while it has subscribers.
  * @param {string|null|undefined} buildId
  * @param {Options & {maxEvents?: number}} options
  */

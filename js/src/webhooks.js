@@ -1,26 +1,25 @@
-// Webhooks, for those who receive them: Node 20 and later, browsers, workers. It is apart from the client, and imports
-// nothing of it.
+// Verifies webhooks in receivers: Node 20 and later, browsers, workers. It does not depend on the client.
 
 /** How far a request's timestamp may be from now, both ways, in milliseconds. */
 const fiveMinutes = 300_000;
 
 /**
- * The headers of a request: what fetch gives, or Node's `request.headers`.
+ * The headers of a request: those of fetch, or Node's `request.headers`.
  * @typedef {{get(name: string): string|null} | Record<string, string|string[]|undefined>} HeaderSource
  */
 
 /**
- * The body exactly as it came. Parsed and written anew it has other bytes.
+ * The body exactly as it was received. If it is parsed and serialized again, its bytes differ.
  * @typedef {string|Uint8Array|ArrayBuffer} Body
  */
 
 /**
- * What a request's body holds.
+ * A request's body.
  * @typedef {object} WebhookPayload
  * @property {string} buildId
  * @property {number} id of the event
  * @property {string} type such as `task_completed`
- * @property {any} [data] not there where the endpoint's payload is thin
+ * @property {any} [data] absent if the endpoint's payload is thin
  * @property {number} progress of the build after the event, 0-100
  * @property {string} timestamp RFC 3339, UTC, milliseconds
  */
@@ -39,8 +38,8 @@ export class WebhookError extends Error {
 }
 
 /**
- * Checks that the request was signed with one of the secrets, within the last five minutes, and gives its parsed body.
- * It throws a WebhookError where not. A receiver that must not act twice keeps the `webhook-id` of what it has done.
+ * Checks that the request was signed with one of the secrets within the last five minutes, and returns its parsed body.
+ * Otherwise it throws a WebhookError. A receiver that must not act twice records the `webhook-id` of each handled request.
  *
  *     const event = await verify(request.headers, await request.text(), secret);
  *
@@ -74,8 +73,8 @@ export async function sign(id, at, body, secrets) {
 }
 
 /**
- * Checks the `X-Webhook-Signature` header, for receivers that check no other, and gives the parsed body. There is no
- * time in it, so that whoever has seen a request can send it again: `verify` is better.
+ * Checks the `X-Webhook-Signature` header, for receivers that check no other, and returns the parsed body. The header
+ * has no time in it, so anybody who has seen a request can send it again: prefer `verify`.
  * @param {HeaderSource} headers
  * @param {Body} body
  * @param {string|string[]} secrets
@@ -119,7 +118,7 @@ function signatures(id, seconds, body, secrets) {
 }
 
 /**
- * Throws where none of ours is given. Every pair is compared, so that the time does not tell which was near.
+ * Throws unless one of our signatures is among the given ones. It compares every pair, so that the time does not reveal a near match.
  * @param {string[]} ours
  * @param {string[]} given
  */
@@ -168,7 +167,7 @@ function checkTime(timestamp, now, tolerance) {
     throw new WebhookError('timestamp', 'the webhook-timestamp is not a number of Unix seconds');
   }
   const off = Math.floor(now / 1000) - Number(timestamp);
-  if (!(Math.abs(off) * 1000 <= tolerance)) { // so that no number, such as NaN, lets everything pass
+  if (!(Math.abs(off) * 1000 <= tolerance)) { // negated, so that NaN is refused
     throw new WebhookError('timestamp', off > 0 ? 'the request is too old' : 'the request is ahead of this clock');
   }
 }
@@ -187,7 +186,7 @@ function keyOf(secret) {
   try {
     decoded = atob(encoded);
   } catch {
-    // what is not base64 has no bytes, and is refused with the rest
+    // invalid base64 decodes to no bytes, and is refused below
   }
   if (btoa(decoded) !== encoded || decoded.length < 24 || decoded.length > 64) {
     throw new WebhookError('bad_secret', 'what follows whsec_ in the secret is not the base64 of 24 to 64 bytes');
@@ -217,14 +216,14 @@ function bytesOf(body) {
   throw new TypeError('the body is to be the text or the bytes of the request as they came, not what was parsed from them');
 }
 
-/** @param {Body} body that was found good */
+/** @param {Body} body that was verified */
 const parse = (body) => JSON.parse(typeof body === 'string' ? body : new TextDecoder().decode(body));
 
 /** @param {string} text */
 const encode = (text) => new Uint8Array(new TextEncoder().encode(text));
 
 /**
- * Compares without telling by its time where the two differ.
+ * Compares in a time that does not depend on where the two differ.
  * @param {string} ours
  * @param {string} theirs
  */

@@ -1,7 +1,7 @@
 const maxRest = 4 << 20; // characters; an event's data is 64 KiB at most
 
 /**
- * Takes text/event-stream as buildcast writes it, cut anywhere: lines end with \n, and a block has one line of data.
+ * Parses text/event-stream as buildcast writes it, in any pieces: lines end with \n, and a block has one line of data.
  * @returns {(text: string) => Record<string, string>[]} the fields of each block that is complete; a comment has none
  */
 export function eventStream() {

@@ -3,17 +3,17 @@ import { readOn, readStatus } from '../http.js';
 
 /** @import { Attempt } from '../attempt.js' */
 
-const first = 1000; // ms: the first poll waits less, so that it soon shows whether polls get through
-const frame = 50; // ms: what a busy build does within a frame comes together
+const first = 1000; // ms: the first poll waits less, so that a blocked network is noticed soon
+const frame = 50; // ms: events of a busy build within a frame arrive together
 
 /**
- * Polls that the server holds until there is something.
+ * Polls that the server holds until there are events.
  * @param {Attempt} attempt
  */
 export const longpoll = (attempt) => follow(attempt, attempt.host.timing.wait);
 
 /**
- * Short polls: what gets through where nothing else does.
+ * Short polls: they work on networks that block all other transports.
  * @param {Attempt} attempt
  */
 export const poll = (attempt) => follow(attempt, 0);
@@ -32,7 +32,7 @@ async function follow(attempt, wait) {
   for (;;) {
     await readStatus(host, signal);
     const began = Date.now();
-    const asked = host.cursor.start ? 0 : hold; // where it begins must be known before it waits
+    const asked = host.cursor.start ? 0 : hold; // the starting cursor must be known before it waits
     const { events, more } = await readOn(host, signal, asked, () => attempt.opened());
     if (signal.aborted) return;
     if (more) continue;
@@ -42,7 +42,7 @@ async function follow(attempt, wait) {
       early = 0;
       pause = wait ? frame : poll;
     } else {
-      if (wait && ++early > 2) throw new BuildError('stalled'); // somebody answers at once
+      if (wait && ++early > 2) throw new BuildError('stalled'); // a proxy answers at once instead of waiting
       pause = Math.min(pause * 1.5, pollIdle);
     }
     hold = wait;

@@ -5,8 +5,8 @@ import { eventStream } from './eventstream.js';
 /** @import { Attempt } from '../attempt.js' */
 
 /**
- * Server-sent events, read with fetch: EventSource hides comments, so it cannot tell a quiet stream from one that a
- * proxy holds back.
+ * Server-sent events, read with fetch: EventSource hides comments, so it cannot distinguish a quiet stream from one that
+ * a proxy buffers.
  * @param {Attempt} attempt
  */
 export async function sse(attempt) {
@@ -36,7 +36,7 @@ export async function sse(attempt) {
 /**
  * @param {Attempt} attempt
  * @param {Record<string, string>[]} blocks
- * @returns {boolean} the server says that this is the end
+ * @returns {boolean} whether the block is the end of the build
  */
 function receive(attempt, blocks) {
   /** @type {import('../types.js').BuildEvent[]} */
@@ -58,7 +58,7 @@ function receive(attempt, blocks) {
 }
 
 /**
- * The server has no more. What was lost on the way is read again first.
+ * The log has ended. Events that were lost on the way are read again first.
  * @param {Attempt} attempt
  */
 async function end({ host, signal }) {

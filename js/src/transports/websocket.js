@@ -31,7 +31,7 @@ export async function websocket(attempt) {
 }
 
 /**
- * One session: returns what takes one Engine.IO packet.
+ * One session: returns a function that handles one Engine.IO packet.
  * @param {Attempt} attempt
  * @param {string|undefined} token
  * @param {(packet: string) => void} send
@@ -41,7 +41,7 @@ function session(attempt, token, send) {
   const { buildId, cursor } = attempt.host;
   let silence = 0;
   return (packet) => {
-    if (attempt.openedAt) attempt.expect(silence); // until then all of it may take no longer than connect
+    if (attempt.openedAt) attempt.expect(silence); // before that, the whole handshake is limited by `connect`
     const [, type, ack, json] = /^(4?.)(\d*)(.*)/s.exec(packet) ?? [];
     const body = json && JSON.parse(json);
     if (type === '0') {

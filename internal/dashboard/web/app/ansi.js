@@ -1,6 +1,6 @@
 // Output of commands as safe text: colours and weights become classes, every other control sequence is left out.
 
-// CSI, OSC (titles, links), other escapes, and control characters but tab.
+// CSI, OSC (titles, links), other escapes, and control characters except tab.
 const controls = /\x1b\[([0-9;:?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b-\x1f\x7f]/g;
 
 const plain = () => ({ b: false, d: false, i: false, u: false, colour: '' });
@@ -19,13 +19,13 @@ function apply(style, codes) {
     else if (c === 24) style.u = false;
     else if (c === 39) style.colour = '';
     else if ((c >= 30 && c <= 37) || (c >= 90 && c <= 97)) style.colour = `c${c % 10}`;
-    else if (c === 38 || c === 48) k += list[k + 1] === 5 ? 2 : 4; // 256 and 16 million colours: not taken over
+    else if (c === 38 || c === 48) k += list[k + 1] === 5 ? 2 : 4; // 256 and 16 million colours: ignored
   }
 }
 
 const classOf = ({ b, d, i, u, colour }) => [b && 'b', d && 'd', i && 'i', u && 'u', colour].filter(Boolean).join(' ');
 
-/** The line as nodes. A line that was written over (by a carriage return) is shown as it ended. */
+/** Returns the line as nodes. If a carriage return overwrote it, only the last text is shown. */
 export function nodesOf(line) {
   const text = line.replace(/\r+$/, '');
   const last = text.slice(text.lastIndexOf('\r') + 1);

@@ -1,4 +1,4 @@
-/** An answer that is not the one asked for; status 0 where the server was not reached. */
+/** A failed request. The status is 0 if the server could not be reached. */
 export class ApiError extends Error {
   constructor(message, status) {
     super(message);
@@ -11,7 +11,7 @@ export const home = new URL('../../', import.meta.url).href;
 
 let skew = 0;
 
-/** The server's time, as far as its answers tell: durations of what runs are counted by it. */
+/** The server's time, from the Date header of its answers. Durations of running steps use it. */
 export const now = () => Date.now() + skew;
 
 /** Sends a request and returns the answer's JSON. The path is relative to the server's address. */

@@ -8,7 +8,7 @@ import { offerCancel } from './cancel.js';
 import { Replay } from './replay.js';
 import { View } from './view.js';
 
-const tickEvery = 200; // ms between drawings of what runs
+const tickEvery = 200; // ms between drawings of running steps
 
 const id = decodeURIComponent(location.pathname.split('/').pop());
 const view = new View(id);
@@ -35,16 +35,16 @@ function show(status) {
   if (isFinished(status) && $('ask').open) $('ask').close();
 }
 
-/** The server says that there is no such build: it is waited for. */
+/** The build does not exist yet: the page waits for it. */
 function missing() {
   view.missing();
   replay.forget();
   $('cancel').hidden = true;
   if ($('ask').open) $('ask').close();
-  notice(`There is no build ${id} yet. This page shows it as soon as there is one.`, true);
+  notice(`There is no build ${id} yet. This page shows it as soon as it exists.`, true);
 }
 
-/** Bars that run grow while somebody looks. */
+/** Bars of running steps grow while the page is visible. */
 function startClock() {
   clock ||= setInterval(() => document.hidden || view.tick(now()), tickEvery);
 }
@@ -68,7 +68,7 @@ function follow() {
     label();
   });
   progress.addEventListener('gap', () => {
-    view.clear(); // what comes may be of another build with this id
+    view.clear(); // the next events may belong to another build with this id
     replay.forget();
   });
   let by = { transport: null, shared: false };
@@ -111,7 +111,7 @@ function failed({ code, message, fatal }) {
   }
 }
 
-/** The status comes first: it is there soon, while a long log takes a moment. */
+/** Reads the status first: it arrives sooner than a long log. */
 async function begin() {
   if (!/^[A-Za-z0-9_-]{1,26}$/.test(id)) {
     link('none', 'no such build');

@@ -1,7 +1,7 @@
 import { $, setText } from './dom.js';
 import { buildPath, call } from './api.js';
 
-/** The cancel button and its question. A key that is asked for stays on the page, and is gone with it. */
+/** The cancel button and its question. An API key stays on the page and is not stored. */
 export function offerCancel(buildId) {
   const dialog = $('ask');
   const yes = $('yes');
@@ -29,6 +29,6 @@ export function offerCancel(buildId) {
 }
 
 function reason({ status, message }) {
-  if (status !== 401) return `It could not be cancelled: ${message}.`;
+  if (status !== 401) return `The build could not be cancelled: ${message}.`;
   return $('key').value ? 'This is not a key of this server.' : 'This server asks for an API key to cancel builds.';
 }

@@ -6,11 +6,11 @@ const spoken = { waiting: 'waiting', running: 'running', done: 'done', failed: '
 const rowHeight = 26; // px, as in build.css
 const margin = 5; // rows that are drawn above and below those in view
 
-/** Draws a timeline: the rows that are in view. Elements are kept from one drawing to the next. */
+/** Draws the visible rows of a timeline. Elements are reused from one drawing to the next. */
 export class Chart {
   #list;
   #ticks = el('div', 'ticks');
-  #above = el('li', 'space'); // stand for the rows that are out of view
+  #above = el('li', 'space'); // take the place of the rows that are out of view
   #below = el('li', 'space');
   #drawn = new Map(); // index of a row -> {item, lane, took, state, bars}
   #marks = '';
@@ -85,7 +85,7 @@ export class Chart {
       setText(mark, label(ms));
       const left = (ms / width) * 100;
       mark.style.left = `${left}%`;
-      mark.hidden = left > 97; // it would stand over the edge
+      mark.hidden = left > 97; // it would extend beyond the edge
     });
   }
 }

@@ -11,7 +11,7 @@ export class Deliveries {
   #notice;
   #rows = new Map(); // endpoint, build and event -> row
   #wanted = pageSize;
-  #asked = 0; // times: an answer that a later one has overtaken is not shown
+  #asked = 0; // number of requests: only the answer to the latest is shown
   #urls = new Map(); // endpoint id -> its address
 
   constructor(send, notice) {
@@ -116,13 +116,13 @@ export class Deliveries {
 
 const keyOf = ({ endpointId, buildId, eventId }) => `${endpointId} ${buildId} ${eventId}`;
 
-/** What came of an attempt, in a few words. */
+/** The result of an attempt, in a few words. */
 function said(a) {
   if (!a) return '';
   return [a.status ? `status ${a.status}` : '', a.error ?? ''].filter(Boolean).join(': ');
 }
 
-/** Answers are other people's texts: they come in as text nodes only. */
+/** Receivers' answers are untrusted: they are inserted as text nodes only. */
 function attempt(a) {
   const at = el('time');
   setTime(at, a.at, new Date(a.at).toLocaleString());

@@ -1,4 +1,4 @@
-// What all pages need of the DOM. Texts of events are other people's: they come in as text nodes only.
+// DOM helpers of all pages. Events' texts are untrusted: they are inserted as text nodes only.
 
 /** The element with this id. */
 export const $ = (id) => document.getElementById(id);
@@ -11,7 +11,7 @@ export function el(tag, className = '', ...children) {
   return node;
 }
 
-/** Sets the text if it differs: a write of the same text would make a screen reader say it again. */
+/** Sets the text if it differs: setting the same text would make a screen reader repeat it. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -3,7 +3,7 @@ import { asNumber, asText, duration, missed, plural, timeOfDay } from './format.
 
 const keep = 300; // events on the page, the newest
 
-/** The newest events, except for output, which has a place of its own. */
+/** The newest events, without output, which is shown separately. */
 export class EventList {
   #list;
   #empty = el('li', 'nothing', 'No events yet.');
@@ -67,7 +67,7 @@ function row({ id, type, data, timestamp }) {
   return el('li', '', el('span', 'n', `${id}`), el('span', 'type', again ? 'task attempt failed' : type.replaceAll('_', ' ')), time, what);
 }
 
-/** What the event's data tells, in one line. The data is whatever others sent. */
+/** Summarizes the event's data in one line. The data is untrusted. */
 function sentence(data) {
   const d = data ?? {};
   if (typeof d !== 'object') return asText(d);

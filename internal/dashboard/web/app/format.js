@@ -43,10 +43,10 @@ export const transports = { websocket: 'WebSocket', sse: 'SSE', longpoll: 'long 
 
 export const plural = (n, one, many = `${one}s`) => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 
-/** What a page tells of events that are gone. */
+/** The text about events that are no longer kept. */
 export const missed = (from, to) => (from === to ? `Event ${from} is no longer kept.` : `Events ${from}–${to} are no longer kept.`);
 
-/** A link that may be followed: a preview URL is other people's, and could be javascript:. */
+/** Returns the link if it is safe: a preview URL is untrusted and could be a javascript: URL. */
 export function safeLink(text) {
   try {
     const url = new URL(text);
@@ -56,8 +56,8 @@ export function safeLink(text) {
   }
 }
 
-/** A number of an event's data, which is whatever others sent; 0 if it is not one. */
+/** Returns a number of an event's untrusted data; 0 if it is not a number. */
 export const asNumber = (value) => (Number.isFinite(value) ? value : 0);
 
-/** Whatever is there, as a text that can be shown. */
+/** Converts any value to a text that can be shown. */
 export const asText = (value) => (typeof value === 'string' ? value : value == null ? '' : JSON.stringify(value));

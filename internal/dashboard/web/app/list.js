@@ -1,8 +1,8 @@
-// The list of builds. It asks for the newest page again and again while somebody looks; filters are in the address.
+// The list of builds. It polls the newest page while it is visible; the filters are in its address.
 //
-// It polls and does not stream: one answer of a kilobyte tells of builds that are new, that left the filter and that
-// moved. A stream of the builds that run (/events?build=…) brings each line of their output, takes one of the six
-// connections that a browser has for all tabs, and knows nothing of a new build.
+// It polls instead of streaming: one answer of a kilobyte has the builds that are new, that left the filter, and that
+// changed. A stream of the running builds (/events?build=…) has each line of their output, needs one of the six
+// connections that a browser has for all tabs, and does not report new builds.
 
 import { $, el, setData, setText, setTime } from './dom.js';
 import { ago, isFinished, plural, took, words } from './format.js';
@@ -11,7 +11,7 @@ import { call, home, now } from './api.js';
 const every = 2000; // ms between polls
 const everyRunning = 1000; // while a build runs
 const pageSize = 50;
-const maxPolled = 200; // of the newest; those that were added by "older" beyond it stay as they were read
+const maxPolled = 200; // of the newest builds; older ones are not polled again
 
 const filter = $('filter');
 const list = $('builds');
@@ -74,7 +74,7 @@ async function more() {
   $('older').disabled = false;
 }
 
-/** Draws what is found, reusing the rows: focus and selection stay where they are. */
+/** Draws the builds. It reuses the rows, so that focus and selection stay. */
 function draw() {
   const keep = new Set(builds.map((b) => b.buildId));
   for (const [id, row] of rows) {
@@ -157,7 +157,7 @@ function filterChanged() {
   wanted = pageSize;
   builds = [];
   clearTimeout(timer);
-  timer = setTimeout(refresh, 150); // while somebody types
+  timer = setTimeout(refresh, 150); // wait until the user stops typing
 }
 
 const asked = new URLSearchParams(location.search);

@@ -5,19 +5,19 @@ import { asNumber, asText, missed, plural } from './format.js';
 const keep = 5000; // lines on the page; older ones are read again when asked for
 const pageSize = 100; // events of one request: they may have many lines each
 
-/** Output lines, the last ones. Chunks are build_log events: all lines of one come and go together. */
+/** The last output lines. A chunk is a build_log event: its lines are added and removed together. */
 export class Log {
   #box;
   #follow;
   #only;
   #readEvents;
-  #sources = new Set(); // what can be shown alone
+  #sources = new Set(); // the steps whose output can be shown alone
   #chunks = []; // {id, source, lines, node}
   #waiting = []; // chunks to be drawn at the next frame
   #lines = 0;
   #limit = keep;
-  #before = 0; // lines that were taken from the page
-  #cut = 0; // the event id below which there may be more
+  #before = 0; // lines that were removed from the page
+  #cut = 0; // events with lower ids may have more lines
   #first = 1; // the first event that is kept
   #earlier = el('button');
   #frame = 0;
@@ -117,7 +117,7 @@ export class Log {
     return gap || !this.#only.value || this.#only.value === `only ${source}`;
   }
 
-  /** Shows what is chosen now. */
+  /** Shows the chosen source. */
   #sift() {
     this.#box.classList.toggle('one', this.#only.value !== '');
     for (const chunk of this.#chunks) chunk.node.hidden = !this.#shows(chunk);
@@ -157,7 +157,7 @@ export class Log {
         cut = after + 1;
       }
     } catch (error) {
-      this.#earlier.textContent = `They could not be read (${error.message}): try again`;
+      this.#earlier.textContent = `Earlier lines could not be read (${error.message}): try again`;
       this.#earlier.disabled = false;
       return;
     }
@@ -175,7 +175,7 @@ export class Log {
     this.#before = cut > this.#first ? Math.max(0, this.#before - lines) : 0;
     this.#cut = cut;
     this.#offerEarlier();
-    this.#box.scrollTop = this.#box.scrollHeight - fromEnd; // what was read stays where it was
+    this.#box.scrollTop = this.#box.scrollHeight - fromEnd; // the visible lines stay in place
   }
 
   #leave() {

@@ -1,7 +1,7 @@
-// A build's log in pages of equal size: those that were used last are in memory, the others are read again. Ids have no
-// gaps, so an event's id tells on which page it is. No DOM here.
+// A build's log in pages of equal size. The pages used last are in memory; the others are read again. Ids have no gaps,
+// so an event's id determines its page. No DOM here.
 
-const size = 1000; // events of a page: as many as one request gives
+const size = 1000; // events of a page: as many as one answer has
 const most = 20; // pages in memory
 
 export class Pages {
@@ -22,10 +22,10 @@ export class Pages {
     this.first = 1;
     this.length = 0;
     this.#pages = new Map();
-    this.#reading = new Map(); // what is being read is of the log that is gone
+    this.#reading = new Map(); // reads under way belong to the old log
   }
 
-  /** Takes the next event of a build that runs. */
+  /** Adds the next event of a running build. */
   add(event) {
     const number = pageOf(event.id);
     if (!this.length) this.first = event.id;
@@ -34,7 +34,7 @@ export class Pages {
     this.length = event.id;
   }
 
-  /** The event with this id; undefined: load() must come first. */
+  /** The event with this id; undefined if load() must be called first. */
   get(id) {
     const number = pageOf(id);
     const page = this.#pages.get(number);
@@ -44,7 +44,7 @@ export class Pages {
     return page[id - this.#begin(number)];
   }
 
-  /** Sees to it that the event is in memory. */
+  /** Loads the event into memory. */
   async load(id) {
     const number = pageOf(id);
     if (id < this.first || id > this.length || this.#pages.has(number)) return;

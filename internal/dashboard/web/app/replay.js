@@ -5,7 +5,7 @@ import { duration } from './format.js';
 import { Pages } from './pages.js';
 import { fold, queued } from '../js/fold.js';
 
-const ahead = [500, 1500, 2500, 3500]; // how far before the replay comes to an event its page is asked for
+const ahead = [500, 1500, 2500, 3500]; // pages with the events that are so far ahead are read in advance
 
 export class Replay {
   #view;
@@ -16,9 +16,9 @@ export class Replay {
   #at = 0; // ms since the start
   #done = 0; // the last event that is drawn
   #status = null;
-  #playing = 0; // the frame that was asked for; 0: stands still
+  #playing = 0; // the requested animation frame; 0: paused
   #last = 0; // when the last frame was drawn
-  #turn = 0; // counts up when what is being drawn is overtaken
+  #turn = 0; // increases when a drawing under way becomes obsolete
 
   constructor(view, readEvents) {
     this.#pages = new Pages(readEvents);
@@ -32,7 +32,7 @@ export class Replay {
     });
   }
 
-  /** Keeps what has come, for later. */
+  /** Keeps live events for the replay. */
   keep(events) {
     for (const event of events) {
       this.#start ||= Date.parse(event.timestamp);
@@ -109,7 +109,7 @@ export class Replay {
         this.#readAhead();
         await this.#pages.load(this.#done + 1);
         if (turn !== this.#turn) return false;
-        this.#last = performance.now(); // the build's time stands still while its log is read
+        this.#last = performance.now(); // the replay's clock stops while the log is read
       }
     } catch (error) {
       this.pause();
@@ -121,7 +121,7 @@ export class Replay {
   }
 
   #readAhead() {
-    for (const n of ahead) this.#pages.load(this.#done + n).catch(() => {}); // it is told when the page is needed
+    for (const n of ahead) this.#pages.load(this.#done + n).catch(() => {}); // the error is shown when the page is needed
   }
 
   /** @returns {boolean} all events up to the moment were in memory */

@@ -1,4 +1,4 @@
-// What a build's events say about time: rows of bars. No DOM here.
+// The timeline of a build's events: rows of bars. No DOM here.
 
 import { asNumber, asText } from './format.js';
 
@@ -17,7 +17,7 @@ export class Timeline {
   #byKey = new Map();
   /** When the first event happened, in ms; 0: none has. */
   from = 0;
-  /** When the last event that counts happened. */
+  /** The time of the last event that counts. */
   to = 0;
   over = false;
 
@@ -73,7 +73,7 @@ export class Timeline {
   #open(name, kind, at) {
     const row = this.#row(name, kind);
     const last = row.bars.at(-1);
-    if (last && last.to === null) { // a server took the build over, and began this again
+    if (last && last.to === null) { // another server resumed the build and began this step again
       last.to = at;
       last.state = 'stopped';
     }
@@ -81,7 +81,7 @@ export class Timeline {
     row.state = 'running';
   }
 
-  /** A row that was never opened gets its bar now. */
+  /** Adds the bar of a row that was never opened. */
   #close(name, kind, at, state, ms) {
     const row = this.#row(name, kind);
     let bar = row.bars.at(-1);
@@ -90,12 +90,12 @@ export class Timeline {
     bar.state = row.state = state;
   }
 
-  /** The build is over: what still ran ended with it. */
+  /** The build is over: running steps ended with it. */
   #end(at, state) {
     this.over = true;
     for (const row of this.rows) {
       const bar = row.bars.at(-1);
-      if (row.state === 'retried') row.state = 'stopped'; // the attempt that it waited for does not come
+      if (row.state === 'retried') row.state = 'stopped'; // its next attempt will not happen
       if (!bar || bar.to !== null) continue;
       bar.to = at;
       bar.state = row.state = state === 'failed' && row.kind === 'stage' ? 'failed' : 'stopped';

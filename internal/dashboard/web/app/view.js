@@ -1,4 +1,4 @@
-// A build as it stands at one moment: live now, or some moment of a replay.
+// Shows a build at one moment: now, or a moment of a replay.
 
 import { $, setData, setText, setTime } from './dom.js';
 import { ago, isFinished, safeLink, took, words } from './format.js';
@@ -26,7 +26,7 @@ export class View {
     setText($('name'), buildId);
   }
 
-  /** Forgets all that was drawn: another log, or another moment, comes. */
+  /** Clears the page for another log or another moment. */
   clear() {
     this.#last = 0;
     this.timeline = new Timeline();
@@ -45,7 +45,7 @@ export class View {
     }
   }
 
-  /** Tells of the events between the last one and this one: they are no longer kept. */
+  /** Reports that the events between the last one and this one are no longer kept. */
   #keptFrom(id) {
     if (!(id > this.#last + 1)) return;
     for (const part of [this.#events, this.#log]) part.miss(this.#last + 1, id - 1);
@@ -98,7 +98,7 @@ export class View {
     this.#say(status);
   }
 
-  /** Tells a screen reader where the build stands: each phase when it begins, progress now and then. */
+  /** Announces the build's state to screen readers: each phase when it begins, and progress from time to time. */
   #say({ status, progress, message }) {
     const phase = words[status] ?? status;
     const same = this.#spoken.startsWith(`${phase},`);

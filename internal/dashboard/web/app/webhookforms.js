@@ -1,7 +1,7 @@
 import { $, el, setText } from './dom.js';
 
 /**
- * Opens a dialog and does what it is for when its button is pressed; an error is shown in it, and it stays open.
+ * Opens a dialog and runs its action when its button is pressed. If that fails, it shows the error and stays open.
  * @param {HTMLDialogElement} dialog
  * @param {() => Promise<unknown>} act
  * @returns {Promise<void>} when it is closed
@@ -18,7 +18,7 @@ function open(dialog, act) {
       await act();
       dialog.close();
     } catch (thrown) {
-      setText(error, `It did not work: ${thrown.message}.`);
+      setText(error, `It failed: ${thrown.message}.`);
     }
     yes.disabled = false;
   };
@@ -31,7 +31,7 @@ function open(dialog, act) {
   return new Promise((resolve) => dialog.addEventListener('close', () => resolve(), { once: true }));
 }
 
-/** A question, with fields where there are some. */
+/** A question, with optional fields. */
 export function ask({ title, text, yes, danger = false, fields = [], act }) {
   const dialog = $('ask');
   setText($('ask-title'), title);
@@ -91,5 +91,5 @@ $('copy').addEventListener('click', async () => {
     setText($('copy'), 'Press Ctrl+C'); // it is selected
   }
 });
-$('secret').addEventListener('cancel', (event) => event.preventDefault()); // Escape would lose it
+$('secret').addEventListener('cancel', (event) => event.preventDefault()); // Escape would lose the secret
 $('secret').addEventListener('close', () => ($('secret-text').value = ''));

@@ -10,9 +10,9 @@ import { Deliveries } from './deliveries.js';
 const every = 3000; // ms between polls
 const base = 'api/webhooks';
 
-let key = ''; // it stays on this page, and is gone with it
+let key = ''; // stays on this page and is not stored
 let timer;
-let round = 0; // of asking: an answer that a later one has overtaken is not shown
+let round = 0; // of polls: only the answer to the latest is shown
 const cards = new Map(); // endpoint id -> card
 const deliveries = new Deliveries(send, notice);
 
@@ -136,7 +136,7 @@ function update(card, endpoint, status) {
   card.numbers.dead.className = status.dead ? 'bad' : '';
 }
 
-// 99.95 % is not all: it is rounded down.
+// Rounds down: 99.95 % must not be shown as 100 %.
 const percent = (share) => `${share === 1 ? 100 : Math.floor(share * 1000) / 10} %`;
 
 function about(e) {
@@ -153,12 +153,12 @@ function whyOpen({ reason, openedAt, probeAt }) {
   return `${reason}. Events wait since ${ago(openedAt, now())}; ${next}.`;
 }
 
-/** Does something that was asked for, and shows what came of it. */
+/** Runs a user's action and shows its result. */
 async function act(card, what) {
   try {
     await what();
   } catch (error) {
-    say(card, `It did not work: ${error.message}.`);
+    say(card, `It failed: ${error.message}.`);
   }
   await refresh();
 }
