@@ -81,7 +81,7 @@ func (s *server) rss() float64 {
 
 var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 10 * time.Second}
 
-// append appends events with data of some bytes, and gives the last one's id.
+// append appends events with data of some bytes, and returns the last one's id.
 func (s *server) append(build string, n, size int) (int64, error) {
 	event := fmt.Sprintf(`{"type":"step","data":{"sent":%d,"text":"%s"}}`, time.Now().UnixNano(), strings.Repeat("x", max(size-40, 1)))
 	body := "[" + strings.Repeat(event+",", n-1) + event + "]"

@@ -54,7 +54,7 @@ func slow(s *server) error {
 
 func buildOf(run, i int) string { return fmt.Sprintf("s%d-%d", run, i%slowBuilds) }
 
-// keepUp has the readers read all events, and gives how long frames took and the
+// keepUp makes the readers read all events, and returns how long frames took and the
 // most memory that the server had.
 func keepUp(ctx context.Context, s *server, run int) (took []time.Duration, most float64, err error) {
 	var readers sync.WaitGroup

@@ -58,7 +58,7 @@ func subscribe(ctx context.Context, addr, build string, after int64, buffer int)
 	return s, nil
 }
 
-// read gives the next packet, and answers pings.
+// read returns the next packet, and answers pings.
 func (s *socket) read() ([]byte, error) {
 	for {
 		packet, err := wsutil.ReadServerText(struct {
@@ -84,7 +84,7 @@ type update struct {
 	sent        time.Time
 }
 
-// next gives the next update.
+// next returns the next update.
 func (s *socket) next() (update, error) {
 	for {
 		packet, err := s.read()

@@ -58,7 +58,7 @@ func storm(s *server) error {
 
 	var appending sync.WaitGroup
 	killed := make(chan struct{})
-	appending.Go(func() { // the builds go on until the server is gone, and it dies among them
+	appending.Go(func() { // events are appended until the server dies, so that it dies during appends
 		for n := 0; ; n++ {
 			if _, err := s.append(stormBuild(n), 1, 100); err != nil {
 				return
