@@ -92,8 +92,8 @@ func (v Verifier) timestamp(text string) (unix int64, err error) {
 }
 
 // VerifyBody checks the X-Webhook-Signature header, for receivers that check no
-// other. A request that was seen once can be sent again by whoever saw it: Verify
-// is better. The error is ErrMissingHeader or ErrNoMatch.
+// other. Anybody who has seen a request can send it again: prefer Verify. The error
+// is ErrMissingHeader or ErrNoMatch.
 func VerifyBody(header http.Header, body []byte, secrets ...Secret) error {
 	given := header.Get(HeaderBodySignature)
 	if given == "" {

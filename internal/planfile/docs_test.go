@@ -48,8 +48,8 @@ func blocks(t *testing.T) []block {
 	return all
 }
 
-// TestPlanDocs parses each block of plan.md. A text block is the error that the
-// block before it gives.
+// TestPlanDocs parses each block of plan.md. A text block is the error of the block
+// before it.
 func TestPlanDocs(t *testing.T) {
 	files := fstest.MapFS{"assets/style.css": {Data: []byte("x")}, "site/index.html": {Data: []byte("x")}, "assets/images/a.png": {Data: []byte("x")}}
 	all := blocks(t)

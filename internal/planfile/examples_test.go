@@ -164,7 +164,7 @@ func shell(t *testing.T, name, command, dir, path string) error {
 	return nil
 }
 
-// noSleep gives a PATH on which sleep returns at once.
+// noSleep returns a PATH on which sleep returns at once.
 func noSleep(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()

@@ -32,8 +32,8 @@ func (r *reader) readFrom(n *yaml.Node, name, at string, found func(below string
 	}
 }
 
-// inside returns the path in the form of package fs, if it stays in the plan
-// file's directory by its text; that it does so by its links is up to r.from.
+// inside returns the path in the form of package fs, if its text stays in the plan
+// file's directory. r.from refuses links that lead out of it.
 func (r *reader) inside(n *yaml.Node, name, at string) (string, bool) {
 	if r.from == nil {
 		r.wrong(n, at, "from: works in plan files only: give the content itself")
@@ -77,8 +77,8 @@ func (r *reader) readDir(n *yaml.Node, dir, at string, found func(below string, 
 	}
 }
 
-// readFile reads one file within the budget. It looks before it opens: opening a
-// named pipe would wait for a writer that may never come.
+// readFile reads one file within the budget. It checks the file's kind before it opens
+// it: opening a named pipe would wait for a writer that may never come.
 func (r *reader) readFile(n *yaml.Node, name, at string) ([]byte, bool) {
 	info, err := fs.Stat(r.from, name)
 	if err == nil && !info.Mode().IsRegular() {

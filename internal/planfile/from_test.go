@@ -12,8 +12,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// planDir makes a directory with a plan of one task with the files, and what else
-// there is beside it. It gives the plan's path.
+// planDir makes a directory with a plan of one task with the files, and other files
+// beside it. It returns the plan's path.
 func planDir(t *testing.T, files string, beside map[string]string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "plans")

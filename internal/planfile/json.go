@@ -50,9 +50,9 @@ type jsonNodes struct {
 	at   position
 }
 
-// next returns the next value, or nil at the end of a list or an object. It does
-// not fail: the data was checked as a whole, and nests no deeper than the
-// 10,000 levels that encoding/json allows.
+// next returns the next value, or nil at the end of a list or an object. It cannot
+// fail: encoding/json has checked the data as a whole, including its bound of 10,000
+// nested levels.
 func (j *jsonNodes) next() *yaml.Node {
 	start := int(j.dec.InputOffset())
 	token, err := j.dec.Token()
@@ -89,8 +89,8 @@ func (j *jsonNodes) next() *yaml.Node {
 }
 
 // advance returns the place of the token that follows offset start, past the
-// white space and punctuation before it. Places are counted on from the last
-// one, so that a file is counted through once.
+// white space and punctuation before it. It counts lines and columns from the
+// previous place, so that a file is scanned once.
 func (j *jsonNodes) advance(start int) position {
 	for start < len(j.data) && strings.IndexByte(" \t\r\n,:", j.data[start]) >= 0 {
 		start++

@@ -7,7 +7,7 @@
 //
 // Files that a plan names with from: are read here, from the plan file's own
 // directory and never from outside it, and become content of the plan: a server
-// that is given the plan needs nothing else.
+// that receives the plan needs no other files.
 package planfile
 
 import (
@@ -55,7 +55,8 @@ func readFile(path string) ([]byte, error) {
 		return nil, unreadable(path, err)
 	}
 	defer f.Close()
-	// One byte more than the limit tells a file that is too large from one that just fits.
+	// Read one byte more than the limit, to distinguish a file that is too large from one
+	// that just fits.
 	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return nil, unreadable(path, err)
@@ -70,9 +71,9 @@ func unreadable(path string, err error) error {
 	return buildcast.Errorf(buildcast.InvalidArgument, "%s: cannot read the plan file", path).Because(err)
 }
 
-// Parse reads a plan from data. Errors call the file name; from is what from:
-// paths are read from, or nil to refuse them. It must keep paths inside, as
-// [os.Root.FS] does.
+// Parse reads a plan from data. Errors call the file name. from: paths are read from
+// the file system from, which must keep paths inside, as [os.Root.FS] does; if it is
+// nil, they are refused.
 func Parse(data []byte, name string, from fs.FS) (*buildcast.Plan, error) {
 	r := &reader{file: name, from: from, budget: MaxFromSize, at: make(map[string]position)}
 	root := r.parse(data)
@@ -149,8 +150,8 @@ func (r *reader) reportSyntax(data []byte, err error) {
 	r.report(at, buildcast.InvalidArgument, "", "not valid YAML: %s%s", message, hint)
 }
 
-// syntaxHint is the fix of what is most often wrong with a line: tabs, or a command
-// that YAML takes for something else than text.
+// syntaxHint names the fix of the two most frequent mistakes: tabs, and a command that
+// YAML does not read as text.
 func syntaxHint(line string) string {
 	if strings.HasPrefix(line, "\t") {
 		return ": indent with spaces, not tabs"
@@ -171,8 +172,8 @@ func notYAML(c rune) bool {
 	return c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c > 0x7e && c < 0xa0 && c != 0x85 || c == 0xfffe || c == 0xffff
 }
 
-// validate reports what the plan's own check finds, at the places of the fields.
-// What follows from a problem that the file has already is left out.
+// validate reports the errors of the plan's own check, at the places of the fields. It
+// leaves out errors that follow from a problem that is already reported.
 func (r *reader) validate(p *buildcast.Plan) {
 	unread := r.problems
 	for _, e := range p.Problems() {
@@ -185,8 +186,8 @@ func (r *reader) validate(p *buildcast.Plan) {
 	})
 }
 
-// follows reports whether a problem of the field may come from one of another,
-// which could not be read:
+// follows reports whether a problem of the field may be a consequence of another
+// field's problem:
 //   - a plan seems to do nothing because what it does could not be read;
 //   - it has no name because another field is in its place;
 //   - a need is of a task whose name is not known;

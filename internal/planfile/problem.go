@@ -8,7 +8,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// problem is one thing that is wrong with the file.
+// problem is one mistake in the file.
 type problem struct {
 	at      position
 	code    buildcast.Code
@@ -20,7 +20,8 @@ func (r *reader) report(at position, code buildcast.Code, field, format string, 
 	r.problems = append(r.problems, problem{at, code, field, fmt.Sprintf(format, args...)})
 }
 
-// err is all problems as one error: a line each, code and field of the first.
+// err returns all problems as one error: one line each, with the code and field of the
+// first.
 func (r *reader) err() error {
 	if len(r.problems) == 0 {
 		return nil
@@ -44,8 +45,8 @@ func (r *reader) err() error {
 	return buildcast.Errorf(first.code, "%s", text.String()).At(first.field)
 }
 
-// nearest is the place of the field, or of what encloses it if the file does
-// not have the field.
+// nearest returns the place of the field, or of the field that encloses it if the file
+// does not have the field.
 func (r *reader) nearest(field string) position {
 	for {
 		if at, ok := r.at[field]; ok {
@@ -59,7 +60,7 @@ func (r *reader) nearest(field string) position {
 	}
 }
 
-// otherNames are what other tools call the fields of a plan.
+// otherNames maps the names that other tools use to the fields of a plan.
 var otherNames = map[string]string{
 	"depends_on": "needs", "dependsOn": "needs", "requires": "needs", "after": "needs",
 	"cmd": "run", "command": "run", "commands": "run", "script": "run", "exec": "run",

@@ -13,7 +13,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// reader turns the nodes of one file into a plan, and gathers what is wrong.
+// reader turns the nodes of one file into a plan, and collects the problems.
 type reader struct {
 	file     string
 	from     fs.FS
@@ -217,7 +217,7 @@ func (r *reader) duration(to *buildcast.Duration) value {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// describe tells what a node is, for an error about what it is not.
+// describe names a node's kind and value, for an error about its type.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -242,7 +242,7 @@ func describe(n *yaml.Node) string {
 	return "the tag " + clip(n.ShortTag())
 }
 
-// quoteHint helps if YAML takes a bare word for something else.
+// quoteHint returns the fix if YAML does not read a bare word as text.
 func quoteHint(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode {
 		return ""

@@ -1,4 +1,4 @@
-// Where a client begins, and what it does when what it asks for is no longer kept.
+// Where a client begins, and what it does when the events after its cursor are no longer kept.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BuildProgress } from '../src/index.js';
