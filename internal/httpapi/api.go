@@ -114,6 +114,8 @@ func (c Config) withDefaults() Config {
 
 type api struct {
 	Config
+	bodies arriving
+
 	mux  *http.ServeMux
 	huma huma.API
 	gzip func(http.Handler) http.HandlerFunc

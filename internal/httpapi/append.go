@@ -36,7 +36,7 @@ type appended struct {
 }
 
 func (a *api) appendBody(w http.ResponseWriter, r *http.Request, id string) error {
-	body, err := readBody(w, r)
+	body, err := a.readBody(w, r)
 	if err != nil {
 		return err
 	}

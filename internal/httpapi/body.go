@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -21,6 +22,11 @@ const (
 
 	// bodyTimeout bounds the arrival of a whole JSON body.
 	bodyTimeout = time.Minute
+
+	// bodiesBytes bounds all JSON bodies that are arriving. The first smallBody bytes
+	// of each do not count, so ordinary requests are never refused for others' sake.
+	bodiesBytes = 32 << 20
+	smallBody   = 64 << 10
 )
 
 // The body types that are understood.
@@ -51,9 +57,33 @@ func bodyType(r *http.Request) (string, error) {
 	return "", buildcast.Errorf(unsupportedMediaType, "the body's type is %s: send application/json, or a stream of events as application/x-ndjson", quote(given))
 }
 
+// arriving counts the bytes of bodies that are being read.
+type arriving struct{ bytes atomic.Int64 }
+
+// limited is a body whose bytes count as arriving until it is closed.
+type limited struct {
+	io.Reader
+	all        *arriving
+	read, held int64
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	n, err := l.Reader.Read(b)
+	if l.read += int64(n); l.read > smallBody {
+		more := l.read - smallBody - l.held
+		l.held += more
+		if l.all.bytes.Add(more) > bodiesBytes {
+			return n, buildcast.Errorf(buildcast.Overloaded, "large bodies are arriving from many clients: try again shortly, or send less at once").After(time.Second)
+		}
+	}
+	return n, err
+}
+
+func (l *limited) close() { l.all.bytes.Add(-l.held) }
+
 // readBody reads a body of at most maxBody bytes. The memory is the caller's:
 // events keep parts of it, so it is not taken from a pool.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBody {
 		return nil, bodyTooLarge()
 	}
@@ -61,13 +91,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout))
 	// A length is only claimed: memory follows what arrives.
-	const first = 64 << 10
 	size := 4 << 10
 	if r.ContentLength >= 0 {
-		size = int(min(r.ContentLength, first)) + bytes.MinRead // room to see the end without growing
+		size = int(min(r.ContentLength, smallBody)) + bytes.MinRead // room to see the end without growing
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, size))
-	_, err := buf.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	body := &limited{Reader: io.LimitReader(r.Body, maxBody+1), all: &a.bodies}
+	defer body.close()
+	_, err := buf.ReadFrom(body)
 	switch {
 	case err != nil:
 		return nil, bodyError(err)
@@ -86,6 +117,9 @@ func bodyTooLarge() error {
 
 // bodyError says why a body stopped arriving.
 func bodyError(err error) error {
+	if _, ok := errors.AsType[*buildcast.Error](err); ok {
+		return err
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return buildcast.Errorf(timedOut, "the body stopped arriving: send it again, faster; a stream stays open while lines, or blank lines, come").Because(err)
 	}
@@ -94,7 +128,7 @@ func bodyError(err error) error {
 
 // decodeBody reads a JSON object into v; an absent body leaves v as it is.
 // Unknown fields are refused: a misspelt one would be lost in silence.
-func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
+func (a *api) decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	kind, err := bodyType(r)
 	if err != nil || kind == "" {
 		return err
@@ -102,7 +136,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if kind != jsonBody {
 		return buildcast.Errorf(unsupportedMediaType, "this takes one JSON object: send it as application/json")
 	}
-	body, err := readBody(w, r)
+	body, err := a.readBody(w, r)
 	if err != nil || len(body) == 0 {
 		return err
 	}

@@ -95,7 +95,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked newBuild
-	if err := decodeBody(w, r, &asked); err != nil {
+	if err := a.decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	if err := asked.validate(); err != nil {

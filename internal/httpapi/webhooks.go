@@ -85,7 +85,7 @@ func (a *api) listEndpoints(w http.ResponseWriter, r *http.Request) error {
 
 func (a *api) createEndpoint(w http.ResponseWriter, r *http.Request) error {
 	var asked buildcast.EndpointChange
-	if err := decodeBody(w, r, &asked); err != nil {
+	if err := a.decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	if asked.URL == nil {
@@ -117,7 +117,7 @@ func (a *api) changeEndpoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked buildcast.EndpointChange
-	if err := decodeBody(w, r, &asked); err != nil {
+	if err := a.decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	if asked.Secret != nil {
@@ -155,7 +155,7 @@ func (a *api) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked rotation
-	if err := decodeBody(w, r, &asked); err != nil {
+	if err := a.decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	overlap := buildcast.DefaultSecretOverlap
@@ -208,7 +208,7 @@ func (a *api) rewindEndpoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var to place
-	if err := decodeBody(w, r, &to); err != nil {
+	if err := a.decodeBody(w, r, &to); err != nil {
 		return err
 	}
 	if err := to.validate(); err != nil {
@@ -240,7 +240,7 @@ func (a *api) redeliver(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked redelivery
-	if err := decodeBody(w, r, &asked); err != nil {
+	if err := a.decodeBody(w, r, &asked); err != nil {
 		return err
 	}
 	want := store.Redelivery{EndpointID: id, BuildID: asked.BuildID, EventID: asked.EventID}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // Sizes of the write-ahead log's parts; see "WAL File Format" in SQLite's
@@ -27,7 +28,7 @@ type walDamage struct {
 // String tells what the damage means.
 func (d walDamage) String() string {
 	return fmt.Sprintf("the write-ahead log was damaged when the database was opened: %d pages with %d commits after the damage could not be read, so events that were acknowledged shortly before the last stop may be missing; the damaged log is kept as %s",
-		d.frames, d.commits, d.copy)
+		d.frames, d.commits, filepath.Base(d.copy))
 }
 
 // inspectWAL looks for commits that SQLite will not see. SQLite takes the first
