@@ -1,6 +1,7 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deflate"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -484,6 +486,11 @@ func TestForms(t *testing.T) {
 	}
 	if first := &b.SSE()[0]; first != &b.SSE()[0] {
 		t.Error("encoded twice")
+	}
+	if got := b.Deflated(); !bytes.Equal(got, deflate.Piece(b.SSE())) {
+		t.Errorf("deflated %x", got)
+	} else if &got[0] != &b.Deflated()[0] {
+		t.Error("deflated twice")
 	}
 	made := 0
 	for range 2 {
