@@ -326,3 +326,25 @@ func TestManyBuildsAtOnceAreAllWoken(t *testing.T) {
 		}
 	})
 }
+
+// An eager reader that waits is woken by each commit, also between two frames, and
+// whoever has left beside it.
+func TestAnEagerReaderIsWokenBetweenFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memoryLog{}
+		h := running(t, log, time.Hour)
+		left := h.Watch("a", 0, nil)
+		got := waiting(t, h.WatchEagerly("a", 0))
+		waiting(t, h.Watch("a", 0, nil))
+		left.Close()
+		for id := range 5 {
+			log.commit(h, "a", "x")
+			synctest.Wait() // and no time passes
+			if len(got) != 1 {
+				t.Fatalf("event %d: %d batches", id+1, len(got))
+			}
+			<-got
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
