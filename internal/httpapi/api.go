@@ -1,8 +1,8 @@
 // Package httpapi is the REST API: builds, their events, and the polls that
 // follow them.
 //
-// Handlers return errors; one place writes them as problem+json (problem.go) and
-// holds the table from code to status. huma keeps the OpenAPI document: each
+// Handlers return errors; one place writes them as problem+json (answer.go), and
+// package problem has the table from code to status. huma keeps the OpenAPI document: each
 // operation is described beside the handler that serves it, with schemas made
 // from the Go types that are encoded and decoded (openapi.go).
 //
@@ -22,6 +22,8 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -114,7 +116,7 @@ func (c Config) withDefaults() Config {
 
 type api struct {
 	Config
-	bodies arriving
+	bodies body.Bodies
 
 	mux  *http.ServeMux
 	huma huma.API
@@ -219,5 +221,5 @@ func (a *api) noRoute(w http.ResponseWriter, r *http.Request) error {
 	for _, method := range allowed {
 		w.Header().Add("Allow", method)
 	}
-	return buildcast.Errorf(methodNotAllowed, "%.20s is not allowed here: the Allow header says what is", r.Method)
+	return buildcast.Errorf(problem.MethodNotAllowed, "%.20s is not allowed here: the Allow header says what is", r.Method)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 )
 
 // appendEvents stores events at the end of a build's log, and answers after
@@ -15,14 +16,14 @@ func (a *api) appendEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kind, err := bodyType(r)
+	kind, err := body.TypeOf(r)
 	if err != nil {
 		return err
 	}
 	switch kind {
-	case ndjsonBody:
+	case body.NDJSON:
 		return a.appendStream(w, r, id)
-	case jsonBody:
+	case body.JSON:
 		return a.appendBody(w, r, id)
 	}
 	return buildcast.Errorf(buildcast.InvalidArgument, "there is no body: send an event, an array of events, or a stream of them")
@@ -36,11 +37,11 @@ type appended struct {
 }
 
 func (a *api) appendBody(w http.ResponseWriter, r *http.Request, id string) error {
-	body, err := a.readBody(w, r)
+	text, err := a.bodies.Read(w, r)
 	if err != nil {
 		return err
 	}
-	events, err := eventjson.Decode(body)
+	events, err := eventjson.Decode(text)
 	if err != nil {
 		return err
 	}
@@ -61,6 +62,6 @@ func (a *api) appendBody(w http.ResponseWriter, r *http.Request, id string) erro
 	b = append(b, `],"lastEventId":`...)
 	b = strconv.AppendInt(b, stored.Status.LastEventID, 10)
 	b = append(b, '}')
-	send(w, http.StatusCreated, jsonBody, b)
+	send(w, http.StatusCreated, body.JSON, b)
 	return nil
 }

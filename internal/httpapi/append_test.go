@@ -11,6 +11,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 )
 
 const eventsPath = "/api/builds/b1/events"
@@ -67,11 +68,11 @@ func TestAppendTypes(t *testing.T) {
 	} {
 		a := h.post(eventsPath, `{"type":"x"}`, "Content-Type", contentType).want(status)
 		if status == 415 {
-			a.problem(unsupportedMediaType, "")
+			a.problem(problem.UnsupportedMediaType, "")
 		}
 	}
-	h.post(eventsPath, `{"type":"x"}`, "Content-Encoding", "gzip").want(415).problem(unsupportedMediaType, "")
-	h.post("/api/builds", `{}`, "Content-Type", "application/x-ndjson").want(415).problem(unsupportedMediaType, "")
+	h.post(eventsPath, `{"type":"x"}`, "Content-Encoding", "gzip").want(415).problem(problem.UnsupportedMediaType, "")
+	h.post("/api/builds", `{}`, "Content-Type", "application/x-ndjson").want(415).problem(problem.UnsupportedMediaType, "")
 	h.post(eventsPath, "").want(400).problem(buildcast.InvalidArgument, "")
 }
 

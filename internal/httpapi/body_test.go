@@ -19,14 +19,14 @@ func TestArrivingBodiesAreBounded(t *testing.T) {
 	large := append(bytes.Repeat([]byte(" "), 3<<20), `{"type":"x"}`...)
 	var requests sync.WaitGroup
 	var senders []*io.PipeWriter
-	for range bodiesBytes/len(large) + 1 {
-		body, sender := io.Pipe()
+	for range maxArriving/len(large) + 1 {
+		pipe, sender := io.Pipe()
 		senders = append(senders, sender)
 		requests.Go(func() {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, eventsPath, body)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, eventsPath, pipe)
 			r.Header.Set("Content-Type", jsonBody)
 			h.handler.ServeHTTP(httptest.NewRecorder(), r)
-			body.Close()
+			pipe.Close()
 		})
 		_, _ = sender.Write(large[:3<<20]) // returns when all of it has been read
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -80,7 +82,7 @@ func validatePlan(p *buildcast.Plan) error {
 	for i, t := range p.Tasks {
 		for name, f := range t.Files {
 			if f.From != "" {
-				return buildcast.Errorf(buildcast.InvalidArgument, "a server reads no files of its own for a plan: send the content of %s, or use `buildcast build`, which does", quote(name)).
+				return buildcast.Errorf(buildcast.InvalidArgument, "a server reads no files of its own for a plan: send the content of %s, or use `buildcast build`, which does", problem.Quote(name)).
 					At(fmt.Sprintf("plan.tasks[%d].files", i))
 			}
 		}
@@ -95,7 +97,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked newBuild
-	if err := a.decodeBody(w, r, &asked); err != nil {
+	if err := a.bodies.Decode(w, r, &asked); err != nil {
 		return err
 	}
 	if err := asked.validate(); err != nil {
@@ -208,16 +210,16 @@ func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
 
 // sendHashed sends what may change for many reasons: its tag is its content's.
 func sendHashed(w http.ResponseWriter, r *http.Request, v any) error {
-	body, err := json.Marshal(v)
+	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "private, no-cache")
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(text)
 	if notModified(w, r, fmt.Sprintf(`W/"%x"`, sum[:12])) {
 		return nil
 	}
-	send(w, http.StatusOK, jsonBody, body)
+	send(w, http.StatusOK, body.JSON, text)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 )
 
 // The parameters that say where a cursor begins; a request has one of them at most.
@@ -79,7 +80,7 @@ func streamStart(r *http.Request) (start buildcast.Start, err error) {
 	}
 	start.After, err = strconv.ParseInt(header, 10, 64)
 	if err != nil || start.After < 0 {
-		return start, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use 0 or the id of the last event that was seen", lastEventIDHeader, quote(header)).At(cursorParam.name)
+		return start, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use 0 or the id of the last event that was seen", lastEventIDHeader, problem.Quote(header)).At(cursorParam.name)
 	}
 	return start, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/live"
 )
 
@@ -61,7 +62,7 @@ func TestADeletedLogIsNotShownAgain(t *testing.T) {
 func TestAStreamThatLosesItsPlaceSaysSo(t *testing.T) {
 	h := newHarness(t)
 	h.append("b1", "a", "b", "c")
-	s := &sse{problem: problemOf}
+	s := &sse{problem: problem.Of}
 	err := func() error { _, err := buildcast.Start{After: 1}.Within(3, 3); return err }()
 	if got := string(s.problemFrame(err)); !strings.HasPrefix(got, "event: problem\ndata: {") || !strings.Contains(got, `"status":410`) ||
 		!strings.Contains(got, `"firstEventId":3`) || !strings.Contains(got, `"lastEventId":3`) || !strings.HasSuffix(got, "}\n\n") {

@@ -15,11 +15,21 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventlog"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// What package body has. Many tests call a body body.
+const (
+	jsonBody, ndjsonBody = body.JSON, body.NDJSON
+	maxBody, maxArriving = body.MaxBytes, body.MaxArriving
+	smallBody            = body.Small
+	bodyTimeout          = body.Timeout
+)
 
 // harness is the API over the real log and hub, with a store in memory unless it says otherwise.
 type harness struct {
@@ -147,9 +157,9 @@ func (a httpAnswer) into(v any) {
 }
 
 // problem checks the shape of an error and gives it.
-func (a httpAnswer) problem(code buildcast.Code, field string) problem {
+func (a httpAnswer) problem(code buildcast.Code, field string) problem.Problem {
 	a.t.Helper()
-	var p problem
+	var p problem.Problem
 	if ct := a.Header.Get("Content-Type"); ct != "application/problem+json" {
 		a.t.Fatalf("an answer %d of type %q is no problem: %.300s", a.Status, ct, a.Body)
 	}

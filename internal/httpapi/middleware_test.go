@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -37,7 +38,7 @@ func TestNoRoute(t *testing.T) {
 		{strings.Repeat("X", 100), "/docs", "GET, HEAD"},
 	} {
 		a := h.do(tt.method, tt.path, "").want(http.StatusMethodNotAllowed)
-		a.problem(methodNotAllowed, "")
+		a.problem(problem.MethodNotAllowed, "")
 		if got := strings.Join(a.Header.Values("Allow"), ", "); got != tt.allow {
 			t.Errorf("%s %s allows %s, want %s", tt.method, tt.path, got, tt.allow)
 		}
@@ -278,13 +279,13 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 		buildcast.Conflict, buildcast.NotFinished, buildcast.CursorAhead, buildcast.Fenced, buildcast.Overloaded,
 		buildcast.StoreUnavailable, buildcast.NoPlanner, buildcast.Internal,
 	} {
-		p := problemOf(buildcast.Errorf(code, "x"))
+		p := problem.Of(buildcast.Errorf(code, "x"))
 		if (p.Status == 500) != (code == buildcast.Internal) || p.Title == "" {
 			t.Errorf("%s is answered with %+v", code, p)
 		}
 	}
 	for _, err := range []error{context.DeadlineExceeded, context.Canceled} {
-		if p := problemOf(err); p.Status != 503 || p.RetryAfter != 1 {
+		if p := problem.Of(err); p.Status != 503 || p.RetryAfter != 1 {
 			t.Errorf("%v is answered with %+v", err, p)
 		}
 	}

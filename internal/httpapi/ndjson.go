@@ -12,6 +12,8 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 )
 
 // Bounds of a stream. One batch is gathered while another is being stored, so a
@@ -58,11 +60,11 @@ func (a *api) appendStream(w http.ResponseWriter, r *http.Request, id string) er
 		at, err = s.line, s.err
 	}
 	if err != nil {
-		how := Reached{Line: at, Count: &answer.Count}
+		how := problem.Reached{Line: at, Count: &answer.Count}
 		if answer.Count > 0 {
 			how.LastEventID = &answer.LastEventID
 		}
-		return &partial{how, err}
+		return &problem.Partial{Reached: how, Err: err}
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // it was the body's, not the connection's
 	if answer.Count == 0 {
@@ -256,5 +258,5 @@ func (s *stream) readError(err error) error {
 	if s.ctx.Err() != nil {
 		return buildcast.Errorf(buildcast.StoreUnavailable, "the server is stopping: send the lines from this one on to the next one").After(time.Second).Because(err)
 	}
-	return bodyError(err)
+	return body.Stopped(err)
 }

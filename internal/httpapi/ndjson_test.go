@@ -17,6 +17,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -325,7 +326,7 @@ func TestStreamThatFallsSilent(t *testing.T) {
 		s.send(lines(1))
 		<-time.After(streamIdle - time.Second)
 		s.send("\n") // a blank line keeps it open
-		p := (<-s.got).want(http.StatusRequestTimeout).problem(timedOut, "")
+		p := (<-s.got).want(http.StatusRequestTimeout).problem(problem.TimedOut, "")
 		if waited := time.Since(start).Truncate(time.Second); p.Line != 3 || *p.Count != 1 || waited != 2*streamIdle-time.Second {
 			t.Errorf("problem %+v after %v", p, waited)
 		}

@@ -10,6 +10,9 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/schema"
 )
 
 const about = `Every build has one log of events with ids 1, 2, 3, … without gaps. Append events to it; follow it by asking for what comes after the last id you have seen. An append is answered when it is durable, and an event with a key is stored once, however often it is sent.`
@@ -34,8 +37,8 @@ func describe(version, server string) huma.Config {
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, if the server has keys; reading builds is open."},
 	}
-	c.Extensions = map[string]any{"x-problem-codes": codes}
-	aliasNouns(c.Components.Schemas)
+	c.Extensions = map[string]any{"x-problem-codes": problem.Codes}
+	schema.Alias(c.Components.Schemas)
 	return c
 }
 
@@ -53,7 +56,7 @@ func (a *api) routes() {
 		Summary: "Can the server take work?", Description: "It can if it is not about to stop and its store can write. The store is asked once a second at most.",
 		Responses: a.answers(answer[health](http.StatusOK, "It can."), readProblems),
 	}, a.readyz)
-	a.describeNouns()
+	schema.Complete(a.schemas())
 }
 
 func (a *api) buildRoutes() {
@@ -67,7 +70,7 @@ func (a *api) buildRoutes() {
 			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
 			Description: "The same key again returns the build that it made.",
 		}},
-		RequestBody: a.body(false, content[newBuild](a, jsonBody)),
+		RequestBody: a.body(false, content[newBuild](a, body.JSON)),
 		Responses: a.answers(answer[buildcast.Build](http.StatusCreated, "The build was created; Location is its address."),
 			answer[buildcast.Build](http.StatusOK, "The identical build is there already."),
 			problems(buildcast.InvalidArgument, buildcast.Conflict, buildcast.NoPlanner), writeProblems),
@@ -107,12 +110,12 @@ const eventsRoute = "/api/builds/{id}/events"
 func (a *api) eventRoutes() {
 	const path = eventsRoute
 	tags := []string{"events"}
-	event := content[buildcast.NewEvent](a, jsonBody)
+	event := content[buildcast.NewEvent](a, body.JSON)
 	most := eventjson.MaxEvents
 	// Named, because oapi-codegen loses the content of a choice that is not.
 	a.schemas().Map()["NewEvents"] = &huma.Schema{
 		Description: "One event, or several in their order",
-		OneOf:       []*huma.Schema{event[jsonBody].Schema, {Type: huma.TypeArray, Items: event[jsonBody].Schema, MaxItems: &most}},
+		OneOf:       []*huma.Schema{event[body.JSON].Schema, {Type: huma.TypeArray, Items: event[body.JSON].Schema, MaxItems: &most}},
 	}
 	events := &huma.Schema{Ref: "#/components/schemas/NewEvents"}
 	a.handle(&huma.Operation{
@@ -122,15 +125,15 @@ func (a *api) eventRoutes() {
 			"Blank lines are passed over and keep a quiet stream open. An unknown build id starts an external build. An event's data is at most 64 KiB of JSON.",
 		Parameters: inPath(),
 		RequestBody: a.body(true, map[string]*huma.MediaType{
-			jsonBody: {Schema: events, Example: map[string]any{"type": "task_started", "data": map[string]any{"taskName": "compile"}, "key": "compile:started"}},
-			ndjsonBody: {
+			body.JSON: {Schema: events, Example: map[string]any{"type": "task_started", "data": map[string]any{"taskName": "compile"}, "key": "compile:started"}},
+			body.NDJSON: {
 				Schema:  &huma.Schema{Type: huma.TypeString, Description: "One event a line, each as in application/json"},
 				Example: "{\"type\":\"build_log\",\"data\":{\"line\":\"one\"}}\n{\"type\":\"build_log\",\"data\":{\"line\":\"two\"}}\n",
 			},
 		}),
 		Responses: a.answers(oneOf[appended, streamed](http.StatusCreated, "The events are durable. The second form answers a stream."),
 			answer[streamed](http.StatusOK, "The stream held no events."),
-			problems(buildcast.InvalidArgument, timedOut), writeProblems),
+			problems(buildcast.InvalidArgument, problem.TimedOut), writeProblems),
 	}, a.appendEvents)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: path, OperationID: "pollEvents", Tags: tags,
@@ -207,14 +210,14 @@ func (a *api) answers(replies ...reply) map[string]*huma.Response {
 
 func answer[T any](status int, what string) reply {
 	return func(a *api, to map[string]*huma.Response) {
-		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: content[T](a, jsonBody)}
+		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: content[T](a, body.JSON)}
 	}
 }
 
 func oneOf[T, U any](status int, what string) reply {
 	return func(a *api, to map[string]*huma.Response) {
-		schema := &huma.Schema{OneOf: []*huma.Schema{content[T](a, jsonBody)[jsonBody].Schema, content[U](a, jsonBody)[jsonBody].Schema}}
-		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: map[string]*huma.MediaType{jsonBody: {Schema: schema}}}
+		schema := &huma.Schema{OneOf: []*huma.Schema{content[T](a, body.JSON)[body.JSON].Schema, content[U](a, body.JSON)[body.JSON].Schema}}
+		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: map[string]*huma.MediaType{body.JSON: {Schema: schema}}}
 	}
 }
 
@@ -228,7 +231,7 @@ func empty(status int, what string) reply {
 func problems(may ...buildcast.Code) reply {
 	return func(a *api, to map[string]*huma.Response) {
 		for _, code := range may {
-			for _, c := range codes {
+			for _, c := range problem.Codes {
 				if c.Code != code {
 					continue
 				}
@@ -237,7 +240,7 @@ func problems(may ...buildcast.Code) reply {
 					continue
 				}
 				if to[status] == nil {
-					to[status] = &huma.Response{Content: content[problem](a, "application/problem+json")}
+					to[status] = &huma.Response{Content: content[problem.Problem](a, "application/problem+json")}
 				} else {
 					to[status].Description += " "
 				}
@@ -258,5 +261,5 @@ var (
 	over          = empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor: a stream has nothing to send.")
 	unchanged     = empty(http.StatusNotModified, "It is what If-None-Match names.")
 	readProblems  = problems(buildcast.InvalidArgument, buildcast.StoreUnavailable)
-	writeProblems = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.TooLarge, unsupportedMediaType, buildcast.Overloaded, buildcast.StoreUnavailable)
+	writeProblems = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.TooLarge, problem.UnsupportedMediaType, buildcast.Overloaded, buildcast.StoreUnavailable)
 )

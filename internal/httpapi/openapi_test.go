@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/schema"
 )
 
 func TestOpenAPI(t *testing.T) {
@@ -21,7 +24,7 @@ func TestOpenAPI(t *testing.T) {
 	if err := json.Unmarshal(a.Body, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if doc.OpenAPI != "3.1.0" || doc.Info.Title != "buildcast" || doc.Info.Version != "1.2.3" || len(doc.Codes) != len(codes) {
+	if doc.OpenAPI != "3.1.0" || doc.Info.Title != "buildcast" || doc.Info.Version != "1.2.3" || len(doc.Codes) != len(problem.Codes) {
 		t.Errorf("document %+v", doc.Info)
 	}
 	var operations []string
@@ -51,7 +54,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("nothing is called %s", ref[1])
 		}
 	}
-	for name, fields := range nouns {
+	for name, fields := range schema.Nouns {
 		for field, text := range fields {
 			if !strings.Contains(string(a.Body), `"description":"`+text+`"`) {
 				t.Errorf("%s.%s is not described", name, field)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deflate"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 )
 
 const (
@@ -147,13 +148,13 @@ func (p *pageWriter) finish() error {
 	if p.zip {
 		out = append(out, p.member.Trailer()...)
 	}
-	send(p.w, http.StatusOK, jsonBody, out)
+	send(p.w, http.StatusOK, body.JSON, out)
 	return nil
 }
 
 func (p *pageWriter) head() {
 	h := p.w.Header()
-	h.Set("Content-Type", jsonBody)
+	h.Set("Content-Type", body.JSON)
 	if p.zip {
 		h.Set("Content-Encoding", "gzip")
 	}

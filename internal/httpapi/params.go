@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 )
 
 // A param is a query parameter that is read and described in one place, so that
@@ -35,7 +36,7 @@ func (p intParam) read(q url.Values) (int64, error) {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < p.min || n > p.max {
-		return 0, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use a whole number from %d to %d", p.name, quote(s), p.min, p.max).At(p.name)
+		return 0, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use a whole number from %d to %d", p.name, problem.Quote(s), p.min, p.max).At(p.name)
 	}
 	return n, nil
 }
@@ -69,7 +70,7 @@ func (p durationParam) read(q url.Values) (time.Duration, error) {
 		d, err = time.ParseDuration(s + "s")
 	}
 	if err != nil || d < 0 || d > p.max {
-		return 0, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use a duration such as 25s or a number of seconds, at most %v", p.name, quote(s), p.max).At(p.name)
+		return 0, buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use a duration such as 25s or a number of seconds, at most %v", p.name, problem.Quote(s), p.max).At(p.name)
 	}
 	return d, nil
 }
@@ -97,7 +98,7 @@ func (p stringParam) read(q url.Values) (string, error) {
 				return s, nil
 			}
 		}
-		return "", buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use one of %s", p.name, quote(s), strings.Join(p.enum, ", ")).At(p.name)
+		return "", buildcast.Errorf(buildcast.InvalidArgument, "%s is %s: use one of %s", p.name, problem.Quote(s), strings.Join(p.enum, ", ")).At(p.name)
 	}
 	return s, validateText(s, p.max, p.name)
 }
@@ -158,14 +159,16 @@ func onlyKnown(op *huma.Operation, serve handlerFunc) handlerFunc {
 		case len(unknown) == 0:
 			return serve(w, r)
 		case len(known) == 0:
-			return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, and this takes no query parameters: leave it out", quote(unknown[0])).At(clip(unknown[0]))
+			return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, and this takes no query parameters: leave it out", problem.Quote(unknown[0])).At(clip(unknown[0]))
 		}
-		return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, which is not known here: use %s", quote(unknown[0]), strings.Join(known, ", ")).At(clip(unknown[0]))
+		return buildcast.Errorf(buildcast.InvalidArgument, "the query has %s, which is not known here: use %s", problem.Quote(unknown[0]), strings.Join(known, ", ")).At(clip(unknown[0]))
 	}
 }
 
 // clip bounds a name that a client made up.
-func clip(name string) string { return strings.ToValidUTF8(name[:min(len(name), maxQuoted)], "") }
+func clip(name string) string {
+	return strings.ToValidUTF8(name[:min(len(name), problem.MaxQuoted)], "")
+}
 
 // query reads the URL's query. One that cannot be read is an error: a cursor
 // that is passed over in silence would replay a whole log.
@@ -213,14 +216,4 @@ func validateText(s string, limit int, field string) error {
 		return buildcast.Errorf(buildcast.InvalidArgument, "%s is %d bytes: use at most %d bytes of UTF-8 without control characters", field, len(s), limit).At(field)
 	}
 	return nil
-}
-
-const maxQuoted = 40 // bytes
-
-// quote shows a piece of input in a message, cut and escaped.
-func quote(s string) string {
-	if len(s) > maxQuoted {
-		return strconv.QuoteToASCII(s[:maxQuoted]) + "…"
-	}
-	return strconv.QuoteToASCII(s)
 }

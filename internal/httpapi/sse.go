@@ -16,6 +16,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deflate"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/live"
 )
 
@@ -122,8 +123,8 @@ type sse struct {
 	woken   chan struct{} // capacity 1
 	builds  []*streamedBuild
 	several bool
-	gzip    *deflate.Member     // nil: the client does not take gzip
-	problem func(error) problem // what the client is told of an error
+	gzip    *deflate.Member             // nil: the client does not take gzip
+	problem func(error) problem.Problem // what the client is told of an error
 }
 
 // stream answers with events until all builds are over, the client leaves or the

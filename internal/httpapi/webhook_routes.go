@@ -6,6 +6,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 )
 
 func (a *api) webhookRoutes() {
@@ -39,8 +40,8 @@ var (
 )
 
 func (a *api) endpointRoutes() {
-	change := content[buildcast.EndpointChange](a, jsonBody)
-	change[jsonBody].Example = map[string]any{
+	change := content[buildcast.EndpointChange](a, body.JSON)
+	change[body.JSON].Example = map[string]any{
 		"url": "https://example.com/hooks/builds", "types": []string{"task_*", "deploy_completed"}, "projects": []string{"web"},
 	}
 	a.webhook(&huma.Operation{
@@ -69,8 +70,8 @@ func (a *api) endpointRoutes() {
 		Parameters: endpointInPath(),
 		Responses:  a.answers(empty(http.StatusNoContent, "It is gone."), onEndpoint, keyProblems),
 	}, a.deleteEndpoint)
-	rotate := content[rotation](a, jsonBody)
-	rotate[jsonBody].Example = map[string]any{"overlapSeconds": int(buildcast.DefaultSecretOverlap.Seconds())}
+	rotate := content[rotation](a, body.JSON)
+	rotate[body.JSON].Example = map[string]any{"overlapSeconds": int(buildcast.DefaultSecretOverlap.Seconds())}
 	a.webhook(&huma.Operation{
 		Method: http.MethodPost, Path: endpointPath + "/rotate-secret", OperationID: "rotateSecret", Summary: "Give an endpoint a new secret",
 		Description: "Requests carry the signatures of both secrets until the overlap ends. With an overlap of 0 the secret before ends at once.",
@@ -87,15 +88,15 @@ func (a *api) endpointRoutes() {
 
 func (a *api) deliveryRoutes() {
 	event := map[string]any{"buildId": "27", "eventId": 7}
-	to := content[place](a, jsonBody)
-	to[jsonBody].Example = event
+	to := content[place](a, body.JSON)
+	to[body.JSON].Example = event
 	a.webhook(&huma.Operation{
 		Method: http.MethodPost, Path: endpointPath + "/rewind", OperationID: "rewindEndpoint", Summary: "Deliver a build's events again, from one of them on", Description: "Events that were delivered before are sent again, with the same webhook-id.",
 		Parameters: endpointInPath(), RequestBody: a.body(true, to),
 		Responses: a.answers(empty(http.StatusAccepted, "Delivery goes on with that event."), onEndpoint, writeProblems),
 	}, a.rewindEndpoint)
-	again := content[redelivery](a, jsonBody)
-	again[jsonBody].Examples = map[string]*huma.Example{
+	again := content[redelivery](a, body.JSON)
+	again[body.JSON].Examples = map[string]*huma.Example{
 		"one event": {Value: event},
 		"all dead":  {Value: map[string]any{"since": "2026-11-23T00:00:00Z"}},
 	}
@@ -122,8 +123,8 @@ func (a *api) describeWebhook() {
 	header := func(name, what string) *huma.Param {
 		return &huma.Param{Name: name, In: "header", Required: true, Description: what, Schema: &huma.Schema{Type: huma.TypeString}}
 	}
-	payload := content[buildcast.WebhookPayload](a, jsonBody)
-	payload[jsonBody].Schema = a.schemas().Map()["WebhookPayload"] // see describeNouns
+	payload := content[buildcast.WebhookPayload](a, body.JSON)
+	payload[body.JSON].Schema = a.schemas().Map()["WebhookPayload"] // see schema.Complete
 	a.huma.OpenAPI().Webhooks = map[string]*huma.PathItem{"event": {Post: &huma.Operation{
 		OperationID: "receiveEvent", Tags: []string{"webhooks"}, Summary: "An event, as it is sent to an endpoint",
 		Description: "At least once: an event may come again, with the same webhook-id. Any 2xx is taken as received; 410 disables the endpoint.",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -65,7 +66,7 @@ func validateEndpointID(id, field string) error {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-'
 	}
 	if id == "" || len(id) > maxEndpointID || strings.ContainsFunc(id, strange) {
-		return buildcast.Errorf(buildcast.InvalidArgument, "%s is not an endpoint's id: GET /api/webhooks/endpoints lists them", quote(id)).At(field)
+		return buildcast.Errorf(buildcast.InvalidArgument, "%s is not an endpoint's id: GET /api/webhooks/endpoints lists them", problem.Quote(id)).At(field)
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ func (a *api) listEndpoints(w http.ResponseWriter, r *http.Request) error {
 
 func (a *api) createEndpoint(w http.ResponseWriter, r *http.Request) error {
 	var asked buildcast.EndpointChange
-	if err := a.decodeBody(w, r, &asked); err != nil {
+	if err := a.bodies.Decode(w, r, &asked); err != nil {
 		return err
 	}
 	if asked.URL == nil {
@@ -117,7 +118,7 @@ func (a *api) changeEndpoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked buildcast.EndpointChange
-	if err := a.decodeBody(w, r, &asked); err != nil {
+	if err := a.bodies.Decode(w, r, &asked); err != nil {
 		return err
 	}
 	if asked.Secret != nil {
@@ -155,7 +156,7 @@ func (a *api) rotateSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked rotation
-	if err := a.decodeBody(w, r, &asked); err != nil {
+	if err := a.bodies.Decode(w, r, &asked); err != nil {
 		return err
 	}
 	overlap := buildcast.DefaultSecretOverlap
@@ -208,7 +209,7 @@ func (a *api) rewindEndpoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var to place
-	if err := a.decodeBody(w, r, &to); err != nil {
+	if err := a.bodies.Decode(w, r, &to); err != nil {
 		return err
 	}
 	if err := to.validate(); err != nil {
@@ -240,7 +241,7 @@ func (a *api) redeliver(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var asked redelivery
-	if err := a.decodeBody(w, r, &asked); err != nil {
+	if err := a.bodies.Decode(w, r, &asked); err != nil {
 		return err
 	}
 	want := store.Redelivery{EndpointID: id, BuildID: asked.BuildID, EventID: asked.EventID}

@@ -1,4 +1,6 @@
-package httpapi
+// Package body reads the bodies of requests: their types, their bounds, and JSON
+// objects whose fields are all known.
+package body
 
 import (
 	"bytes"
@@ -15,64 +17,65 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 )
 
 const (
-	maxBody = 4 << 20 // bytes of a JSON body
+	MaxBytes = 4 << 20 // bytes of a JSON body
 
-	// bodyTimeout bounds the arrival of a whole JSON body.
-	bodyTimeout = time.Minute
+	// Timeout bounds the arrival of a whole JSON body.
+	Timeout = time.Minute
 
-	// bodiesBytes bounds all JSON bodies that are arriving. The first smallBody bytes
+	// MaxArriving bounds all JSON bodies that are arriving. The first Small bytes
 	// of each do not count, so ordinary requests are never refused for others' sake.
-	bodiesBytes = 32 << 20
-	smallBody   = 64 << 10
+	MaxArriving = 32 << 20
+	Small       = 64 << 10
 )
 
 // The body types that are understood.
 const (
-	jsonBody   = "application/json"
-	ndjsonBody = "application/x-ndjson"
+	JSON   = "application/json"
+	NDJSON = "application/x-ndjson"
 )
 
-// bodyType is the type of the request's body; empty where there is none to read.
-func bodyType(r *http.Request) (string, error) {
+// TypeOf is the type of the request's body; empty where there is none to read.
+func TypeOf(r *http.Request) (string, error) {
 	if r.ContentLength == 0 {
 		return "", nil
 	}
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		return "", buildcast.Errorf(unsupportedMediaType, "the body is encoded as %s: send it as it is, without Content-Encoding", quote(coding))
+		return "", buildcast.Errorf(problem.UnsupportedMediaType, "the body is encoded as %s: send it as it is, without Content-Encoding", problem.Quote(coding))
 	}
 	given := r.Header.Get("Content-Type")
-	if given == jsonBody { // the way of nearly all
-		return jsonBody, nil
+	if given == JSON { // the way of nearly all
+		return JSON, nil
 	}
 	media, _, err := mime.ParseMediaType(given)
 	switch {
-	case err == nil && (media == jsonBody || strings.HasSuffix(media, "+json")):
-		return jsonBody, nil
-	case err == nil && (media == ndjsonBody || media == "application/ndjson"):
-		return ndjsonBody, nil
+	case err == nil && (media == JSON || strings.HasSuffix(media, "+json")):
+		return JSON, nil
+	case err == nil && (media == NDJSON || media == "application/ndjson"):
+		return NDJSON, nil
 	}
-	return "", buildcast.Errorf(unsupportedMediaType, "the body's type is %s: send application/json, or a stream of events as application/x-ndjson", quote(given))
+	return "", buildcast.Errorf(problem.UnsupportedMediaType, "the body's type is %s: send application/json, or a stream of events as application/x-ndjson", problem.Quote(given))
 }
 
-// arriving counts the bytes of bodies that are being read.
-type arriving struct{ bytes atomic.Int64 }
+// Bodies counts the bytes of the bodies that are arriving.
+type Bodies struct{ bytes atomic.Int64 }
 
 // limited is a body whose bytes count as arriving until it is closed.
 type limited struct {
 	io.Reader
-	all        *arriving
+	all        *Bodies
 	read, held int64
 }
 
 func (l *limited) Read(b []byte) (int, error) {
 	n, err := l.Reader.Read(b)
-	if l.read += int64(n); l.read > smallBody {
-		more := l.read - smallBody - l.held
+	if l.read += int64(n); l.read > Small {
+		more := l.read - Small - l.held
 		l.held += more
-		if l.all.bytes.Add(more) > bodiesBytes {
+		if l.all.bytes.Add(more) > MaxArriving {
 			return n, buildcast.Errorf(buildcast.Overloaded, "large bodies are arriving from many clients: try again shortly, or send less at once").After(time.Second)
 		}
 	}
@@ -81,29 +84,29 @@ func (l *limited) Read(b []byte) (int, error) {
 
 func (l *limited) close() { l.all.bytes.Add(-l.held) }
 
-// readBody reads a body of at most maxBody bytes. The memory is the caller's:
+// Read reads a body of at most MaxBytes bytes. The memory is the caller's:
 // events keep parts of it, so it is not taken from a pool.
-func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, bodyTooLarge()
+func (b *Bodies) Read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > MaxBytes {
+		return nil, tooLarge()
 	}
 	// Where the writer knows no deadlines (tests), a silent body is the caller's affair.
 	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = conn.SetReadDeadline(time.Now().Add(Timeout))
 	// A length is only claimed: memory follows what arrives.
 	size := 4 << 10
 	if r.ContentLength >= 0 {
-		size = int(min(r.ContentLength, smallBody)) + bytes.MinRead // room to see the end without growing
+		size = int(min(r.ContentLength, Small)) + bytes.MinRead // room to see the end without growing
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, size))
-	body := &limited{Reader: io.LimitReader(r.Body, maxBody+1), all: &a.bodies}
+	body := &limited{Reader: io.LimitReader(r.Body, MaxBytes+1), all: b}
 	defer body.close()
 	_, err := buf.ReadFrom(body)
 	switch {
 	case err != nil:
-		return nil, bodyError(err)
-	case buf.Len() > maxBody:
-		return nil, bodyTooLarge()
+		return nil, Stopped(err)
+	case buf.Len() > MaxBytes:
+		return nil, tooLarge()
 	}
 	// It was the body's: net/http reads on, to notice a client that leaves, and
 	// would take the deadline for one.
@@ -111,40 +114,40 @@ func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-func bodyTooLarge() error {
-	return buildcast.Errorf(buildcast.TooLarge, "the body is larger than %d MiB: send less at once; events may be sent as a stream of any length as application/x-ndjson", maxBody>>20)
+func tooLarge() error {
+	return buildcast.Errorf(buildcast.TooLarge, "the body is larger than %d MiB: send less at once; events may be sent as a stream of any length as application/x-ndjson", MaxBytes>>20)
 }
 
-// bodyError says why a body stopped arriving.
-func bodyError(err error) error {
+// Stopped returns why a body stopped arriving.
+func Stopped(err error) error {
 	if _, ok := errors.AsType[*buildcast.Error](err); ok {
 		return err
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return buildcast.Errorf(timedOut, "the body stopped arriving: send it again, faster; a stream stays open while lines, or blank lines, come").Because(err)
+		return buildcast.Errorf(problem.TimedOut, "the body stopped arriving: send it again, faster; a stream stays open while lines, or blank lines, come").Because(err)
 	}
 	return buildcast.Errorf(buildcast.InvalidArgument, "the body ended early: send it again").Because(err)
 }
 
-// decodeBody reads a JSON object into v; an absent body leaves v as it is.
+// Decode reads a JSON object into v; an absent body leaves v as it is.
 // Unknown fields are refused: a misspelt one would be lost in silence.
-func (a *api) decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
-	kind, err := bodyType(r)
+func (b *Bodies) Decode(w http.ResponseWriter, r *http.Request, v any) error {
+	kind, err := TypeOf(r)
 	if err != nil || kind == "" {
 		return err
 	}
-	if kind != jsonBody {
-		return buildcast.Errorf(unsupportedMediaType, "this takes one JSON object: send it as application/json")
+	if kind != JSON {
+		return buildcast.Errorf(problem.UnsupportedMediaType, "this takes one JSON object: send it as application/json")
 	}
-	body, err := a.readBody(w, r)
-	if err != nil || len(body) == 0 {
+	text, err := b.Read(w, r)
+	if err != nil || len(text) == 0 {
 		return err
 	}
 	// encoding/json replaces what is not valid Unicode: two names would become one.
-	if err := eventjson.Check(body); err != nil {
+	if err := eventjson.Check(text); err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return jsonError(err)
@@ -164,7 +167,7 @@ func jsonError(err error) error {
 	// encoding/json has no type for this one.
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		if field, unquoteErr := strconv.Unquote(name); unquoteErr == nil {
-			return buildcast.Errorf(buildcast.InvalidArgument, "%s is not a known field: take it out, or check how it is spelt", quote(field)).At(field[:min(len(field), 60)])
+			return buildcast.Errorf(buildcast.InvalidArgument, "%s is not a known field: take it out, or check how it is spelt", problem.Quote(field)).At(field[:min(len(field), 60)])
 		}
 	}
 	// The rest comes from the nouns' own decoders, which speak to people.

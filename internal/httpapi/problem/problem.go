@@ -1,8 +1,9 @@
-package httpapi
+// Package problem is what HTTP says of errors: RFC 9457 problems, and the one table
+// from an error's code to its status.
+package problem
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -10,22 +11,18 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/request"
 )
 
 // The codes of what only HTTP can get wrong.
 const (
-	methodNotAllowed     buildcast.Code = "method_not_allowed"
-	unsupportedMediaType buildcast.Code = "unsupported_media_type"
-	timedOut             buildcast.Code = "timeout"
+	MethodNotAllowed     buildcast.Code = "method_not_allowed"
+	UnsupportedMediaType buildcast.Code = "unsupported_media_type"
+	TimedOut             buildcast.Code = "timeout"
 )
 
-// drainTimeout bounds how long an error waits for a body that nobody wants.
-const drainTimeout = 100 * time.Millisecond
-
-// codes is the one table from an error's code to its HTTP status. The OpenAPI
+// Codes is the one table from an error's code to its HTTP status. The OpenAPI
 // document and the docs page list it.
-var codes = []struct {
+var Codes = []struct {
 	Code   buildcast.Code `json:"code"`
 	Status int            `json:"status"`
 	Title  string         `json:"title"` // what went wrong, whatever the occurrence
@@ -34,15 +31,15 @@ var codes = []struct {
 	{buildcast.Unauthenticated, http.StatusUnauthorized, "An API key is missing or wrong"},
 	{buildcast.PermissionDenied, http.StatusForbidden, "Not allowed from here"},
 	{buildcast.NotFound, http.StatusNotFound, "There is no such thing"},
-	{methodNotAllowed, http.StatusMethodNotAllowed, "The method is not allowed here"},
-	{timedOut, http.StatusRequestTimeout, "The request body stopped arriving"},
+	{MethodNotAllowed, http.StatusMethodNotAllowed, "The method is not allowed here"},
+	{TimedOut, http.StatusRequestTimeout, "The request body stopped arriving"},
 	{buildcast.Conflict, http.StatusConflict, "What is there differs"},
 	{buildcast.NotFinished, http.StatusConflict, "The build is not finished"},
 	{buildcast.CursorAhead, http.StatusConflict, "The cursor is beyond the log's end"},
 	{buildcast.CursorGone, http.StatusGone, "Events after the cursor are no longer kept"},
 	{buildcast.Fenced, http.StatusConflict, "The build has moved on to another owner"},
 	{buildcast.TooLarge, http.StatusRequestEntityTooLarge, "A limit was passed"},
-	{unsupportedMediaType, http.StatusUnsupportedMediaType, "The body's type is not understood"},
+	{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The body's type is not understood"},
 	{buildcast.NoPlanner, http.StatusUnprocessableEntity, "No planner is configured"},
 	{buildcast.Overloaded, http.StatusTooManyRequests, "Too much is waiting"},
 	{buildcast.Internal, http.StatusInternalServerError, "A defect of buildcast"},
@@ -50,8 +47,8 @@ var codes = []struct {
 	{buildcast.StoreUnavailable, http.StatusServiceUnavailable, "The store or the server is not available now"},
 }
 
-// problem is the body of every error answer (RFC 9457).
-type problem struct {
+// Problem is the body of every error answer (RFC 9457).
+type Problem struct {
 	Type   string `json:"type" doc:"Where the code is explained, relative to the server" example:"/docs#invalid_argument"`
 	Title  string `json:"title" doc:"What went wrong, the same for each occurrence of the code"`
 	Status int    `json:"status" doc:"The HTTP status" example:"400"`
@@ -63,8 +60,7 @@ type problem struct {
 	Reached
 }
 
-// Reached says how far a request came before it failed. Its name is exported
-// only because the schema is made by reflection.
+// Reached says how far a request came before it failed.
 type Reached struct {
 	Line        int    `json:"line,omitempty" doc:"Of an NDJSON body: the first line that is not stored, from 1"`
 	Count       *int64 `json:"count,omitempty" doc:"Of an NDJSON body: how many events are stored"`
@@ -73,18 +69,18 @@ type Reached struct {
 	FirstEventID *int64 `json:"firstEventId,omitempty" doc:"Of cursor_gone and cursor_ahead: the first event that is kept. Go on from the one before"`
 }
 
-// partial is an error that says how far the request came.
-type partial struct {
+// Partial is an error that says how far the request came.
+type Partial struct {
 	Reached
-	err error
+	Err error
 }
 
-func (p *partial) Error() string { return p.err.Error() }
-func (p *partial) Unwrap() error { return p.err }
+func (p *Partial) Error() string { return p.Err.Error() }
+func (p *Partial) Unwrap() error { return p.Err }
 
-// problemOf returns the answer to an error. An error that is not a
+// Of returns the answer to an error. An error that is not a
 // *buildcast.Error is a defect, and its text stays in the log.
-func problemOf(err error) problem {
+func Of(err error) Problem {
 	e, ok := errors.AsType[*buildcast.Error](err)
 	switch {
 	case ok:
@@ -93,9 +89,9 @@ func problemOf(err error) problem {
 	default:
 		e = buildcast.Errorf(buildcast.Internal, "something went wrong inside buildcast; its log says what")
 	}
-	p := problem{Type: "/docs#" + string(e.Code), Detail: e.Message, Code: string(e.Code), Field: e.Field}
+	p := Problem{Type: "/docs#" + string(e.Code), Detail: e.Message, Code: string(e.Code), Field: e.Field}
 	p.Status, p.Title = http.StatusInternalServerError, "A defect of buildcast"
-	for _, c := range codes {
+	for _, c := range Codes {
 		if c.Code == e.Code {
 			p.Status, p.Title = c.Status, c.Title
 		}
@@ -103,7 +99,7 @@ func problemOf(err error) problem {
 	if e.RetryAfter > 0 {
 		p.RetryAfter = max(1, int(math.Ceil(e.RetryAfter.Seconds())))
 	}
-	if at, ok := errors.AsType[*partial](err); ok {
+	if at, ok := errors.AsType[*Partial](err); ok {
 		p.Reached = at.Reached
 	}
 	if at, ok := errors.AsType[*buildcast.CursorError](err); ok {
@@ -112,62 +108,12 @@ func problemOf(err error) problem {
 	return p
 }
 
-// problem is problemOf with the address of the code's explanation.
-func (a *api) problem(err error) problem {
-	p := problemOf(err)
-	p.Type = a.Prefix + p.Type
-	return p
-}
+const MaxQuoted = 40 // bytes
 
-// fail answers with the error, and has it logged with the request.
-// What was cancelled was so because the client has left, or the server stops.
-// It is answered all the same: without an answer net/http would send a 200.
-func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
-	request.Failed(r.Context(), err)
-	p := a.problem(err)
-	if r.ContentLength != 0 {
-		// net/http reads what is left of the body before it answers: not for long.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+// Quote shows a piece of input in a message, cut and escaped.
+func Quote(s string) string {
+	if len(s) > MaxQuoted {
+		return strconv.QuoteToASCII(s[:MaxQuoted]) + "…"
 	}
-	h := w.Header()
-	if p.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
-	}
-	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
-	}
-	h.Set("Cache-Control", "no-store")
-	body, _ := json.Marshal(p) // strings and numbers only: it cannot fail
-	send(w, p.Status, "application/problem+json", body)
-}
-
-const (
-	// An answer of more than largeAnswer bytes may not fit into the socket's
-	// buffers, so a client that reads nothing would keep it in memory for ever.
-	largeAnswer = 64 << 10
-	sendTimeout = time.Minute
-)
-
-// send writes a whole answer. The length lets gzip pass small ones by.
-func send(w http.ResponseWriter, status int, contentType string, body []byte) {
-	if len(body) > largeAnswer {
-		conn := http.NewResponseController(w)
-		_ = conn.SetWriteDeadline(time.Now().Add(sendTimeout))
-		defer func() { _ = conn.SetWriteDeadline(time.Time{}) }() // the next answer's time is its own
-	}
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and sent as such; it fails only where the client has left
-}
-
-// sendJSON writes v as a whole answer.
-func sendJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	send(w, status, "application/json", body)
-	return nil
+	return strconv.QuoteToASCII(s)
 }

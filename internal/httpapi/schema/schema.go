@@ -1,4 +1,6 @@
-package httpapi
+// Package schema completes the OpenAPI schemas of the nouns: the root package has no
+// documentation tags, and imports nothing of huma's.
+package schema
 
 import (
 	"reflect"
@@ -35,18 +37,20 @@ func (fileSchema) Schema(huma.Registry) *huma.Schema {
 }
 
 func (phaseSchema) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Enum: statusParam.describe().Schema.Enum}
+	return &huma.Schema{Type: huma.TypeString, Enum: phases}
 }
 
-func aliasNouns(schemas huma.Registry) {
+// Alias lets other types stand for the nouns that encode themselves. It comes before
+// any schema is made.
+func Alias(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[buildcast.Time](), reflect.TypeFor[timeSchema]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[buildcast.Duration](), reflect.TypeFor[durationSchema]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[buildcast.File](), reflect.TypeFor[fileSchema]())
 	schemas.RegisterTypeAlias(reflect.TypeFor[buildcast.Phase](), reflect.TypeFor[phaseSchema]())
 }
 
-// nouns says what reflection cannot: the root package has no documentation tags.
-var nouns = map[string]map[string]string{
+// Nouns says what reflection cannot: the root package has no documentation tags.
+var Nouns = map[string]map[string]string{
 	"Event": {
 		"id":        "1, 2, 3, … within the build, without gaps",
 		"type":      "Such as task_started; buildcast knows some types, and keeps them all",
@@ -135,6 +139,9 @@ var nouns = map[string]map[string]string{
 	},
 }
 
+// phases are the phases of a build.
+var phases = []any{buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Deploying, buildcast.Completed, buildcast.Failed, buildcast.Cancelled}
+
 // enums are the values of fields whose types are no more than text to reflection.
 var enums = map[string]map[string][]any{
 	"Endpoint":       {"ordering": orderings, "payload": payloads},
@@ -148,10 +155,10 @@ var (
 	payloads  = []any{buildcast.PayloadFull, buildcast.PayloadThin}
 )
 
-// describeNouns completes the schemas, after all of them were made.
-func (a *api) describeNouns() {
-	all := a.schemas().Map()
-	for name, fields := range nouns {
+// Complete completes the schemas, after all of them were made.
+func Complete(schemas huma.Registry) {
+	all := schemas.Map()
+	for name, fields := range Nouns {
 		for field, text := range fields {
 			all[name].Properties[field].Description = text
 		}
