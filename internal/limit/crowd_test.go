@@ -89,6 +89,18 @@ func TestActiveMembersOfTheFullestHostGiveWay(t *testing.T) {
 	r.want(t, 0, 3, "192.0.2.1/a", "192.0.2.1/b", "192.0.2.2/honest")
 }
 
+// Of hosts with equally many members, the member that has been active longest gives
+// way, in whatever order the hosts are visited.
+func TestActiveLongestOfEqualHostsGivesWay(t *testing.T) {
+	for range 50 { // a map's order is random
+		r := newRoom(CrowdConfig{Idle: 10, Active: 4})
+		for _, name := range []string{"192.0.2.1/a", "192.0.2.2/b", "192.0.2.3/c", "192.0.2.4/d", "192.0.2.5/e"} {
+			r.enter(name).Activate()
+		}
+		r.want(t, 0, 4, "192.0.2.1/a")
+	}
+}
+
 // All members have one host, as behind a proxy: a new member is accepted all the same.
 func TestNewcomerOfTheOnlyHostIsLetIn(t *testing.T) {
 	r := newRoom(CrowdConfig{Idle: 10, Active: 2})

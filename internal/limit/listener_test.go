@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -102,6 +103,19 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for range 3 { // kept alive between requests
 		resp := p.get("/")
 		_, _ = io.Copy(io.Discard, resp.Body)
+	}
+}
+
+// A connection between requests is idle, and becomes active with the next request.
+func TestConnectionBetweenRequestsIsIdle(t *testing.T) {
+	conn, crowd := &Conn{}, NewCrowd(CrowdConfig{Active: 5})
+	conn.member = crowd.Enter(netip.Addr{}, func() {})
+	l := NewListener(nil, crowd)
+	for _, state := range []http.ConnState{http.StateActive, http.StateIdle} {
+		l.ConnState(conn, state)
+	}
+	if idle, active := crowd.Size(); idle != 1 || active != 0 {
+		t.Errorf("%d idle, %d active", idle, active)
 	}
 }
 
