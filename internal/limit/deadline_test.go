@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -227,6 +228,25 @@ func TestBodyOfAGETIsDropped(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A body of a GET that is as long as the bound is dropped. If it is longer by one byte,
+// the request is refused and its connection is closed.
+func TestBodyOfAGETIsBounded(t *testing.T) {
+	for size, status := range map[int]int{maxUnread: http.StatusOK, maxUnread + 1: http.StatusBadRequest} {
+		bubble(t, func(http.ResponseWriter, *http.Request) {}, func(c *client) {
+			c.send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n")
+			go func() { _, _ = io.WriteString(c, strings.Repeat("x", size)) }()
+			resp, err := http.ReadResponse(c.in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != status || resp.Close != (status != http.StatusOK) {
+				t.Errorf("%d bytes: status %d, closes: %t; want %d", size, resp.StatusCode, resp.Close, status)
+			}
+		})
+	}
 }
 
 // Attack: drip a body to a handler that does not read it, or that reads all.
