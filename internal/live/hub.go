@@ -55,7 +55,7 @@ const (
 
 	// Bounds of one feed in memory; memory.go has the bounds of all feeds together.
 	feedTailBytes = 512 << 10
-	recentBytes   = 1 << 20 // with their encodings
+	recentBytes   = 512 << 10 // with their encodings
 	recentBatches = 16
 )
 
