@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,16 +151,22 @@ func (c lineCounter) Write(b []byte) (int, error) {
 func TestRunRemovesPreviewsWithoutABuild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newTarget(t)
-		var away error
-		target.exists = func(_ context.Context, id string) (bool, error) { return id == "My_Build", away }
+		var away atomic.Bool
+		target.exists = func(_ context.Context, id string) (bool, error) {
+			if away.Load() {
+				return false, errors.New("the store is away")
+			}
+			return id == "My_Build", nil
+		}
 		gone := mustDeploy(t, target, "01JD3Y5R8Q0V6M2K7T9XBCDEFG", map[string]string{"index.html": "x"})
 		kept := mustDeploy(t, target, "My_Build", map[string]string{"index.html": "x"})
-		away = errors.New("the store is away")
+		away.Store(true)
 		running(t, target)
+		synctest.Wait() // the first sweep
 		if w := get(target, gone); w.Code != 200 {
 			t.Errorf("the store is away, and a preview returns status %d", w.Code)
 		}
-		away = nil
+		away.Store(false)
 		pass(sweepEvery)
 		if w := get(target, gone); w.Code != 404 {
 			t.Errorf("the build is deleted, and its preview returns status %d", w.Code)
