@@ -89,7 +89,7 @@ func TestDocsLoadNothingFromElsewhere(t *testing.T) {
 	}
 }
 
-// Lists are never null in answers: the document says so of all but a plan's tasks.
+// Lists are never null in answers: the document states it for all except a plan's tasks.
 func TestOnlySomeFieldsMayBeNull(t *testing.T) {
 	var doc struct {
 		Components struct {

@@ -38,7 +38,7 @@ const (
 	NDJSON = "application/x-ndjson"
 )
 
-// TypeOf is the type of the request's body; empty where there is none to read.
+// TypeOf returns the type of the request's body; empty if there is no body.
 func TypeOf(r *http.Request) (string, error) {
 	if r.ContentLength == 0 {
 		return "", nil
@@ -155,7 +155,7 @@ func (b *Bodies) Decode(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// jsonError says what encoding/json found in a body that is JSON.
+// jsonError describes what encoding/json found wrong in a body that is JSON.
 func jsonError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {

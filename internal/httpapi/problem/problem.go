@@ -1,4 +1,4 @@
-// Package problem is what HTTP says of errors: RFC 9457 problems, and the one table
+// Package problem turns errors into RFC 9457 problems. It has the one table
 // from an error's code to its status.
 package problem
 

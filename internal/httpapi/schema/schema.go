@@ -49,7 +49,7 @@ func Alias(schemas huma.Registry) {
 	schemas.RegisterTypeAlias(reflect.TypeFor[buildcast.Phase](), reflect.TypeFor[phaseSchema]())
 }
 
-// Nouns says what reflection cannot: the root package has no documentation tags.
+// Nouns describes what reflection cannot: the root package has no documentation tags.
 var Nouns = map[string]map[string]string{
 	"Event": {
 		"id":        "1, 2, 3, … within the build, without gaps",
