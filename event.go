@@ -28,7 +28,7 @@ const (
 // would count as a repeat, and would not be stored.
 const ReservedKeyPrefix = "buildcast:"
 
-// The event types that the fold knows. Any other type may be stored too.
+// The event types that buildcast itself reports. Any other type may be stored too.
 const (
 	PlanStarted     = "plan_started"
 	PlanGenerated   = "plan_generated"
@@ -45,8 +45,12 @@ const (
 	BuildFailed     = "build_failed"
 	BuildCancelled  = "build_cancelled"
 
-	// BuildLog carries output lines; it changes neither phase nor progress.
-	BuildLog = "build_log"
+	// These change neither phase nor progress. BuildLog carries output lines,
+	// PlanProgress the tasks that a planner has named so far, and PlannerUsage what one
+	// answer of a planner took.
+	BuildLog     = "build_log"
+	PlanProgress = "plan_progress"
+	PlannerUsage = "planner_usage"
 )
 
 // Event is one stored entry of a build's log. Ids are 1, 2, 3, … within a

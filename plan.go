@@ -14,6 +14,10 @@ const (
 	MaxRetries     = 10    // of one task
 	MaxTimeout     = 24 * time.Hour
 	DefaultTimeout = 10 * time.Minute // of a command if the plan names none
+	MaxPrompt      = 32 << 10         // bytes of a prompt, a build's or a task's
+	MaxVariables   = 200              // entries of env, and names of secrets, each
+	MaxPaths       = 1000             // entries of inputs or outputs
+	maxValue       = 32 << 10         // bytes of a variable's value
 	maxName        = MaxProject       // bytes of a plan's or a task's name
 	maxCommand     = 64 << 10         // bytes of a shell command
 )
@@ -22,6 +26,7 @@ const (
 const (
 	DeployLocal      = "local"      // served by buildcast's own preview server
 	DeployCloudflare = "cloudflare" // uploaded to Cloudflare Pages
+	DeployCommand    = "command"    // given to a program of the server's operator
 	DeployNone       = "none"       // the build ends after its build command
 )
 
@@ -33,6 +38,18 @@ type Plan struct {
 	// Install and Build are shell commands run in the workspace after the tasks.
 	Install string `json:"install,omitempty"`
 	Build   string `json:"build,omitempty"`
+	// Detect lets buildcast find what the plan leaves out of Install, Build and Output in
+	// the files that the workspace has after the tasks.
+	Detect bool `json:"detect,omitempty"`
+	// Env are variables of all commands. Values may end up in output and caches: use
+	// Secrets for those that must not.
+	Env map[string]string `json:"env,omitempty"`
+	// Secrets are the names of secrets that the server keeps and gives to all commands
+	// as variables. Their values are masked in output.
+	Secrets []string `json:"secrets,omitempty"`
+	// Network lets the build command use the network as far as the server allows it.
+	// Install may always use it; tasks ask for themselves.
+	Network bool `json:"network,omitempty"`
 	// Timeout bounds Install and Build each; zero means DefaultTimeout.
 	Timeout Duration `json:"timeout,omitzero"`
 	// Output is the directory below the workspace that is deployed; empty means all of it.
@@ -45,12 +62,26 @@ type Plan struct {
 	Production bool `json:"production,omitempty"`
 }
 
-// Task writes files or runs a command, or both: files first.
+// Task has files written or runs a command, or both: files first.
 type Task struct {
 	Name  string          `json:"name"`
 	Needs []string        `json:"needs,omitempty"` // names of the tasks that must be completed first
 	Files map[string]File `json:"files,omitempty"` // by path below the workspace
 	Run   string          `json:"run,omitempty"`   // a shell command, run in the workspace
+	// Prompt asks the build's planner for files. They are written after Files.
+	Prompt string `json:"prompt,omitempty"`
+	// Outputs are the files and directories that the task makes. A task that names them
+	// is cached: if it has run with the same inputs before, they are restored instead.
+	Outputs []string `json:"outputs,omitempty"`
+	// Inputs are the files and directories that the task reads. Empty means all files of
+	// the workspace, except those of Outputs.
+	Inputs []string `json:"inputs,omitempty"`
+	// Env and Secrets are as those of the plan, for this task alone.
+	Env     map[string]string `json:"env,omitempty"`
+	Secrets []string          `json:"secrets,omitempty"`
+	// Network lets the command use the network as far as the server allows it. Such a
+	// task is not cached.
+	Network bool `json:"network,omitempty"`
 	// Retries is how often the task is tried again after a failure.
 	Retries int `json:"retries,omitempty"`
 	// Timeout bounds one attempt; zero means DefaultTimeout.

@@ -2,7 +2,9 @@ package buildcast
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -53,6 +55,7 @@ func (p *Plan) Problems() []*Error {
 	found.add(checkCommand(p.Install, "install"))
 	found.add(checkCommand(p.Build, "build"))
 	found.add(checkTimeout(p.Timeout, "timeout"))
+	checkVariables(p.Env, p.Secrets, "", &found)
 	if p.Output != "" && p.Output != "." && !validPath(p.Output) {
 		found.add(badPath(p.Output, "output"))
 	}
@@ -82,10 +85,10 @@ func ValidateDeploy(target string) error {
 
 func checkDeploy(target string) *Error {
 	switch target {
-	case "", DeployLocal, DeployCloudflare, DeployNone:
+	case "", DeployLocal, DeployCloudflare, DeployCommand, DeployNone:
 		return nil
 	}
-	return Errorf(InvalidArgument, "deploy target %q is not known: use %s, %s or %s", clip(target, 40), DeployLocal, DeployCloudflare, DeployNone).At("deploy")
+	return Errorf(InvalidArgument, "deploy target %q is not known: use %s, %s, %s or %s", clip(target, 40), DeployLocal, DeployCloudflare, DeployCommand, DeployNone).At("deploy")
 }
 
 // checkTasks returns the tasks' indexes by their names.
@@ -111,8 +114,11 @@ func (p *Plan) checkTasks(found *problems) map[string]int {
 
 func (t *Task) check(at string, found *problems) {
 	found.add(checkName(t.Name, at+".name"))
-	if len(t.Files) == 0 && t.Run == "" {
-		found.add(Errorf(InvalidArgument, "task %q does nothing: give it files or a run command", clip(t.Name, 60)).At(at))
+	if len(t.Files) == 0 && t.Run == "" && t.Prompt == "" {
+		found.add(Errorf(InvalidArgument, "task %q does nothing: give it files, a run command or a prompt", clip(t.Name, 60)).At(at))
+	}
+	if t.Prompt != "" {
+		found.add(checkPrompt(t.Prompt, at+".prompt"))
 	}
 	found.add(checkCommand(t.Run, at+".run"))
 	if t.Retries < 0 || t.Retries > MaxRetries {
@@ -128,6 +134,79 @@ func (t *Task) check(at string, found *problems) {
 		found.add(badPath(worst, at+".files"))
 	}
 	found.add(checkTimeout(t.Timeout, at+".timeout"))
+	checkVariables(t.Env, t.Secrets, at+".", found)
+	checkPaths(t.Outputs, at+".outputs", found)
+	checkPaths(t.Inputs, at+".inputs", found)
+}
+
+// ValidatePrompt checks a build's prompt.
+func ValidatePrompt(prompt string) error {
+	if e := checkPrompt(prompt, "prompt"); e != nil {
+		return e
+	}
+	return nil
+}
+
+func checkPrompt(prompt, at string) *Error {
+	switch {
+	case len(prompt) > MaxPrompt:
+		return Errorf(TooLarge, "the prompt is %d bytes, the limit is %d: make it shorter", len(prompt), MaxPrompt).At(at)
+	case strings.TrimSpace(prompt) == "":
+		return Errorf(InvalidArgument, "the prompt is empty: say what is to be built").At(at)
+	case strings.ContainsRune(prompt, 0) || !utf8.ValidString(prompt):
+		return Errorf(InvalidArgument, "the prompt must be UTF-8 without zero bytes").At(at)
+	}
+	return nil
+}
+
+// checkVariables checks env and secrets of the plan or of a task; prefix is the task's
+// path.
+func checkVariables(env map[string]string, secrets []string, prefix string, found *problems) {
+	if len(env) > MaxVariables || len(secrets) > MaxVariables {
+		found.add(Errorf(TooLarge, "there are %d variables and %d secrets, the limit is %d each", len(env), len(secrets), MaxVariables).At(prefix + "env"))
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		found.add(checkVariable(name, prefix+"env"))
+		if value := env[name]; len(value) > maxValue || strings.ContainsRune(value, 0) || !utf8.ValidString(value) {
+			found.add(Errorf(InvalidArgument, "the value of %s must be at most %d bytes of UTF-8 without zero bytes", clip(name, 60), maxValue).At(prefix + "env"))
+		}
+	}
+	for i, name := range secrets {
+		at := fmt.Sprintf("%ssecrets[%d]", prefix, i)
+		found.add(checkVariable(name, at))
+		if _, both := env[name]; both {
+			found.add(Errorf(InvalidArgument, "%s is in env and in secrets: name it in one of them", clip(name, 60)).At(at))
+		}
+	}
+}
+
+// checkVariable checks the name of a variable. Those with which buildcast marks and
+// steers commands are its own.
+func checkVariable(name, at string) *Error {
+	if name == "" || len(name) > MaxProject || name[0] >= '0' && name[0] <= '9' || !each(name, isVariable) {
+		return Errorf(InvalidArgument, "%q is not a variable's name: use letters, digits and _, and begin with a letter or _", clip(name, 60)).At(at)
+	}
+	if strings.HasPrefix(name, "BUILDCAST_") {
+		return Errorf(InvalidArgument, "%s: names that begin with BUILDCAST_ are buildcast's own: use another one", clip(name, 60)).At(at)
+	}
+	return nil
+}
+
+func isVariable(c byte) bool {
+	return c == '_' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+}
+
+func checkPaths(paths []string, at string, found *problems) {
+	if len(paths) > MaxPaths {
+		found.add(Errorf(TooLarge, "there are %d paths, the limit is %d: name directories", len(paths), MaxPaths).At(at))
+		return
+	}
+	for i, p := range paths {
+		if !validPath(p) {
+			found.add(badPath(p, fmt.Sprintf("%s[%d]", at, i)))
+		}
+	}
 }
 
 // checkNeeds checks that each need names another task and that none waits for itself.

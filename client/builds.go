@@ -21,6 +21,7 @@ type CreateBuild struct {
 	// external one: others run it and report its events.
 	Plan   *buildcast.Plan `json:"plan,omitempty"`
 	Deploy string          `json:"deploy,omitempty"` // the target; empty: the plan's own
+	buildcast.Options
 	// IdempotencyKey makes it safe to call again without an ID.
 	IdempotencyKey string `json:"-"`
 }

@@ -130,7 +130,8 @@ func TestSchemaHasTheLimitsOfThePlan(t *testing.T) {
 		"properties/tasks/maxItems":                 float64(buildcast.MaxTasks),
 		"$defs/task/properties/files/maxProperties": float64(buildcast.MaxFiles),
 		"$defs/task/properties/retries/maximum":     float64(buildcast.MaxRetries),
-		"properties/deploy/enum":                    []any{"", buildcast.DeployLocal, buildcast.DeployCloudflare, buildcast.DeployNone},
+		"properties/deploy/enum":                    []any{"", buildcast.DeployLocal, buildcast.DeployCloudflare, buildcast.DeployCommand, buildcast.DeployNone},
+		"$defs/task/properties/prompt/maxLength":    float64(buildcast.MaxPrompt),
 	} {
 		if got := s.value(at); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s is %v, want %v", at, got, want)

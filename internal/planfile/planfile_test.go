@@ -83,7 +83,7 @@ func TestParseErrors(t *testing.T) {
 		{"unknown field", "nam: p\nbuild: make", `plan.yaml:1:1: unknown field "nam": did you mean "name"?*`},
 		{"unknown field of a task", task("Run: x"), `plan.yaml:4:5: tasks[0]: unknown field "Run": did you mean "run"?`},
 		{"a field as other tools call it", task("run: x\ndepends_on: [b]"), `plan.yaml:5:5: tasks[0]: unknown field "depends_on": did you mean "needs"?`},
-		{"a field like no other", task("run: x\nsomething: 1"), `plan.yaml:5:5: tasks[0]: unknown field "something": use files, name, needs, retries, run, timeout`},
+		{"a field like no other", task("run: x\nsomething: 1"), `plan.yaml:5:5: tasks[0]: unknown field "something": use env, files, inputs, name, needs, network, outputs, prompt, retries, run, secrets, timeout`},
 		{"a field twice", "name: p\nbuild: a\nbuild: b", `plan.yaml:3:1: "build" is given twice, first in line 2`},
 		{"a file twice", task("files:\n  a: x\n  a: y"), `plan.yaml:6:7: tasks[0].files: "a" is given twice, first in line 5`},
 		{"the same task twice", "name: p\ntasks:\n- {name: a, run: x}\n- {name: a, run: x}", `plan.yaml:4:10: tasks[1].name: two tasks are called "a"*`},

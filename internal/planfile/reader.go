@@ -36,6 +36,10 @@ func (r *reader) plan(n *yaml.Node) *buildcast.Plan {
 		"tasks":      r.tasks(&p.Tasks),
 		"install":    r.text(&p.Install),
 		"build":      r.text(&p.Build),
+		"detect":     r.boolean(&p.Detect),
+		"env":        r.env(&p.Env),
+		"secrets":    r.texts(&p.Secrets),
+		"network":    r.boolean(&p.Network),
 		"timeout":    r.duration(&p.Timeout),
 		"output":     r.text(&p.Output),
 		"deploy":     r.text(&p.Deploy),
@@ -52,6 +56,12 @@ func (r *reader) tasks(to *[]buildcast.Task) value {
 			"needs":   r.texts(&t.Needs),
 			"files":   r.files(&t.Files),
 			"run":     r.text(&t.Run),
+			"prompt":  r.text(&t.Prompt),
+			"outputs": r.texts(&t.Outputs),
+			"inputs":  r.texts(&t.Inputs),
+			"env":     r.env(&t.Env),
+			"secrets": r.texts(&t.Secrets),
+			"network": r.boolean(&t.Network),
 			"retries": r.number(&t.Retries),
 			"timeout": r.duration(&t.Timeout),
 		})
@@ -65,6 +75,18 @@ func (r *reader) texts(to *[]string) value {
 		r.text(&s)(n, at)
 		*to = append(*to, s)
 	})
+}
+
+// env reads an object whose keys are names of variables.
+func (r *reader) env(to *map[string]string) value {
+	return func(n *yaml.Node, at string) {
+		*to = make(map[string]string)
+		r.pairs(n, at, func(key, n *yaml.Node, at string) {
+			var text string
+			r.text(&text)(n, at)
+			(*to)[key.Value] = text
+		})
+	}
 }
 
 // files reads an object whose keys are paths.

@@ -19,7 +19,7 @@ func (n NewBuild) Build(now buildcast.Time) (buildcast.Build, []byte, error) {
 		}
 	}
 	b := buildcast.Build{
-		ID: n.ID, Project: n.Project, Prompt: n.Prompt, Plan: n.Plan, Deploy: n.Deploy,
+		ID: n.ID, Project: n.Project, Prompt: n.Prompt, Plan: n.Plan, Deploy: n.Deploy, Options: n.Options,
 		Status: buildcast.NewStatus(n.ID, n.Project, now), CreatedAt: now,
 	}
 	if n.Plan == nil {
@@ -40,7 +40,7 @@ func (n NewBuild) Matches(there buildcast.Build) error {
 	if err != nil {
 		return err
 	}
-	if n.Project == there.Project && n.Prompt == there.Prompt && n.Deploy == there.Deploy && bytes.Equal(want, have) {
+	if n.Project == there.Project && n.Prompt == there.Prompt && n.Deploy == there.Deploy && n.Options == there.Options && bytes.Equal(want, have) {
 		return nil
 	}
 	if there.ID != n.ID {

@@ -80,8 +80,9 @@ type NewBuild struct {
 	ID      string
 	Project string
 	Prompt  string
-	Plan    *buildcast.Plan // nil: external
+	Plan    *buildcast.Plan // nil without a prompt: external
 	Deploy  string
+	Options buildcast.Options
 	// IdempotencyKey makes the creation idempotent for any id; empty: none.
 	IdempotencyKey string
 }
