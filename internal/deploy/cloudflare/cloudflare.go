@@ -14,8 +14,6 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -72,14 +70,13 @@ func New(c Config) *Target {
 // InvalidArgument or TooLarge; what the service refuses has its own words and code in
 // the message.
 func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error) {
-	root, err := os.OpenRoot(site.Dir)
+	s, err := openSite(ctx, site.Dir)
 	if err != nil {
-		return deploy.Deployment{}, buildcast.Errorf(buildcast.InvalidArgument, "output directory %q cannot be read: let the build make it, or name another in the plan's output", filepath.Base(site.Dir)).At("output").Because(err)
+		return deploy.Deployment{}, err
 	}
-	defer root.Close()
+	defer s.Close()
 	progress(deploy.Progress{Message: "Reading the site"})
-	s, err := readSite(ctx, root)
-	if err != nil {
+	if err := s.read(ctx); err != nil {
 		return deploy.Deployment{}, err
 	}
 	progress(deploy.Progress{Percent: 5, Message: "Asking Cloudflare for the project"})
@@ -233,7 +230,7 @@ func (s *site) deploymentBody(branch, commit, message string) (*body, error) {
 }
 
 func (s *site) attach(w *multipart.Writer, name string) error {
-	f, err := s.root.Open(name)
+	f, err := deploy.OpenRegular(s.Root, name)
 	if err != nil {
 		return err
 	}
@@ -242,7 +239,7 @@ func (s *site) attach(w *multipart.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(part, io.LimitReader(f, maxWorker))
+	_, err = io.Copy(part, io.LimitReader(f, maxFileSize))
 	return err
 }
 

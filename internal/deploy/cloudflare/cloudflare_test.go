@@ -285,11 +285,16 @@ func TestHostileOutput(t *testing.T) {
 		set  func(t *testing.T, dir string)
 		want string
 	}{
-		"a link out":      {func(t *testing.T, dir string) { link(t, "/etc/passwd", filepath.Join(dir, "passwd")) }, "not a regular file"},
-		"a link inside":   {func(t *testing.T, dir string) { link(t, "index.html", filepath.Join(dir, "a.html")) }, "not a regular file"},
-		"a named pipe":    {func(t *testing.T, dir string) { pipe(t, filepath.Join(dir, "pipe")) }, "not a regular file"},
-		"a file too long": {func(t *testing.T, dir string) { sparse(t, filepath.Join(dir, "big"), maxFileSize+1) }, "25 MiB"},
-		"large _headers":  {func(t *testing.T, dir string) { sparse(t, filepath.Join(dir, "_headers"), maxSpecial+1) }, "_headers"},
+		"a link out":         {func(t *testing.T, dir string) { link(t, "/etc/passwd", filepath.Join(dir, "passwd")) }, "cannot be followed inside the output"},
+		"a link to a device": {func(t *testing.T, dir string) { link(t, "/dev/zero", filepath.Join(dir, "zero")) }, "cannot be followed inside the output"},
+		"a named pipe":       {func(t *testing.T, dir string) { pipe(t, filepath.Join(dir, "pipe")) }, "named pipe"},
+		"a file too long":    {func(t *testing.T, dir string) { sparse(t, filepath.Join(dir, "big"), maxFileSize+1) }, "25 MiB"},
+		"a worker in parts": {func(t *testing.T, dir string) {
+			if err := os.Mkdir(filepath.Join(dir, "_worker.js"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}, "bundle it into one file"},
+		"large _headers": {func(t *testing.T, dir string) { sparse(t, filepath.Join(dir, "_headers"), maxSpecial+1) }, "_headers"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, page)
@@ -323,6 +328,17 @@ func TestBuckets(t *testing.T) {
 	}
 	if b := buckets(nil); len(b) != 0 {
 		t.Errorf("buckets of nothing: %v", b)
+	}
+}
+
+// A link inside the output is the file that it leads to, as in local previews.
+func TestALinkInsideTheOutputIsItsFile(t *testing.T) {
+	w := newWorld(t, page)
+	link(t, "assets", filepath.Join(w.dir, "static"))
+	link(t, "index.html", filepath.Join(w.dir, "home.html"))
+	w.mustDeploy()
+	if got := w.fake.Site(w.fake.Deployments[0]); got["/static/app.js"] != page["assets/app.js"] || got["/home.html"] != page["index.html"] {
+		t.Errorf("site %v", got)
 	}
 }
 

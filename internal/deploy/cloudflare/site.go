@@ -3,34 +3,34 @@ package cloudflare
 import (
 	"context"
 	"io"
-	"io/fs"
 	"mime"
-	"os"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // Limits of a site.
 const (
-	maxFiles    = 20_000   // unless the upload token says otherwise
+	maxFiles    = 20_000
 	maxFileSize = 25 << 20 // bytes
 	maxSpecial  = 1 << 20  // bytes of _headers, _redirects and _routes.json each
-	maxWorker   = 25 << 20 // bytes of _worker.js
 )
 
 // special are the files at the root that configure the deployment. They are sent
 // with it and are not assets.
-var special = []string{"_headers", "_redirects", "_routes.json", "_worker.js"}
+var special = []string{"_headers", "_redirects", "_routes.json", worker}
+
+// worker is the program that answers requests of the site.
+const worker = "_worker.js"
 
 // site is what one deployment consists of.
 type site struct {
-	root    *os.Root
+	*deploy.Output
 	assets  []asset
 	special []string // those of special that are there
-	bytes   int64    // of the assets
 }
 
 // asset is one file of the site.
@@ -41,78 +41,63 @@ type asset struct {
 }
 
 // ignored reports whether a path is not part of a site.
-func ignored(name string, dir bool) bool {
-	switch base := path.Base(name); {
-	case dir && (base == "node_modules" || base == ".git" || base == ".wrangler"):
+func ignored(name string) bool {
+	switch path.Base(name) {
+	case "node_modules", ".git", ".wrangler", ".DS_Store":
 		return true
-	case dir && name == "functions":
-		return true
-	default:
-		return !dir && base == ".DS_Store"
 	}
+	return name == "functions"
 }
 
-// readSite lists the regular files below the root and hashes them. Whoever made them
-// is not trusted: links are not followed, and what is neither a file nor a directory
-// is refused.
-func readSite(ctx context.Context, root *os.Root) (*site, error) {
-	s := &site{root: root}
-	err := fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return buildcast.Errorf(buildcast.InvalidArgument, "%q in the output cannot be read", name).At("output").Because(err)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case d.IsDir() && ignored(name, true):
-			return fs.SkipDir
-		case d.IsDir() || ignored(name, false):
-			return nil
-		case !d.Type().IsRegular():
-			return buildcast.Errorf(buildcast.InvalidArgument, "%q in the output is not a regular file: only files and directories can be deployed to Cloudflare", name).At("output")
-		}
-		return s.add(name, d)
-	})
+// openSite lists the output.
+func openSite(ctx context.Context, dir string) (*site, error) {
+	output, err := deploy.Open(ctx, dir, deploy.Rules{Skip: ignored, MaxFiles: 2 * maxFiles})
 	if err != nil {
 		return nil, err
 	}
-	if len(s.assets) == 0 && len(s.special) == 0 {
-		return nil, buildcast.Errorf(buildcast.InvalidArgument, "the output has no files: let the build write an index.html into it, or name another directory in the plan's output").At("output")
-	}
-	return s, nil
+	return &site{Output: output}, nil
 }
 
-func (s *site) add(name string, d fs.DirEntry) error {
-	info, err := d.Info()
-	if err != nil {
-		return buildcast.Errorf(buildcast.InvalidArgument, "%q in the output cannot be read", name).At("output").Because(err)
+// read sorts the files into assets and special ones, and hashes the assets. What the
+// service would refuse is refused before a file is read.
+func (s *site) read(ctx context.Context) error {
+	if slices.Contains(s.Dirs, worker) {
+		return buildcast.Errorf(buildcast.InvalidArgument, "%q in the output is a directory: bundle it into one file, because its parts would be public", worker).At("output")
 	}
-	limit := int64(maxFileSize)
-	if slices.Contains(special, name) {
-		if name != "_worker.js" {
-			limit = maxSpecial
+	if len(s.Files) > maxFiles+len(special) {
+		return buildcast.Errorf(buildcast.TooLarge, "the output has %d files, the limit of Cloudflare Pages is %d: name the directory of the finished site in the plan's output", len(s.Files), maxFiles).At("output")
+	}
+	for _, f := range s.Files {
+		if limit := sizeLimit(f.Path); f.Size > limit {
+			return buildcast.Errorf(buildcast.TooLarge, "%q has %d bytes, the limit of Cloudflare Pages is %d MiB", f.Path, f.Size, limit>>20).At("output")
 		}
-		s.special = append(s.special, name)
 	}
-	if info.Size() > limit {
-		return buildcast.Errorf(buildcast.TooLarge, "%q has %d bytes, the limit of Cloudflare Pages is %d MiB", name, info.Size(), limit>>20).At("output")
+	for _, f := range s.Files {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if slices.Contains(special, f.Path) {
+			s.special = append(s.special, f.Path)
+			continue
+		}
+		hash, err := s.hash(f.Path)
+		if err != nil {
+			return err
+		}
+		s.assets = append(s.assets, asset{f.Path, f.Size, hash})
 	}
-	if slices.Contains(special, name) {
-		return nil
-	}
-	if len(s.assets) >= maxFiles {
-		return buildcast.Errorf(buildcast.TooLarge, "the output has more than %d files, the limit of Cloudflare Pages: name the directory of the finished site in the plan's output", maxFiles).At("output")
-	}
-	hash, err := s.hash(name)
-	if err != nil {
-		return err
-	}
-	s.assets = append(s.assets, asset{name, info.Size(), hash})
-	s.bytes += info.Size()
 	return nil
 }
 
+func sizeLimit(name string) int64 {
+	if name != worker && slices.Contains(special, name) {
+		return maxSpecial
+	}
+	return maxFileSize
+}
+
 func (s *site) hash(name string) (string, error) {
-	f, err := s.root.Open(name)
+	f, err := deploy.OpenRegular(s.Root, name)
 	if err != nil {
 		return "", buildcast.Errorf(buildcast.InvalidArgument, "%q in the output cannot be read", name).At("output").Because(err)
 	}

@@ -207,7 +207,7 @@ func (s *site) encode(ctx context.Context, w io.Writer, a asset) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	f, err := s.root.Open(a.path)
+	f, err := deploy.OpenRegular(s.Root, a.path)
 	if err != nil {
 		return err
 	}

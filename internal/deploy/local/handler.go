@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/request"
 )
 
@@ -150,7 +151,7 @@ func (t *Target) open(label, name string) (*siteFile, error) {
 	case isDir:
 		return nil, errNoFile // a file has nothing below it
 	}
-	f, err := openRegular(root, name)
+	f, err := deploy.OpenRegular(root, name)
 	if err != nil {
 		return nil, errNoFile
 	}
@@ -170,7 +171,7 @@ func filePath(name string) (string, bool, error) {
 	}
 	if trimmed != "." {
 		for segment := range strings.SplitSeq(trimmed, "/") {
-			if !served(segment) {
+			if !deploy.Served(segment) {
 				return "", false, errNoFile
 			}
 		}

@@ -31,12 +31,6 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy"
 )
 
-// Limits of one preview.
-const (
-	MaxFiles = 20_000  // files and directories
-	MaxBytes = 1 << 30 // of all files together
-)
-
 // DefaultRetain is how long a preview is kept.
 const DefaultRetain = 7 * 24 * time.Hour
 
@@ -104,40 +98,36 @@ func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(dep
 	if err := buildcast.ValidateBuildID(site.BuildID); err != nil {
 		return deploy.Deployment{}, err
 	}
-	src, err := openOutput(site.Dir)
+	output, err := deploy.Open(ctx, site.Dir, deploy.Public())
 	if err != nil {
 		return deploy.Deployment{}, err
 	}
-	defer src.Close()
-	list, err := scan(ctx, src, filepath.Base(site.Dir))
-	if err != nil {
-		return deploy.Deployment{}, err
-	}
-	report := func(message string) { progress(deploy.Progress{Message: message}) }
-	if err := t.publish(ctx, HostLabel(site.BuildID), src, list, report); err != nil {
+	defer output.Close()
+	if err := t.publish(ctx, HostLabel(site.BuildID), output, progress); err != nil {
 		return deploy.Deployment{}, fmt.Errorf("deploy preview of build %s: %w", site.BuildID, err)
 	}
 	return deploy.Deployment{URL: t.URL(site.BuildID)}, nil
 }
 
-// publish copies the files to a new version and points the link to it.
-func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *listing, progress func(string)) error {
+// publish copies the files to a new version and points the link to it. The link may
+// survive a power failure, so the files must survive it too.
+func (t *Target) publish(ctx context.Context, label string, output *deploy.Output, progress func(deploy.Progress)) error {
 	for _, dir := range []string{t.versions(), t.sites()} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(t.dir); err != nil {
+	if err := deploy.SyncDir(t.dir); err != nil {
 		return err
 	}
 	version := newVersion(label)
 	t.reserve(version)
 	defer t.release(version)
 	at := filepath.Join(t.versions(), version)
-	if err := copyAll(ctx, src, list, at, progress); err != nil {
+	if err := output.Copy(ctx, deploy.Copy{To: at, Durable: true, Doing: "Publishing", Done: "Published"}, progress); err != nil {
 		return errors.Join(err, os.RemoveAll(at))
 	}
-	if err := syncDir(t.versions()); err != nil {
+	if err := deploy.SyncDir(t.versions()); err != nil {
 		return errors.Join(err, os.RemoveAll(at))
 	}
 	old, err := t.link(label, version)
@@ -147,7 +137,7 @@ func (t *Target) publish(ctx context.Context, label string, src *os.Root, list *
 	if old != "" && old != version {
 		t.discard(old)
 	}
-	return syncDir(t.sites())
+	return deploy.SyncDir(t.sites())
 }
 
 // link points the site to the version, and returns the version it pointed to.
