@@ -74,6 +74,16 @@ type Config struct {
 	// Cloudflare is where builds may be deployed to, if it is set up.
 	Cloudflare Cloudflare `embed:"" prefix:"cloudflare-"`
 
+	// Planner makes plans from prompts, for builds that name none. Empty: command, if
+	// there is one, or else anthropic, if there is a key.
+	Planner string `placeholder:"NAME" help:"Who makes a plan from a prompt, unless the build names another: anthropic, command or static (nobody: prompts are refused). Default: command if --planner-command is set, anthropic if there is a key."`
+	// Model is the model that the planner anthropic asks.
+	Model string `default:"claude-sonnet-5-5" placeholder:"MODEL" help:"Model that the planner anthropic asks."`
+	// Planning is how planners are asked.
+	Planning Planning `embed:"" prefix:"planner-"`
+	// Anthropic is where the planner anthropic asks.
+	Anthropic Model `embed:"" prefix:"anthropic-"`
+
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged on stderr: debug, info, warn or error."`
 	LogFormat string `default:"text" enum:"text,json" placeholder:"FORMAT" help:"Form of the log: text or json."`
 }
@@ -82,7 +92,7 @@ type Config struct {
 var SecretVariables = []string{
 	"BUILDCAST_API_KEY", "BUILDCAST_API_KEYS", "BUILDCAST_DATABASE",
 	"BUILDCAST_WEBHOOK_KEY", "BUILDCAST_WEBHOOK_SECRET", "BUILDCAST_WEBHOOK_URL",
-	"CLOUDFLARE_API_TOKEN",
+	"ANTHROPIC_API_KEY", "CLOUDFLARE_API_TOKEN",
 	"PGPASSWORD", // read by the Postgres driver
 }
 
@@ -92,7 +102,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cloudflare.check} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -105,6 +115,9 @@ func (c *Config) readSecrets() (err error) {
 		return err
 	}
 	if err := c.Webhooks.readSecrets(); err != nil {
+		return err
+	}
+	if err := c.Anthropic.readSecrets(); err != nil {
 		return err
 	}
 	var keys []string
@@ -206,6 +219,7 @@ func (c *Config) LogValue() slog.Value {
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
 		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),
 		slog.Bool("cloudflare", c.Cloudflare.APIToken != ""),
+		slog.String("planner", c.DefaultPlanner()), slog.String("model", c.Model),
 	)
 }
 

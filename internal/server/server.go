@@ -33,6 +33,7 @@ import (
 	"github.com/buildcast/buildcast/internal/limit"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/request"
 	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/store"
@@ -66,6 +67,7 @@ type Server struct {
 	// cloudflare is nil if builds cannot be deployed there.
 	cloudflare *cloudflare.Target
 	pipeline   *pipeline.Pipeline
+	planners   *planner.Service
 	sockets    *socketapi.Server
 	webhooks   *webhook.Service
 
@@ -126,6 +128,9 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Address: at, Retain: s.config.PreviewKeep, Exists: s.buildExists, Logger: s.logger,
 	})
+	if s.planners, err = s.newPlanners(); err != nil {
+		return err
+	}
 	s.pipeline = s.newPipeline()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/buildcast/buildcast/internal/config"
+	"github.com/buildcast/buildcast/internal/planner"
+	"github.com/buildcast/buildcast/internal/planner/command"
+)
+
+// Names below the data directory's planner/.
+const (
+	plannerAnswers  = "answers"
+	plannerRequests = "requests"
+	plannerSpent    = "spent.json"
+)
+
+// newPlanners returns the server's planners. What a killed server left of its requests
+// is removed.
+func (s *Server) newPlanners() (*planner.Service, error) {
+	if err := os.RemoveAll(s.file("planner/" + plannerRequests)); err != nil {
+		return nil, dirError(s.config.DataDir, "cannot be written", err)
+	}
+	return NewPlanners(&s.config, s.file("planner"), s.logger), nil
+}
+
+// NewPlanners returns the planners that the settings set up. dir holds what they keep:
+// answers, and what was spent.
+func NewPlanners(cfg *config.Config, dir string, logger *slog.Logger) *planner.Service {
+	kinds := map[string]planner.Kind{}
+	if c := cfg.Planning.Command; c != "" {
+		kinds[planner.Command] = planner.Kind{
+			Planner:  command.New(command.Config{Command: c, Dir: filepath.Join(dir, plannerRequests), Timeout: cfg.Planning.Timeout}),
+			Identity: "command " + c,
+		}
+	}
+	return planner.New(planner.Config{
+		Kinds: kinds, Default: cfg.DefaultPlanner(),
+		Memo: planner.Dir(filepath.Join(dir, plannerAnswers)), Ledger: filepath.Join(dir, plannerSpent),
+		PerBuild: planner.Spend{Tokens: cfg.Planning.MaxTokensBuild, USD: cfg.Planning.MaxCostBuild},
+		PerDay:   planner.Spend{Tokens: cfg.Planning.MaxTokensDay, USD: cfg.Planning.MaxCostDay},
+		Logger:   logger,
+	})
+}
