@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/request"
 )
@@ -38,37 +39,6 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	h.Set("Cache-Control", "no-store")
-	body, _ := json.Marshal(p) // strings and numbers only: it cannot fail
-	send(w, p.Status, "application/problem+json", body)
-}
-
-const (
-	// An answer of more than largeAnswer bytes may not fit into the socket's
-	// buffers, so a client that reads nothing would keep it in memory for ever.
-	largeAnswer = 64 << 10
-	sendTimeout = time.Minute
-)
-
-// send writes a whole answer. The length lets gzip pass small ones by.
-func send(w http.ResponseWriter, status int, contentType string, body []byte) {
-	if len(body) > largeAnswer {
-		conn := http.NewResponseController(w)
-		_ = conn.SetWriteDeadline(time.Now().Add(sendTimeout))
-		defer func() { _ = conn.SetWriteDeadline(time.Time{}) }() // the next answer's time is its own
-	}
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and sent as such; it fails only where the client has left
-}
-
-// sendJSON writes v as a whole answer.
-func sendJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	send(w, status, "application/json", body)
-	return nil
+	text, _ := json.Marshal(p) // strings and numbers only: it cannot fail
+	body.Send(w, p.Status, "application/problem+json", text)
 }

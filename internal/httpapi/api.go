@@ -23,7 +23,10 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/query"
+	"github.com/buildcast/buildcast/internal/httpapi/webhookapi"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -80,7 +83,7 @@ type Config struct {
 	// Stopping, if set, ends waiting polls and open streams when it ends.
 	Stopping context.Context
 	// Webhooks, if set, serves /api/webhooks; without it these routes answer 404.
-	Webhooks Webhooks
+	Webhooks webhookapi.Webhooks
 	// Guard, if set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,
@@ -120,6 +123,7 @@ type api struct {
 
 	mux  *http.ServeMux
 	huma huma.API
+	doc  openapi.Document
 	gzip func(http.Handler) http.HandlerFunc
 
 	pinger pinger
@@ -139,6 +143,7 @@ func New(c Config) http.Handler {
 	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip}
 	a.pinger.ping = c.Ping
 	a.huma = humago.New(a.mux, describe(a.Version, cmp.Or(a.PublicOrigin+a.Prefix, "/")))
+	a.doc = openapi.Document{OpenAPI: a.huma.OpenAPI()}
 	a.routes()
 	if err := a.serveDocs(); err != nil {
 		panic(err)
@@ -156,13 +161,19 @@ var compressed = []string{
 
 // handlerFunc serves a request, or returns the error to be answered with before
 // it has written anything.
-type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+type handlerFunc = func(w http.ResponseWriter, r *http.Request) error
 
 // handle serves the operation and describes it in the OpenAPI document. Reading
 // is open, unless it is described as needing a key; writing never is (ServeHTTP).
 func (a *api) handle(op *huma.Operation, serve handlerFunc) {
-	a.huma.OpenAPI().AddOperation(op)
-	serve = onlyKnown(op, serve)
+	a.doc.AddOperation(op)
+	known, handle := query.OnlyKnown(op, aliases), serve
+	serve = func(w http.ResponseWriter, r *http.Request) error {
+		if err := known(r); err != nil {
+			return err
+		}
+		return handle(w, r)
+	}
 	if op.Security != nil && op.Method == http.MethodGet {
 		serve = a.private(serve)
 	}

@@ -62,6 +62,6 @@ func (a *api) appendBody(w http.ResponseWriter, r *http.Request, id string) erro
 	b = append(b, `],"lastEventId":`...)
 	b = strconv.AppendInt(b, stored.Status.LastEventID, 10)
 	b = append(b, '}')
-	send(w, http.StatusCreated, body.JSON, b)
+	body.Send(w, http.StatusCreated, body.JSON, b)
 	return nil
 }

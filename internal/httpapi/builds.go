@@ -3,17 +3,16 @@ package httpapi
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/query"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -23,11 +22,11 @@ const (
 )
 
 var (
-	statusParam  = stringParam{name: "status", enum: phases(), doc: "Only builds that stand here."}
-	projectParam = stringParam{name: "project", max: buildcast.MaxProject, doc: "Only builds of this project."}
-	textParam    = stringParam{name: "q", max: 200, doc: "Only builds with this text in their id, project or message, in upper or lower case."}
-	buildsParam  = intParam{"limit", 1, 200, 50, "How many builds to answer with at most."}
-	beforeParam  = stringParam{name: "before", max: 200, doc: "The next of the page before."}
+	statusParam  = query.String{Name: "status", Enum: phases(), Doc: "Only builds that stand here."}
+	projectParam = query.String{Name: "project", Max: buildcast.MaxProject, Doc: "Only builds of this project."}
+	textParam    = query.String{Name: "q", Max: 200, Doc: "Only builds with this text in their id, project or message, in upper or lower case."}
+	buildsParam  = query.Int{Name: "limit", Min: 1, Max: 200, Default: 50, Doc: "How many builds to answer with at most."}
+	beforeParam  = query.String{Name: "before", Max: 200, Doc: "The next of the page before."}
 )
 
 func phases() []string {
@@ -50,13 +49,13 @@ type newBuild struct {
 func (b *newBuild) validate() error {
 	if b.ID != "" {
 		if err := buildcast.ValidateBuildID(b.ID); err != nil {
-			return at(err, "id")
+			return problem.At(err, "id")
 		}
 		if b.ID == buildcast.OperationsBuild {
 			return reserved("id")
 		}
 	}
-	if err := validateText(b.Project, buildcast.MaxProject, "project"); err != nil {
+	if err := query.ValidateText(b.Project, buildcast.MaxProject, "project"); err != nil {
 		return err
 	}
 	if err := buildcast.ValidateDeploy(b.Deploy); err != nil {
@@ -77,7 +76,7 @@ func (b *newBuild) validate() error {
 // and names fields by their path in the body.
 func validatePlan(p *buildcast.Plan) error {
 	if err := p.Validate(); err != nil {
-		return at(err, "plan."+fieldOf(err))
+		return problem.At(err, "plan."+problem.FieldOf(err))
 	}
 	for i, t := range p.Tasks {
 		for name, f := range t.Files {
@@ -93,7 +92,7 @@ func validatePlan(p *buildcast.Plan) error {
 // createBuild queues a build that has a plan, and records one that has none.
 func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	key := r.Header.Get("Idempotency-Key")
-	if err := validateText(key, buildcast.MaxEventKey, "Idempotency-Key"); err != nil {
+	if err := query.ValidateText(key, buildcast.MaxEventKey, "Idempotency-Key"); err != nil {
 		return err
 	}
 	var asked newBuild
@@ -117,7 +116,7 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusCreated
 	}
 	w.Header().Set("Location", a.Prefix+"/api/builds/"+build.ID)
-	return sendJSON(w, status, build)
+	return body.SendJSON(w, status, build)
 }
 
 func (a *api) getBuild(w http.ResponseWriter, r *http.Request) error {
@@ -163,7 +162,7 @@ func sendTagged(w http.ResponseWriter, r *http.Request, s buildcast.Status, v an
 	if notModified(w, r, etag) {
 		return nil
 	}
-	return sendJSON(w, http.StatusOK, v)
+	return body.SendJSON(w, http.StatusOK, v)
 }
 
 // builds is one page of the list of builds.
@@ -173,26 +172,26 @@ type builds struct {
 }
 
 func (a *api) listBuilds(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r)
+	q, err := query.Of(r)
 	if err != nil {
 		return err
 	}
-	limit, err := buildsParam.read(q)
+	limit, err := buildsParam.Read(q)
 	if err != nil {
 		return err
 	}
-	phase, err := statusParam.read(q)
+	phase, err := statusParam.Read(q)
 	if err != nil {
 		return err
 	}
 	f := store.Filter{Phase: buildcast.Phase(phase), Limit: int(limit)}
-	if f.Project, err = projectParam.read(q); err != nil {
+	if f.Project, err = projectParam.Read(q); err != nil {
 		return err
 	}
-	if f.Text, err = textParam.read(q); err != nil {
+	if f.Text, err = textParam.Read(q); err != nil {
 		return err
 	}
-	if f.Before, err = beforeParam.read(q); err != nil {
+	if f.Before, err = beforeParam.Read(q); err != nil {
 		return err
 	}
 	found, err := a.Builds.ListBuilds(r.Context(), f)
@@ -219,7 +218,7 @@ func sendHashed(w http.ResponseWriter, r *http.Request, v any) error {
 	if notModified(w, r, fmt.Sprintf(`W/"%x"`, sum[:12])) {
 		return nil
 	}
-	send(w, http.StatusOK, body.JSON, text)
+	body.Send(w, http.StatusOK, body.JSON, text)
 	return nil
 }
 
@@ -231,13 +230,13 @@ func (a *api) cancelBuild(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if status.Phase.Terminal() {
-		return sendJSON(w, http.StatusOK, status)
+		return body.SendJSON(w, http.StatusOK, status)
 	}
 	stored, err := a.Log.Append(r.Context(), status.BuildID, 0, buildcast.NewEvent{Type: buildcast.BuildCancelled, Key: cancelKey})
 	if err != nil {
 		return err
 	}
-	return sendJSON(w, http.StatusAccepted, stored.Status)
+	return body.SendJSON(w, http.StatusAccepted, stored.Status)
 }
 
 func (a *api) deleteBuild(w http.ResponseWriter, r *http.Request) error {
@@ -252,20 +251,28 @@ func (a *api) deleteBuild(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// fieldOf is the field that the error is about.
-func fieldOf(err error) string {
-	if e, ok := errors.AsType[*buildcast.Error](err); ok {
-		return e.Field
+// buildID is the valid build id in the request's path, of a build with which
+// the request may do what it asks for.
+func (a *api) buildID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	if err := buildcast.ValidateBuildID(id); err != nil {
+		return "", err
 	}
-	return ""
+	return id, a.mayUse(r, id)
 }
 
-// at gives the error with another field; the original may be shared.
-func at(err error, field string) error {
-	e, ok := errors.AsType[*buildcast.Error](err)
-	if !ok {
-		return err
+// mayUse keeps buildcast's own log from being written, and from being read by
+// everyone: it names the receivers of webhooks.
+func (a *api) mayUse(r *http.Request, id string) error {
+	if id != buildcast.OperationsBuild {
+		return nil
 	}
-	moved := *e
-	return moved.At(strings.Trim(field, "."))
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return reserved("buildId")
+	}
+	return a.checkPrivate(r)
+}
+
+func reserved(field string) error {
+	return buildcast.Errorf(buildcast.PermissionDenied, "%s is buildcast's own log of its webhooks, which only buildcast writes: use another build id", buildcast.OperationsBuild).At(field)
 }

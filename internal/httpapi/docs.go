@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 )
 
 //go:embed docs
@@ -47,6 +49,6 @@ func (a *api) static(pattern, contentType string, content []byte) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", docsPolicy)
 		h.Set("Cache-Control", "no-cache")
-		send(w, http.StatusOK, contentType, content)
+		body.Send(w, http.StatusOK, contentType, content)
 	})))
 }

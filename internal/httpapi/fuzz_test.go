@@ -13,6 +13,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -93,7 +94,7 @@ func FuzzPollParameters(f *testing.F) {
 		r.SetPathValue("id", "b1")
 		p, err := (&api{}).readPoll(r)
 		if err != nil {
-			if buildcast.CodeOf(err) != buildcast.InvalidArgument || fieldOf(err) == "" {
+			if buildcast.CodeOf(err) != buildcast.InvalidArgument || problem.FieldOf(err) == "" {
 				t.Fatalf("%q gives %v", q, err)
 			}
 			return

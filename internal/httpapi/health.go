@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 )
 
 const (
@@ -68,7 +69,7 @@ type health struct {
 // that is away does not get the server restarted.
 func (a *api) healthz(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
-	return sendJSON(w, http.StatusOK, health{Service: "buildcast", Version: a.Version})
+	return body.SendJSON(w, http.StatusOK, health{Service: "buildcast", Version: a.Version})
 }
 
 // readyz says whether requests should be sent here.
@@ -80,5 +81,5 @@ func (a *api) readyz(w http.ResponseWriter, r *http.Request) error {
 		return buildcast.Errorf(buildcast.StoreUnavailable, "the store cannot write now").After(time.Second).Because(err)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return sendJSON(w, http.StatusOK, health{"buildcast", a.Version, a.Warning})
+	return body.SendJSON(w, http.StatusOK, health{"buildcast", a.Version, a.Warning})
 }

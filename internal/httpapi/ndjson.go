@@ -73,9 +73,9 @@ func (a *api) appendStream(w http.ResponseWriter, r *http.Request, id string) er
 			return err
 		}
 		answer.LastEventID = found[id].LastEventID
-		return sendJSON(w, http.StatusOK, answer)
+		return body.SendJSON(w, http.StatusOK, answer)
 	}
-	return sendJSON(w, http.StatusCreated, answer)
+	return body.SendJSON(w, http.StatusCreated, answer)
 }
 
 // storeBatches appends batch after batch until the stream ends. An error comes

@@ -17,6 +17,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -436,7 +437,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		if _, err := io.WriteString(conn, "GET "+eventsPath+"?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		if took := <-served; took != sendTimeout {
+		if took := <-served; took != body.SendTimeout {
 			t.Errorf("it was served for %v", took)
 		}
 	})

@@ -148,7 +148,7 @@ func (p *pageWriter) finish() error {
 	if p.zip {
 		out = append(out, p.member.Trailer()...)
 	}
-	send(p.w, http.StatusOK, body.JSON, out)
+	body.Send(p.w, http.StatusOK, body.JSON, out)
 	return nil
 }
 
@@ -174,9 +174,9 @@ func (p *pageWriter) encoded() []byte {
 	return append([]byte(deflate.Header), piece...)
 }
 
-// write sends bytes. A client has sendTimeout for each piece.
+// write sends bytes. A client has body.SendTimeout for each piece.
 func (p *pageWriter) write(b []byte) {
-	_ = http.NewResponseController(p.w).SetWriteDeadline(time.Now().Add(sendTimeout))
+	_ = http.NewResponseController(p.w).SetWriteDeadline(time.Now().Add(body.SendTimeout))
 	_, err := p.w.Write(b) //nolint:gosec // JSON, and sent as such
 	p.left = p.left || err != nil
 }

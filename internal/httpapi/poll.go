@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/httpapi/query"
 )
 
 var (
-	limitParam = intParam{"limit", 1, 1000, 500, "How many events to answer with at most."}
-	waitParam  = durationParam{"wait", time.Minute, "If there is nothing new, how long to wait for it: a duration such as 25s, or seconds. The answer comes as soon as there are events; at once for a finished build."}
+	limitParam = query.Int{Name: "limit", Min: 1, Max: 1000, Default: 500, Doc: "How many events to answer with at most."}
+	waitParam  = query.Duration{Name: "wait", Max: time.Minute, Doc: "If there is nothing new, how long to wait for it: a duration such as 25s, or seconds. The answer comes as soon as there are events; at once for a finished build."}
 )
 
 // poll is what a poll asks for.
@@ -36,17 +37,17 @@ func (a *api) readPoll(r *http.Request) (p poll, err error) {
 	if p.buildID, err = a.buildID(r); err != nil {
 		return p, err
 	}
-	q, err := query(r)
+	q, err := query.Of(r)
 	if err != nil {
 		return p, err
 	}
 	if p.start, err = readStart(q); err != nil {
 		return p, err
 	}
-	if p.limit, err = limitParam.read(q); err != nil {
+	if p.limit, err = limitParam.Read(q); err != nil {
 		return p, err
 	}
-	p.wait, err = waitParam.read(q)
+	p.wait, err = waitParam.Read(q)
 	if r.Method == http.MethodHead {
 		p.wait = 0 // nobody waits for an answer without events
 	}

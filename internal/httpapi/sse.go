@@ -17,6 +17,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deflate"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/query"
 	"github.com/buildcast/buildcast/internal/live"
 )
 
@@ -43,7 +44,7 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) error {
 // streamMany is GET /events?build=a&build=b: several builds on one stream. Each
 // event's id names all cursors, such as a:7,b:3, and is sent back as it is.
 func (a *api) streamMany(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r)
+	q, err := query.Of(r)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func (a *api) streamMany(w http.ResponseWriter, r *http.Request) error {
 	index := make(map[string]int, len(ids))
 	for i, id := range ids {
 		if err := buildcast.ValidateBuildID(id); err != nil {
-			return at(err, "build")
+			return problem.At(err, "build")
 		}
 		if err := a.mayUse(r, id); err != nil {
 			return err
@@ -86,7 +87,7 @@ func manyStarts(r *http.Request, q url.Values, index map[string]int) ([]buildcas
 				return nil, err
 			}
 		}
-		given = cmp.Or(q.Get(cursorParam.name), q.Get(cursorAlias.name))
+		given = cmp.Or(q.Get(cursorParam.Name), q.Get(cursorAlias.Name))
 	}
 	if given == "" {
 		return starts, nil
@@ -96,7 +97,7 @@ func manyStarts(r *http.Request, q url.Values, index map[string]int) ([]buildcas
 		cursor, err := strconv.ParseInt(n, 10, 64)
 		i, known := index[id]
 		if err != nil || cursor < 0 || !known {
-			return nil, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId of several builds is a list such as a:7,b:3 with the builds that are asked for").At(cursorParam.name)
+			return nil, buildcast.Errorf(buildcast.InvalidArgument, "lastEventId of several builds is a list such as a:7,b:3 with the builds that are asked for").At(cursorParam.Name)
 		}
 		starts[i].After = cursor
 	}

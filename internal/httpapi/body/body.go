@@ -1,5 +1,5 @@
 // Package body reads the bodies of requests: their types, their bounds, and JSON
-// objects whose fields are all known.
+// objects whose fields are all known. It sends the whole bodies of answers.
 package body
 
 import (

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/buildcast/buildcast"
@@ -116,4 +117,22 @@ func Quote(s string) string {
 		return strconv.QuoteToASCII(s[:MaxQuoted]) + "…"
 	}
 	return strconv.QuoteToASCII(s)
+}
+
+// FieldOf is the field that the error is about.
+func FieldOf(err error) string {
+	if e, ok := errors.AsType[*buildcast.Error](err); ok {
+		return e.Field
+	}
+	return ""
+}
+
+// At returns the error with another field; the original may be shared.
+func At(err error, field string) error {
+	e, ok := errors.AsType[*buildcast.Error](err)
+	if !ok {
+		return err
+	}
+	moved := *e
+	return moved.At(strings.Trim(field, "."))
 }

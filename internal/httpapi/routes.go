@@ -2,17 +2,17 @@ package httpapi
 
 import (
 	"net/http"
-	"reflect"
-	"strconv"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
+	"github.com/buildcast/buildcast/internal/httpapi/query"
 	"github.com/buildcast/buildcast/internal/httpapi/schema"
+	"github.com/buildcast/buildcast/internal/httpapi/webhookapi"
 )
 
 const about = `Every build has one log of events with ids 1, 2, 3, … without gaps. Append events to it; follow it by asking for what comes after the last id you have seen. An append is answered when it is durable, and an event with a key is stored once, however often it is sent.`
@@ -45,63 +45,63 @@ func describe(version, server string) huma.Config {
 func (a *api) routes() {
 	a.buildRoutes()
 	a.eventRoutes()
-	a.webhookRoutes()
+	webhookapi.Add(webhookapi.Config{Webhooks: a.Webhooks, Bodies: &a.bodies, Prefix: a.Prefix}, a.doc, a.handle)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{"server"},
 		Summary: "Is the server alive?", Description: "It asks nothing else, so a store that is away does not get the server restarted.",
-		Responses: a.answers(answer[health](http.StatusOK, "It is."), problems(buildcast.InvalidArgument)),
+		Responses: a.doc.Answers(openapi.Answer[health](http.StatusOK, "It is."), openapi.Problems(buildcast.InvalidArgument)),
 	}, a.healthz)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/readyz", OperationID: "readyz", Tags: []string{"server"},
 		Summary: "Can the server take work?", Description: "It can if it is not about to stop and its store can write. The store is asked once a second at most.",
-		Responses: a.answers(answer[health](http.StatusOK, "It can."), readProblems),
+		Responses: a.doc.Answers(openapi.Answer[health](http.StatusOK, "It can."), readProblems),
 	}, a.readyz)
-	schema.Complete(a.schemas())
+	schema.Complete(a.doc.Schemas())
 }
 
 func (a *api) buildRoutes() {
 	const one = "/api/builds/{id}"
 	tags := []string{"builds"}
 	a.handle(&huma.Operation{
-		Method: http.MethodPost, Path: "/api/builds", OperationID: "createBuild", Tags: tags, Security: needsKey,
+		Method: http.MethodPost, Path: "/api/builds", OperationID: "createBuild", Tags: tags, Security: openapi.NeedsKey,
 		Summary:     "Create a build",
 		Description: "With a plan, the build is queued and run. Without one, it is an external build that others report on; appending events to an unknown id starts one too. Unknown fields are refused.",
 		Parameters: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
 			Description: "The same key again returns the build that it made.",
 		}},
-		RequestBody: a.body(false, content[newBuild](a, body.JSON)),
-		Responses: a.answers(answer[buildcast.Build](http.StatusCreated, "The build was created; Location is its address."),
-			answer[buildcast.Build](http.StatusOK, "The identical build is there already."),
-			problems(buildcast.InvalidArgument, buildcast.Conflict, buildcast.NoPlanner), writeProblems),
+		RequestBody: openapi.Body(false, openapi.Content[newBuild](a.doc, body.JSON)),
+		Responses: a.doc.Answers(openapi.Answer[buildcast.Build](http.StatusCreated, "The build was created; Location is its address."),
+			openapi.Answer[buildcast.Build](http.StatusOK, "The identical build is there already."),
+			openapi.Problems(buildcast.InvalidArgument, buildcast.Conflict, buildcast.NoPlanner), openapi.WriteProblems),
 	}, a.createBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/api/builds", OperationID: "listBuilds", Tags: tags,
-		Summary: "List builds, the newest first", Description: "Statuses only; each filter narrows the list. Pages follow by before.", Parameters: describeParams(statusParam, projectParam, textParam, buildsParam, beforeParam),
-		Responses: a.answers(answer[builds](http.StatusOK, "One page of them."), unchanged, readProblems),
+		Summary: "List builds, the newest first", Description: "Statuses only; each filter narrows the list. Pages follow by before.", Parameters: query.Describe(statusParam, projectParam, textParam, buildsParam, beforeParam),
+		Responses: a.doc.Answers(openapi.Answer[builds](http.StatusOK, "One page of them."), unchanged, readProblems),
 	}, a.listBuilds)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: one, OperationID: "getBuild", Tags: tags,
 		Summary: "Get a build: what was asked for, and where it stands", Description: "With its plan, if it has one. The ETag changes when the log grows.", Parameters: inPath(),
-		Responses: a.answers(answer[buildcast.Build](http.StatusOK, "The build."), unchanged, readProblems, problems(buildcast.NotFound)),
+		Responses: a.doc.Answers(openapi.Answer[buildcast.Build](http.StatusOK, "The build."), unchanged, readProblems, openapi.Problems(buildcast.NotFound)),
 	}, a.getBuild)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: one + "/status", OperationID: "getStatus", Tags: tags,
 		Summary: "Get where a build stands", Description: "The fold of its log. The ETag changes when the log grows.", Parameters: inPath(),
-		Responses: a.answers(answer[buildcast.Status](http.StatusOK, "The status."), unchanged, readProblems, problems(buildcast.NotFound)),
+		Responses: a.doc.Answers(openapi.Answer[buildcast.Status](http.StatusOK, "The status."), unchanged, readProblems, openapi.Problems(buildcast.NotFound)),
 	}, a.getStatus)
 	a.handle(&huma.Operation{
-		Method: http.MethodPost, Path: one + "/cancel", OperationID: "cancelBuild", Tags: tags, Security: needsKey,
+		Method: http.MethodPost, Path: one + "/cancel", OperationID: "cancelBuild", Tags: tags, Security: openapi.NeedsKey,
 		Summary: "Cancel a build", Description: "Appends build_cancelled; whoever runs the build stops its work.", Parameters: inPath(),
-		Responses: a.answers(answer[buildcast.Status](http.StatusAccepted, "The build is cancelled, and its work stops within a second."),
-			answer[buildcast.Status](http.StatusOK, "The build had finished before; nothing was changed."),
-			problems(buildcast.InvalidArgument, buildcast.NotFound), writeProblems),
+		Responses: a.doc.Answers(openapi.Answer[buildcast.Status](http.StatusAccepted, "The build is cancelled, and its work stops within a second."),
+			openapi.Answer[buildcast.Status](http.StatusOK, "The build had finished before; nothing was changed."),
+			openapi.Problems(buildcast.InvalidArgument, buildcast.NotFound), openapi.WriteProblems),
 	}, a.cancelBuild)
 	a.handle(&huma.Operation{
-		Method: http.MethodDelete, Path: one, OperationID: "deleteBuild", Tags: tags, Security: needsKey,
+		Method: http.MethodDelete, Path: one, OperationID: "deleteBuild", Tags: tags, Security: openapi.NeedsKey,
 		Summary: "Delete a finished build and its log", Description: "Its id stays taken: events that are appended under it later have higher ids.", Parameters: inPath(),
-		Responses: a.answers(empty(http.StatusNoContent, "It is gone."),
-			problems(buildcast.InvalidArgument, buildcast.NotFound, buildcast.NotFinished), writeProblems),
+		Responses: a.doc.Answers(openapi.Empty(http.StatusNoContent, "It is gone."),
+			openapi.Problems(buildcast.InvalidArgument, buildcast.NotFound, buildcast.NotFinished), openapi.WriteProblems),
 	}, a.deleteBuild)
 }
 
@@ -110,45 +110,45 @@ const eventsRoute = "/api/builds/{id}/events"
 func (a *api) eventRoutes() {
 	const path = eventsRoute
 	tags := []string{"events"}
-	event := content[buildcast.NewEvent](a, body.JSON)
+	event := openapi.Content[buildcast.NewEvent](a.doc, body.JSON)
 	most := eventjson.MaxEvents
 	// Named, because oapi-codegen loses the content of a choice that is not.
-	a.schemas().Map()["NewEvents"] = &huma.Schema{
+	a.doc.Schemas().Map()["NewEvents"] = &huma.Schema{
 		Description: "One event, or several in their order",
 		OneOf:       []*huma.Schema{event[body.JSON].Schema, {Type: huma.TypeArray, Items: event[body.JSON].Schema, MaxItems: &most}},
 	}
 	events := &huma.Schema{Ref: "#/components/schemas/NewEvents"}
 	a.handle(&huma.Operation{
-		Method: http.MethodPost, Path: path, OperationID: "appendEvents", Tags: tags, Security: needsKey,
+		Method: http.MethodPost, Path: path, OperationID: "appendEvents", Tags: tags, Security: openapi.NeedsKey,
 		Summary: "Append events to a build's log",
 		Description: "One event, an array of at most 1,000, or a stream of one event a line, of any length. A stream's lines are stored as they come; its answer comes at its end. " +
 			"Blank lines are passed over and keep a quiet stream open. An unknown build id starts an external build. An event's data is at most 64 KiB of JSON.",
 		Parameters: inPath(),
-		RequestBody: a.body(true, map[string]*huma.MediaType{
+		RequestBody: openapi.Body(true, map[string]*huma.MediaType{
 			body.JSON: {Schema: events, Example: map[string]any{"type": "task_started", "data": map[string]any{"taskName": "compile"}, "key": "compile:started"}},
 			body.NDJSON: {
 				Schema:  &huma.Schema{Type: huma.TypeString, Description: "One event a line, each as in application/json"},
 				Example: "{\"type\":\"build_log\",\"data\":{\"line\":\"one\"}}\n{\"type\":\"build_log\",\"data\":{\"line\":\"two\"}}\n",
 			},
 		}),
-		Responses: a.answers(oneOf[appended, streamed](http.StatusCreated, "The events are durable. The second form answers a stream."),
-			answer[streamed](http.StatusOK, "The stream held no events."),
-			problems(buildcast.InvalidArgument, problem.TimedOut), writeProblems),
+		Responses: a.doc.Answers(openapi.OneOf[appended, streamed](http.StatusCreated, "The events are durable. The second form answers a stream."),
+			openapi.Answer[streamed](http.StatusOK, "The stream held no events."),
+			openapi.Problems(buildcast.InvalidArgument, problem.TimedOut), openapi.WriteProblems),
 	}, a.appendEvents)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: path, OperationID: "pollEvents", Tags: tags,
 		Summary: "Get the events after a cursor, and wait for them if asked to",
 		Description: "A build that does not exist yet, or no longer, has no events: that is not an error. A cursor beyond the log's end is an error (cursor_ahead), and so is one whose next event is no longer kept (cursor_gone): go on from firstEventId - 1. " +
 			"A page ends at limit or about 4 MiB. Full pages are cacheable; the others have an ETag. While too much is being sent to other clients the answer is overloaded: try again after Retry-After.",
-		Parameters: append(inPath(), describeParams(append(cursorParams, limitParam, waitParam)...)...),
-		Responses: a.answers(answer[page](http.StatusOK, "The events, oldest first; the page may be empty. With Accept: text/event-stream, a stream as of streamEvents."), orStream, over, unchanged, readProblems,
-			problems(buildcast.CursorAhead, buildcast.CursorGone, buildcast.Overloaded)),
+		Parameters: append(inPath(), query.Describe(append(cursorParams, limitParam, waitParam)...)...),
+		Responses: a.doc.Answers(openapi.Answer[page](http.StatusOK, "The events, oldest first; the page may be empty. With Accept: text/event-stream, a stream as of streamEvents."), orStream, over, unchanged, readProblems,
+			openapi.Problems(buildcast.CursorAhead, buildcast.CursorGone, buildcast.Overloaded)),
 	}, a.pollEvents)
 	a.streamRoutes(tags)
 }
 
 func (a *api) streamRoutes(tags []string) {
-	events := func(a *api, to map[string]*huma.Response) {
+	events := func(d openapi.Document, to map[string]*huma.Response) {
 		to["200"] = &huma.Response{
 			Description: "event: begin for each build, whose data are buildId, after (its cursor), firstEventId, lastEventId and status (null: there is no such build yet); " +
 				"an id and data line for each event; event: end after the last one of a finished build, with its status; event: problem, with a problem as its data, before a stream that ends because events after its cursor are no longer kept; a comment every 15 s.",
@@ -160,8 +160,8 @@ func (a *api) streamRoutes(tags []string) {
 		Summary: "Follow a build as server-sent events",
 		Description: "First the events after the cursor, then those that come. The Last-Event-ID header wins over all parameters. " +
 			"The poll's address answers Accept: text/event-stream in the same way. HEAD answers with the headers at once.",
-		Parameters: append(inPath(), describeParams(cursorParams...)...),
-		Responses:  a.answers(events, over, readProblems, problems(buildcast.CursorAhead, buildcast.CursorGone)),
+		Parameters: append(inPath(), query.Describe(cursorParams...)...),
+		Responses:  a.doc.Answers(events, over, readProblems, openapi.Problems(buildcast.CursorAhead, buildcast.CursorGone)),
 	}, a.streamEvents)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/events", OperationID: "streamMany", Tags: tags,
@@ -171,14 +171,12 @@ func (a *api) streamRoutes(tags []string) {
 			Name: "build", In: "query", Required: true, Description: "A build's id; repeat it for each, 20 at most.",
 			Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}},
 		}, {
-			Name: cursorParam.name, In: "query", Description: "The last id that was seen, such as a:7,b:3; builds that it does not name begin with the first event that is kept.",
+			Name: cursorParam.Name, In: "query", Description: "The last id that was seen, such as a:7,b:3; builds that it does not name begin with the first event that is kept.",
 			Schema: &huma.Schema{Type: huma.TypeString},
-		}}, describeParams(fromParam, tailParam)...),
-		Responses: a.answers(events, over, readProblems, problems(buildcast.CursorAhead, buildcast.CursorGone)),
+		}}, query.Describe(fromParam, tailParam)...),
+		Responses: a.doc.Answers(events, over, readProblems, openapi.Problems(buildcast.CursorAhead, buildcast.CursorGone)),
 	}, a.streamMany)
 }
-
-var needsKey = []map[string][]string{{"key": {}}, {}}
 
 func inPath() []*huma.Param {
 	return []*huma.Param{{
@@ -187,79 +185,15 @@ func inPath() []*huma.Param {
 	}}
 }
 
-func (a *api) schemas() huma.Registry { return a.huma.OpenAPI().Components.Schemas }
-
-func (a *api) body(required bool, c map[string]*huma.MediaType) *huma.RequestBody {
-	return &huma.RequestBody{Required: required, Content: c}
-}
-
-func content[T any](a *api, mediaType string) map[string]*huma.MediaType {
-	return map[string]*huma.MediaType{mediaType: {Schema: a.schemas().Schema(reflect.TypeFor[T](), true, "")}}
-}
-
-// A reply adds one or more answers to an operation's.
-type reply func(a *api, to map[string]*huma.Response)
-
-func (a *api) answers(replies ...reply) map[string]*huma.Response {
-	all := make(map[string]*huma.Response)
-	for _, add := range replies {
-		add(a, all)
-	}
-	return all
-}
-
-func answer[T any](status int, what string) reply {
-	return func(a *api, to map[string]*huma.Response) {
-		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: content[T](a, body.JSON)}
-	}
-}
-
-func oneOf[T, U any](status int, what string) reply {
-	return func(a *api, to map[string]*huma.Response) {
-		schema := &huma.Schema{OneOf: []*huma.Schema{content[T](a, body.JSON)[body.JSON].Schema, content[U](a, body.JSON)[body.JSON].Schema}}
-		to[strconv.Itoa(status)] = &huma.Response{Description: what, Content: map[string]*huma.MediaType{body.JSON: {Schema: schema}}}
-	}
-}
-
-func empty(status int, what string) reply {
-	return func(_ *api, to map[string]*huma.Response) {
-		to[strconv.Itoa(status)] = &huma.Response{Description: what}
-	}
-}
-
-// problems adds error answers, with the codes that each status may carry.
-func problems(may ...buildcast.Code) reply {
-	return func(a *api, to map[string]*huma.Response) {
-		for _, code := range may {
-			for _, c := range problem.Codes {
-				if c.Code != code {
-					continue
-				}
-				status := strconv.Itoa(c.Status)
-				if to[status] != nil && strings.Contains(to[status].Description, string(c.Code)+": ") {
-					continue
-				}
-				if to[status] == nil {
-					to[status] = &huma.Response{Content: content[problem.Problem](a, "application/problem+json")}
-				} else {
-					to[status].Description += " "
-				}
-				to[status].Description += string(c.Code) + ": " + c.Title + "."
-			}
-		}
-	}
-}
-
 // orStream adds the stream that a poll becomes if its client asks for one.
-func orStream(_ *api, to map[string]*huma.Response) {
+func orStream(_ openapi.Document, to map[string]*huma.Response) {
 	to["200"].Content[eventStream] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
 }
 
 const eventStream = "text/event-stream"
 
 var (
-	over          = empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor: a stream has nothing to send.")
-	unchanged     = empty(http.StatusNotModified, "It is what If-None-Match names.")
-	readProblems  = problems(buildcast.InvalidArgument, buildcast.StoreUnavailable)
-	writeProblems = problems(buildcast.Unauthenticated, buildcast.PermissionDenied, buildcast.TooLarge, problem.UnsupportedMediaType, buildcast.Overloaded, buildcast.StoreUnavailable)
+	over         = openapi.Empty(http.StatusNoContent, "The build is finished and nothing comes after the cursor: a stream has nothing to send.")
+	unchanged    = openapi.Empty(http.StatusNotModified, "It is what If-None-Match names.")
+	readProblems = openapi.Problems(buildcast.InvalidArgument, buildcast.StoreUnavailable)
 )

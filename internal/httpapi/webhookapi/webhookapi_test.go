@@ -1,4 +1,4 @@
-package httpapi
+package webhookapi_test
 
 import (
 	"net/http"
@@ -10,22 +10,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/auth"
+	"github.com/buildcast/buildcast/internal/httpapi"
+	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-// withReceivers is a harness with an endpoint e1, and its service.
-func withReceivers(t *testing.T, tweak ...func(*Config)) (*harness, *receivers) {
+const endpointsPath = "/api/webhooks/endpoints"
+
+// withReceivers is the API with an endpoint e1, and its service.
+func withReceivers(t *testing.T) (*client, *receivers) {
 	t.Helper()
 	s := &receivers{all: []buildcast.Endpoint{receiver("e1", "https://example.com/hook")}}
-	h := newHarness(t, append(tweak, func(c *Config) { c.Webhooks = s })...)
-	return h, s
+	return &client{t, httpapi.New(httpapi.Config{Webhooks: s})}, s
 }
 
 func TestListEndpoints(t *testing.T) {
 	h, s := withReceivers(t)
 	a := h.get(endpointsPath).want(http.StatusOK)
-	if got := decode[endpoints](a); len(got.Endpoints) != 1 || got.Endpoints[0].ID != "e1" {
+	if got := decode[struct{ Endpoints []buildcast.Endpoint }](a); len(got.Endpoints) != 1 || got.Endpoints[0].ID != "e1" {
 		t.Errorf("listed %+v", got)
 	}
 	if got := a.Header.Get("Cache-Control"); got != "no-store" {
@@ -75,8 +77,8 @@ func TestGetChangeAndDeleteEndpoint(t *testing.T) {
 
 func TestRotateSecret(t *testing.T) {
 	h, s := withReceivers(t)
-	for _, body := range []string{"", "{}", `{"secret":"whsec_given","overlapSeconds":0}`, `{"overlapSeconds":604800}`} {
-		h.post(endpointsPath+"/e1/rotate-secret", body).want(http.StatusOK)
+	for _, text := range []string{"", "{}", `{"secret":"whsec_given","overlapSeconds":0}`, `{"overlapSeconds":604800}`} {
+		h.post(endpointsPath+"/e1/rotate-secret", text).want(http.StatusOK)
 	}
 	if want := []any{24 * time.Hour, 24 * time.Hour, time.Duration(0), 7 * 24 * time.Hour}; !slices.Equal(s.asked, want) {
 		t.Errorf("asked for %v, want %v", s.asked, want)
@@ -118,7 +120,10 @@ func TestListDeliveries(t *testing.T) {
 		t.Errorf("none: %s", a.Body)
 	}
 	s.page = store.DeliveryPage{Deliveries: []buildcast.Delivery{{EndpointID: "e1", BuildID: "b1", EventID: 7, State: buildcast.DeliveryDead, CreatedAt: buildcast.Now(), UpdatedAt: buildcast.Now()}}, Next: "n2"}
-	got := decode[deliveries](h.get("/api/webhooks/deliveries?endpointId=e1&buildId=b1&state=dead&limit=1&before=n1").want(http.StatusOK))
+	got := decode[struct {
+		Deliveries []buildcast.Delivery
+		Next       string
+	}](h.get("/api/webhooks/deliveries?endpointId=e1&buildId=b1&state=dead&limit=1&before=n1").want(http.StatusOK))
 	if len(got.Deliveries) != 1 || got.Deliveries[0].EventID != 7 || got.Next != "n2" {
 		t.Errorf("listed %+v", got)
 	}
@@ -187,7 +192,7 @@ func TestBadWebhookRequests(t *testing.T) {
 		}
 		a.problem(buildcast.InvalidArgument, tt.field)
 	}
-	h.post(endpointsPath, `{"url":"`+strings.Repeat("x", maxBody)+`"}`).want(http.StatusRequestEntityTooLarge).problem(buildcast.TooLarge, "")
+	h.post(endpointsPath, `{"url":"`+strings.Repeat("x", body.MaxBytes)+`"}`).want(http.StatusRequestEntityTooLarge).problem(buildcast.TooLarge, "")
 	h.post(endpointsPath, `url=x`, "Content-Type", "application/x-www-form-urlencoded").want(http.StatusUnsupportedMediaType)
 	if len(s.asked) > 0 {
 		t.Errorf("the service was asked for %v", s.asked)
@@ -201,88 +206,10 @@ func TestBadWebhookRequests(t *testing.T) {
 }
 
 func TestWithoutWebhooks(t *testing.T) {
-	h := newHarness(t)
+	h := &client{t, httpapi.New(httpapi.Config{})}
 	for _, path := range []string{endpointsPath, endpointsPath + "/e1", "/api/webhooks/status", "/api/webhooks/deliveries"} {
 		if p := h.get(path).want(http.StatusNotFound).problem(buildcast.NotFound, ""); !strings.Contains(p.Detail, "no webhooks") {
 			t.Errorf("%s: %s", path, p.Detail)
 		}
-	}
-}
-
-const testKey = "0123456789abcdef"
-
-// Where there are keys, these are what can be had without one, and nothing else.
-func TestWhatIsOpenWithoutAKey(t *testing.T) {
-	guard, err := auth.New(auth.Config{Keys: []string{testKey}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, _ := withReceivers(t, func(c *Config) { c.Guard = guard })
-	h.post("/api/builds/b1/events", `{"type":"build_completed"}`, "X-API-Key", testKey).want(http.StatusCreated)
-	var paths struct {
-		Paths map[string]map[string]any
-	}
-	asJSON(t, h.get("/openapi.json").Body, &paths)
-	var open []string
-	for path, item := range paths.Paths {
-		for method := range item {
-			given := strings.NewReplacer("builds/{id}", "builds/b1", "events/{id}", "events/b1", "endpoints/{id}", "endpoints/e1").Replace(path)
-			if path == "/events" {
-				given += "?build=b1&lastEventId=b1:1"
-			}
-			if h.do(strings.ToUpper(method), given, "").Status != http.StatusUnauthorized {
-				open = append(open, method+" "+path)
-			}
-		}
-	}
-	slices.Sort(open)
-	want := []string{
-		"get /api/builds", "get /api/builds/{id}", "get /api/builds/{id}/events", "get /api/builds/{id}/status",
-		"get /events", "get /events/{id}", "get /healthz", "get /readyz",
-	}
-	if !slices.Equal(open, want) {
-		t.Errorf("open: %q, want %q", open, want)
-	}
-	h.do("HEAD", endpointsPath, "").want(http.StatusUnauthorized)
-}
-
-// buildcast's own log is written by buildcast alone, read with a key, and no
-// build of anybody's.
-func TestOperationsBuild(t *testing.T) {
-	guard, err := auth.New(auth.Config{Keys: []string{testKey}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, _ := withReceivers(t, func(c *Config) { c.Guard = guard })
-	h.store.add(store.NewBuild{ID: buildcast.OperationsBuild}).append(buildcast.NewEvent{Type: buildcast.BuildCompleted})
-	const path = "/api/builds/" + buildcast.OperationsBuild
-	withKey := []string{"X-API-Key", testKey}
-	for _, tt := range []struct{ method, path, body, field string }{
-		{"POST", path + "/events", `{"type":"x"}`, "buildId"},
-		{"POST", path + "/events", `[{"type":"x"}]`, "buildId"},
-		{"POST", path + "/cancel", "", "buildId"},
-		{"DELETE", path, "", "buildId"},
-		{"POST", "/api/builds", `{"id":"_operations"}`, "id"},
-	} {
-		p := h.do(tt.method, tt.path, tt.body, withKey...).want(http.StatusForbidden).problem(buildcast.PermissionDenied, tt.field)
-		if !strings.Contains(p.Detail, "only buildcast writes") {
-			t.Errorf("%s %s: %s", tt.method, tt.path, p.Detail)
-		}
-	}
-	h.post(path+"/events", `{"type":"x"}`+"\n", append(withKey, "Content-Type", ndjsonBody)...).want(http.StatusForbidden)
-	if got := len(h.store.events(buildcast.OperationsBuild)); got != 1 {
-		t.Errorf("%d events", got)
-	}
-	for given, status := range map[string]int{
-		path: 200, path + "/status": 200, path + "/events": 200,
-		"/events/_operations?lastEventId=1":                                  204,
-		"/events?build=b1&build=_operations&lastEventId=_operations:1,b1:99": 409, // read as far as b1's log
-	} {
-		h.get(given).want(http.StatusUnauthorized).problem(buildcast.Unauthenticated, "")
-		h.get(given, withKey...).want(status)
-	}
-	h.get(path+"/events", "Accept", "text/event-stream").want(http.StatusUnauthorized)
-	if got := decode[builds](h.get("/api/builds", withKey...).want(http.StatusOK)); len(got.Builds) != 0 {
-		t.Errorf("listed: %+v", got)
 	}
 }

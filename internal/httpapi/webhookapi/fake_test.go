@@ -1,4 +1,4 @@
-package httpapi
+package webhookapi_test
 
 import (
 	"context"
