@@ -10,7 +10,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy"
-	"github.com/buildcast/buildcast/internal/pipeline/command"
+	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // deployBegan is the percent of the deploying phase at which the target takes over.
@@ -61,7 +61,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	}
 	r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	if err == nil {
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, command.Clean(made.URL), made.Ref})
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, runner.Clean(made.URL), made.Ref})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
@@ -76,7 +76,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	began := time.Now()
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
-	err := r.whenPossible(ctx, func() error { return c.Run(ctx) })
+	err := r.runCommand(ctx, c)
 	switch {
 	case err == nil:
 		done.DurationMS = time.Since(began).Milliseconds()
@@ -95,7 +95,7 @@ func (r *run) deployTo(ctx context.Context, name string) (made deploy.Deployment
 	}
 	progress := func(p deploy.Progress) {
 		r.journal.report(buildcast.DeployStarted, deployStarted{name})
-		e := deployProgress{Message: command.Clean(p.Message), Uploaded: p.Uploaded, Total: p.Total}
+		e := deployProgress{Message: runner.Clean(p.Message), Uploaded: p.Uploaded, Total: p.Total}
 		if p.Percent > 0 {
 			e.Percent = deployBegan + p.Percent*(100-deployBegan)/100
 		}

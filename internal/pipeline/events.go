@@ -11,8 +11,13 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// The data of the events that a run reports. plan_started, build_started and
-// build_completed have none.
+// The data of the events that a run reports. build_started and build_completed have
+// none.
+
+// planStarted is in the build's first event.
+type planStarted struct {
+	Sandbox string `json:"sandbox"` // of all commands: bwrap or none
+}
 
 // planGenerated. Tasks has as many names as fit; TaskCount counts all.
 type planGenerated struct {

@@ -31,6 +31,7 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -53,7 +54,14 @@ type Target interface {
 	Deploy(ctx context.Context, site deploy.Site, progress func(deploy.Progress)) (deploy.Deployment, error)
 }
 
-// Config configures a Pipeline. The first seven fields are required.
+// Runner runs the builds' commands; see runner.Runner.
+type Runner interface {
+	Run(ctx context.Context, spec runner.Spec) (runner.Result, error)
+	// Sandbox names what confines the commands; "none" if nothing does.
+	Sandbox() string
+}
+
+// Config configures a Pipeline. The first eight fields are required.
 type Config struct {
 	Owner   string // of the leases: the same at each start on one data directory
 	Dir     string // of the workspaces
@@ -62,6 +70,7 @@ type Config struct {
 	Leases  store.Leases
 	Watch   func(buildID string, after int64, wake func()) *live.Cursor // see live.Hub
 	Targets map[string]Target                                           // by name; "none" needs no entry
+	Runner  Runner
 
 	// Label turns a build id into a directory name. Nil means the id itself, which
 	// suffices only if file names are case-sensitive.

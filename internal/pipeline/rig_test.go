@@ -22,6 +22,7 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
 )
@@ -174,7 +175,7 @@ func (r *rig) pipeline(owner string, change ...func(*Config)) *Pipeline {
 	cfg := Config{
 		Owner: owner, Dir: filepath.Join(r.dir, owner), Log: r.log, Builds: r.store, Leases: r.store,
 		Watch:   r.hub.Watch,
-		Targets: map[string]Target{buildcast.DeployLocal: r.target}, Logger: quiet,
+		Targets: map[string]Target{buildcast.DeployLocal: r.target}, Runner: runner.Direct(), Logger: quiet,
 	}
 	for _, c := range change {
 		c(&cfg)

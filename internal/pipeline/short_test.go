@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/pipeline/command"
+	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // waits is a log handler that signals each step that waits.
@@ -119,7 +119,7 @@ func TestWaitForThisMachineIsBounded(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN, syscall.ENOMEM} {
 		synctest.Test(t, func(t *testing.T) {
 			r := &run{log: quiet}
-			short := &command.Failure{Err: &fs.PathError{Err: errno}}
+			short := &runner.Failure{Err: &fs.PathError{Err: errno}}
 			begun, tries := time.Now(), 0
 			err := r.whenPossible(t.Context(), func() error { tries++; return short })
 			if waited := time.Since(begun); !errors.Is(err, errno) || waited < shortFor || waited > shortFor+time.Second || tries < 60 {

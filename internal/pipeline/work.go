@@ -11,8 +11,8 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
-	"github.com/buildcast/buildcast/internal/pipeline/command"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
+	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // The environment variables that mark a build's processes.
@@ -32,7 +32,7 @@ func (r *run) work(ctx context.Context) error {
 		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
 	plan := r.build.Plan
-	r.journal.report(buildcast.PlanStarted, nothing{})
+	r.journal.report(buildcast.PlanStarted, planStarted{r.pipeline.config.Runner.Sandbox()})
 	r.journal.report(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
 	if len(r.past.completed) > 0 && !r.space.Kept {
 		r.journal.output(source{}, []string{"[the build continues in an empty workspace: completed tasks run again, without events]"})
@@ -53,7 +53,7 @@ func (r *run) whenPossible(ctx context.Context, step func() error) error {
 	retry := backoff.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for begun := time.Now(); ; {
 		err := step()
-		if !command.Transient(err) || time.Since(begun) >= shortFor || ctx.Err() != nil {
+		if !runner.Transient(err) || time.Since(begun) >= shortFor || ctx.Err() != nil {
 			return err
 		}
 		if retry.Failures() == 0 {
@@ -81,7 +81,7 @@ func (r *run) killStrays() {
 	if r.space == nil || !hasCommands(r.build.Plan) {
 		return
 	}
-	n, err := command.KillMarked(envBuildID+"="+r.build.ID, envWorkspace+"="+r.space.Path())
+	n, err := runner.KillMarked(envBuildID+"="+r.build.ID, envWorkspace+"="+r.space.Path())
 	if n > 0 || err != nil {
 		r.log.Warn("processes of the build were left over", "killed", n, "error", err)
 	}
@@ -111,7 +111,7 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
-		if err := r.whenPossible(ctx, func() error { return c.Run(ctx) }); err != nil {
+		if err := r.runCommand(ctx, c); err != nil {
 			return done, err
 		}
 	}
@@ -128,33 +128,40 @@ func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 
 // command returns a command in the build's workspace. It inherits only PATH from
 // the server's environment, which may hold secrets.
-func (r *run) command(script, name string, from source) command.Command {
-	return command.Command{
+func (r *run) command(script, name string, from source) runner.Spec {
+	return runner.Spec{
 		Script: script,
-		Dir:    r.space.Path(),
+		Dir:    r.space.Path(), Home: r.space.Home(), Temp: r.space.Temp(),
 		Env: []string{
 			"PATH=" + cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/usr/bin:/bin"),
-			"HOME=" + r.space.Home(),
-			"TMPDIR=" + r.space.Temp(),
 			"LANG=C.UTF-8",
 			"CI=1",
 			envBuildID + "=" + r.build.ID,
-			envWorkspace + "=" + r.space.Path(),
 			envTask + "=" + name,
 		},
-		Output: func(lines []string) { r.journal.output(from, lines) },
+		Output:  func(lines []string) { r.journal.output(from, lines) },
+		Planned: r.build.Planned(),
 	}
+}
+
+// runCommand runs the command. It waits while the machine is short of what the
+// command needs to start.
+func (r *run) runCommand(ctx context.Context, c runner.Spec) error {
+	return r.whenPossible(ctx, func() error {
+		_, err := r.pipeline.config.Runner.Run(ctx, c)
+		return err
+	})
 }
 
 // failureOf describes an error to users. The cause may hold the server's own paths,
 // so it goes only to the server's log.
 func (r *run) failureOf(err error) failure {
-	if f, ok := errors.AsType[*command.Failure](err); ok {
-		return failure{Error: command.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
+	if f, ok := errors.AsType[*runner.Failure](err); ok {
+		return failure{Error: runner.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
 	}
 	r.log.Warn("a step of the build failed", "error", err)
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
-		return failure{Error: command.Clean(e.Message)}
+		return failure{Error: runner.Clean(e.Message)}
 	}
 	return failure{Error: "the server could not continue the build; the server's log has the reason"}
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
 	"github.com/buildcast/buildcast/internal/deploy/local"
 	"github.com/buildcast/buildcast/internal/pipeline"
+	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // newPipeline returns the pipeline with its deploy targets.
@@ -22,6 +23,7 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 		Log: s.log, Builds: s.store, Leases: s.store,
 		Watch:     s.hub.Watch,
 		Targets:   targets,
+		Runner:    runner.Direct(),
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	})
 }

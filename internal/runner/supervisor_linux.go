@@ -1,4 +1,4 @@
-package command
+package runner
 
 import (
 	"encoding/json"
@@ -41,7 +41,7 @@ func supervise(script string) {
 	syscall.CloseOnExec(reportFD)
 	out, r, code := os.NewFile(reportFD, "report"), report{}, 0
 	var err error
-	if r.exit, err = runShell(script, out); err != nil {
+	if r.ending, err = runShell(script, out); err != nil {
 		r.Errno, _ = errors.AsType[syscall.Errno](err)
 	}
 	if err := json.NewEncoder(out).Encode(&r); err != nil {
@@ -50,23 +50,35 @@ func supervise(script string) {
 	syscall.Exit(code) // not os.Exit: no exit hooks of the server may run here
 }
 
-func runShell(script string, out io.Writer) (exit, error) {
+func runShell(script string, out io.Writer) (end ending, err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return exit{}, err
+		return end, err
 	}
 	pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", script}, &syscall.ProcAttr{ //nolint:gosec // running the plan's commands is what it is for
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
-		return exit{}, err
+		return end, err
 	}
 	_, _ = out.Write([]byte{started}) // an error: the server has died, which obey notices
 	g := &group{pid: pid}
 	go g.obey(os.NewFile(controlFD, "control"))
-	end := exitOf(g.wait())
+	end.exit = exitOf(g.wait())
 	endDescendants()
+	end.Result = used()
 	return end, nil
+}
+
+// used returns what all processes used that this one, and those below it, have waited
+// for.
+func used() (u Result) {
+	var r unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &r) == nil {
+		u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+		u.MaxRSS = r.Maxrss << 10
+	}
+	return u
 }
 
 // group is the shell's process group.

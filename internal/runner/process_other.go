@@ -1,6 +1,6 @@
 //go:build !linux
 
-package command
+package runner
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 // shell is a command that runs, in a process group of its own.
 type shell struct{ cmd *exec.Cmd }
 
-func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
+func (r *Runner) start(ctx context.Context, spec *Spec, out *os.File) (*shell, error) {
 	// Not bound to the context: it would kill the shell alone, and leave its children.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", c.Script) //nolint:gosec // running the plan's commands is what it is for
-	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", spec.Script) //nolint:gosec // running the plan's commands is what it is for
+	cmd.Dir, cmd.Env = spec.Dir, spec.environment()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return &shell{cmd}, cmd.Start()
@@ -37,13 +37,17 @@ func (s *shell) stop(gone <-chan struct{}) {
 
 // wait returns when the shell has exited. This system cannot wait without reaping
 // the process, so the group is killed a moment after its pid became free.
-func (s *shell) wait() (exit, error) {
-	err := s.cmd.Wait()
+func (s *shell) wait() (end ending, err error) {
+	err = s.cmd.Wait()
 	s.signal(syscall.SIGKILL)
-	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exitOf(e.Sys().(syscall.WaitStatus)), nil
+	if state := s.cmd.ProcessState; state != nil {
+		end.CPU = state.UserTime() + state.SystemTime()
 	}
-	return exit{}, err
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		end.exit = exitOf(e.Sys().(syscall.WaitStatus))
+		return end, nil
+	}
+	return end, err
 }
 
 // signal returns no error: the only one is that no process is left in the group.

@@ -1,4 +1,4 @@
-package command
+package runner
 
 import (
 	"io"
@@ -11,12 +11,12 @@ import (
 // Bounds of a command's output, in bytes as JSON has them.
 const (
 	maxLine   = 4 << 10  // a longer line is wrapped
-	maxBatch  = 16 << 10 // of one call of Command.Output
+	maxBatch  = 16 << 10 // of one call of Spec.Output
 	maxOutput = 1 << 20  // of one command; later output is left out
 	maxTail   = 4 << 10  // kept for a failure
 )
 
-// flushEvery is the shortest time between two calls of Command.Output.
+// flushEvery is the shortest time between two calls of Spec.Output.
 const flushEvery = 100 * time.Millisecond
 
 // cutNote replaces the output that is left out.

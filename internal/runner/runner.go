@@ -1,4 +1,4 @@
-// Package command runs one shell command of a build and reads its output as
+// Package runner runs one shell command of a build and reads its output as
 // bounded lines.
 //
 // No process of a command outlives it: a resumed build does not repeat completed
@@ -9,7 +9,7 @@
 // kills all these processes, whatever group, session or environment they moved
 // to. If the supervisor itself is killed, [KillMarked] finds its processes by
 // their environment. On other systems only the shell's process group is killed.
-package command
+package runner
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -33,18 +34,56 @@ const (
 	pipeGrace = 250 * time.Millisecond
 )
 
-// Command is a shell command.
-type Command struct {
+// envWorkspace is the variable with the command's directory, as the command sees it.
+// The processes of a command that run outside its sandbox have the host's path in
+// it, see [KillMarked].
+const envWorkspace = "BUILDCAST_WORKSPACE"
+
+// Spec is a shell command, and what it may use. All paths are the host's.
+type Spec struct {
 	Script string // for /bin/sh -c
-	Dir    string
-	Env    []string // all of the environment, as KEY=value
+	// Dir is where the script runs, Home its home directory, and Temp its directory for
+	// temporary files. They must exist.
+	Dir, Home, Temp string
+	// Env is the environment, as KEY=value. The runner adds HOME, TMPDIR and
+	// BUILDCAST_WORKSPACE: they are Home, Temp and Dir as the command sees them.
+	Env []string
 	// Timeout bounds the run; zero means buildcast.DefaultTimeout. TimeoutOf
 	// names the plan's field that sets it, for the error.
 	Timeout   time.Duration
 	TimeoutOf string
 	// Output receives the lines, see [Output]. It must not block.
 	Output func(lines []string)
+	// Bridges are the services that a command in a sandbox may reach. It reaches nothing
+	// else of the network.
+	Bridges []Bridge
+	// Planned says that a planner has a part in what runs. Such a command runs without a
+	// sandbox only if the server was told to have none.
+	Planned bool
 }
+
+// Bridge connects 127.0.0.1:Port inside a sandbox to a Unix socket of the host.
+type Bridge struct {
+	Port   int
+	Socket string
+}
+
+// Result is what a command used, together with all processes that it started.
+type Result struct {
+	CPU time.Duration
+	// MaxRSS is the memory of its largest process, in bytes. It is not less than that of
+	// the supervisor, some 15 MB.
+	MaxRSS int64
+}
+
+// Runner runs commands. It may be used by many goroutines.
+type Runner struct{}
+
+// Direct returns a runner without a sandbox: commands may do what the server's user may.
+func Direct() *Runner { return &Runner{} }
+
+// Sandbox names the sandbox that commands get: none.
+func (r *Runner) Sandbox() string { return "none" }
 
 // Failure describes a command that failed.
 type Failure struct {
@@ -60,49 +99,48 @@ func (f *Failure) Error() string { return f.Reason }
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Run runs the command to its end. It returns nil, a *Failure, or the cause of
+// Run runs the command to its end. The error is nil, a *Failure, or the cause of
 // ctx's end: a command that was stopped has not failed, whatever its exit code.
-func (c Command) Run(ctx context.Context) error {
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = buildcast.DefaultTimeout
+func (r *Runner) Run(ctx context.Context, spec Spec) (Result, error) {
+	if spec.Timeout <= 0 {
+		spec.Timeout = buildcast.DefaultTimeout
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, spec.Timeout)
 	defer cancel()
 
-	out := newOutput(c.Output)
-	end, stopped, err := c.run(limited, out)
+	out := newOutput(spec.Output)
+	end, stopped, err := r.run(limited, &spec, out)
 	switch {
-	case err == nil && end == exit{} && !stopped:
-		return nil // even if ctx has ended meanwhile: completed work is not repeated
+	case err == nil && end.exit == exit{} && !stopped:
+		return end.Result, nil // even if ctx has ended meanwhile: completed work is not repeated
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return end.Result, context.Cause(ctx)
 	case stopped:
-		return &Failure{
-			Reason: fmt.Sprintf("the command ran longer than %v and was stopped: set a longer %s, %v at most", timeout, c.TimeoutOf, buildcast.MaxTimeout),
+		return end.Result, &Failure{
+			Reason: fmt.Sprintf("the command ran longer than %v and was stopped: set a longer %s, %v at most", spec.Timeout, spec.TimeoutOf, buildcast.MaxTimeout),
 			Tail:   out.tail(),
 		}
 	case err != nil:
-		return notStarted(err)
+		return end.Result, notStarted(err)
 	}
-	return end.failure(out.tail())
+	return end.Result, end.failure(out.tail())
 }
 
 // run starts the command and waits until all its processes have ended. stopped
 // reports whether it was stopped because limited ended.
-func (c Command) run(limited context.Context, out *Output) (end exit, stopped bool, err error) {
-	r, w, err := os.Pipe() // one pipe for both streams, so that the order of the lines is kept
+func (r *Runner) run(limited context.Context, spec *Spec, out *Output) (end ending, stopped bool, err error) {
+	lines, w, err := os.Pipe() // one pipe for both streams, so that the order of the lines is kept
 	if err != nil {
-		return exit{}, false, err
+		return end, false, err
 	}
-	defer r.Close()
-	shell, err := c.start(limited, w)
+	defer lines.Close()
+	shell, err := r.start(limited, spec, w)
 	w.Close()
 	if err != nil {
-		return exit{}, false, err
+		return end, false, err
 	}
 	var parts sync.WaitGroup
-	parts.Go(func() { out.readFrom(r) })
+	parts.Go(func() { out.readFrom(lines) })
 	gone := make(chan struct{})
 	var stopper sync.WaitGroup
 	stopper.Go(func() {
@@ -116,13 +154,32 @@ func (c Command) run(limited context.Context, out *Output) (end exit, stopped bo
 	end, err = shell.wait()
 	close(gone)
 	stopper.Wait()
-	_ = r.SetReadDeadline(time.Now().Add(pipeGrace))
+	_ = lines.SetReadDeadline(time.Now().Add(pipeGrace))
 	parts.Wait()
 	out.Close()
 	return end, stopped, err
 }
 
-// exit reports how the shell ended; the zero value is success.
+// environment returns the command's variables, if it sees its directories where the
+// host has them.
+func (s *Spec) environment() []string {
+	env := append(slices.Clone(s.Env), envWorkspace+"="+s.Dir)
+	if s.Home != "" {
+		env = append(env, "HOME="+s.Home)
+	}
+	if s.Temp != "" {
+		env = append(env, "TMPDIR="+s.Temp)
+	}
+	return env
+}
+
+// ending is how a command ended, and what it used.
+type ending struct {
+	exit
+	Result
+}
+
+// exit is the shell's status; the zero value is success.
 type exit struct {
 	Code   int            `json:"code,omitempty"`
 	Signal syscall.Signal `json:"signal,omitempty"`

@@ -1,4 +1,4 @@
-package command
+package runner
 
 import (
 	"bytes"
@@ -24,12 +24,12 @@ const started = '+'
 
 // report is written by the supervisor when the command has ended.
 type report struct {
-	exit
+	ending
 	Errno syscall.Errno `json:"errno,omitempty"` // why the shell could not be started
 }
 
 // start starts a supervisor, which starts the shell.
-func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
+func (r *Runner) start(ctx context.Context, spec *Spec, out *os.File) (*shell, error) {
 	stop, control, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -43,8 +43,8 @@ func (c Command) start(ctx context.Context, out *os.File) (*shell, error) {
 	defer reported.Close()
 	// Not bound to the context: it would kill the supervisor, and leave the command.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/proc/self/exe")
-	cmd.Args = []string{supervisorName, c.Script}
-	cmd.Dir, cmd.Env = c.Dir, c.Env
+	cmd.Args = []string{supervisorName, spec.Script}
+	cmd.Dir, cmd.Env = spec.Dir, spec.environment()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{controlFD - 3: stop, reportFD - 3: reported}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -70,7 +70,7 @@ func (s *shell) stop(gone <-chan struct{}) {
 }
 
 // wait returns when the command and all processes that it started have ended.
-func (s *shell) wait() (exit, error) {
+func (s *shell) wait() (ending, error) {
 	defer s.control.Close()
 	defer s.report.Close()
 	b, err := io.ReadAll(io.LimitReader(s.report, 1<<10))
@@ -80,16 +80,16 @@ func (s *shell) wait() (exit, error) {
 	b, running := bytes.CutPrefix(b, []byte{started})
 	switch {
 	case err != nil && running:
-		return exit{}, fmt.Errorf("its supervisor ended early: %w", err)
+		return ending{}, fmt.Errorf("its supervisor ended early: %w", err)
 	case err != nil: // a program cannot start without threads, which count as processes
-		return exit{}, fmt.Errorf("its supervisor did not start (%w): %w", err, syscall.EAGAIN)
+		return ending{}, fmt.Errorf("its supervisor did not start (%w): %w", err, syscall.EAGAIN)
 	}
 	var r report
 	if err := json.Unmarshal(b, &r); err != nil {
-		return exit{}, fmt.Errorf("its supervisor did not report how it ended: %w", err)
+		return ending{}, fmt.Errorf("its supervisor did not report how it ended: %w", err)
 	}
 	if r.Errno != 0 {
-		return exit{}, r.Errno
+		return ending{}, r.Errno
 	}
-	return r.exit, nil
+	return r.ending, nil
 }

@@ -1,4 +1,4 @@
-package command
+package runner
 
 import (
 	"bufio"
@@ -17,11 +17,11 @@ import (
 )
 
 // sh returns a command, and a function that returns its lines.
-func sh(t *testing.T, script string) (Command, func() []string) {
+func sh(t *testing.T, script string) (Spec, func() []string) {
 	t.Helper()
 	var mu sync.Mutex
 	var lines []string
-	c := Command{Script: script, Dir: t.TempDir(), Env: []string{"PATH=" + os.Getenv("PATH")}, TimeoutOf: "timeout in the plan"}
+	c := Spec{Script: script, Dir: t.TempDir(), Env: []string{"PATH=" + os.Getenv("PATH")}, TimeoutOf: "timeout in the plan"}
 	c.Output = func(l []string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -32,6 +32,11 @@ func sh(t *testing.T, script string) (Command, func() []string) {
 		defer mu.Unlock()
 		return lines
 	}
+}
+
+func run(ctx context.Context, c Spec) error {
+	_, err := Direct().Run(ctx, c)
+	return err
 }
 
 func asFailure(t *testing.T, err error) *Failure {
@@ -45,7 +50,7 @@ func asFailure(t *testing.T, err error) *Failure {
 
 func TestOutputOfBothStreams(t *testing.T) {
 	c, lines := sh(t, `echo one; echo two >&2; echo three; pwd`)
-	if err := c.Run(t.Context()); err != nil {
+	if err := run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(lines(), " "); got != "one two three "+c.Dir {
@@ -55,7 +60,7 @@ func TestOutputOfBothStreams(t *testing.T) {
 
 func TestStdinIsEmpty(t *testing.T) {
 	c, lines := sh(t, `wc -c`)
-	if err := c.Run(t.Context()); err != nil || strings.TrimSpace(strings.Join(lines(), "")) != "0" {
+	if err := run(t.Context(), c); err != nil || strings.TrimSpace(strings.Join(lines(), "")) != "0" {
 		t.Error(err, lines())
 	}
 }
@@ -64,12 +69,41 @@ func TestEnvironmentIsOnlyWhatIsGiven(t *testing.T) {
 	t.Setenv("BUILDCAST_API_KEYS", "a-secret-of-the-server")
 	c, lines := sh(t, `env`)
 	c.Env = append(c.Env, "ONE=1")
-	if err := c.Run(t.Context()); err != nil {
+	if err := run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	all := strings.Join(lines(), "\n")
 	if strings.Contains(all, "a-secret") || !strings.Contains(all, "ONE=1") {
 		t.Error(all)
+	}
+}
+
+// HOME, TMPDIR and the workspace are what the command is given.
+func TestDirectoriesInTheEnvironment(t *testing.T) {
+	c, lines := sh(t, `echo "$HOME $TMPDIR $BUILDCAST_WORKSPACE"`)
+	c.Home, c.Temp = "/h", "/t"
+	if err := run(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(lines(), ""), "/h /t "+c.Dir; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// What a command used counts all its processes, also those that lost their parent
+// and those that the command left behind.
+func TestUsage(t *testing.T) {
+	burn := `i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done`
+	for _, script := range []string{
+		burn,
+		`sh -c '` + burn + `'`,
+		`(sh -c '` + burn + `; echo done' &) ; while ! [ -e done ]; do sleep 0.01; [ "$(cat log)" = done ] && : > done; done`,
+	} {
+		c, _ := sh(t, strings.ReplaceAll(script, "echo done", "echo done > log"))
+		used, err := Direct().Run(t.Context(), c)
+		if err != nil || used.CPU < 20*time.Millisecond || used.CPU > 10*time.Second || used.MaxRSS < 1<<20 || used.MaxRSS > 1<<30 {
+			t.Errorf("%s: %+v, %v", script, used, err)
+		}
 	}
 }
 
@@ -84,7 +118,7 @@ func TestFailures(t *testing.T) {
 		`echo why; no-such-command-abc`: {127, "the command ended with exit code 127"},
 	} {
 		c, _ := sh(t, script)
-		f := asFailure(t, c.Run(t.Context()))
+		f := asFailure(t, run(t.Context(), c))
 		if f.ExitCode == nil || *f.ExitCode != want.code || f.Reason != want.reason || !strings.HasPrefix(f.Tail, "why") {
 			t.Errorf("%s: %+v, exit code %v", script, f, f.ExitCode)
 		}
@@ -94,7 +128,7 @@ func TestFailures(t *testing.T) {
 func TestNotStarted(t *testing.T) {
 	c, _ := sh(t, `true`)
 	c.Dir = filepath.Join(c.Dir, "gone")
-	f := asFailure(t, c.Run(t.Context()))
+	f := asFailure(t, run(t.Context(), c))
 	if f.ExitCode != nil || !strings.Contains(f.Reason, "cannot be started") {
 		t.Errorf("%+v", f)
 	}
@@ -102,9 +136,9 @@ func TestNotStarted(t *testing.T) {
 
 func TestTimeoutNamesItself(t *testing.T) {
 	c, _ := sh(t, `echo begun; sleep 60`)
-	c.Timeout, c.TimeoutOf = 200*time.Millisecond, `timeout of task "x" in the plan`
-	f := asFailure(t, c.Run(t.Context()))
-	want := `the command ran longer than 200ms and was stopped: set a longer timeout of task "x" in the plan, 24h0m0s at most`
+	c.Timeout, c.TimeoutOf = 2*time.Second, `timeout of task "x" in the plan`
+	f := asFailure(t, run(t.Context(), c))
+	want := `the command ran longer than 2s and was stopped: set a longer timeout of task "x" in the plan, 24h0m0s at most`
 	if f.Reason != want || f.ExitCode != nil || f.Tail != "begun" {
 		t.Errorf("%+v", f)
 	}
@@ -116,12 +150,12 @@ func TestStoppedIsNotCompleted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	c, _ := sh(t, `trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done`)
 	c.Output = func([]string) { cancel(why) }
-	if err := c.Run(ctx); !errors.Is(err, why) {
+	if err := run(ctx, c); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
 	c, _ = sh(t, `trap 'exit 0' TERM; while :; do sleep 0.02; done`)
 	c.Timeout = 100 * time.Millisecond
-	if f := asFailure(t, c.Run(t.Context())); f.ExitCode != nil {
+	if f := asFailure(t, run(t.Context(), c)); f.ExitCode != nil {
 		t.Errorf("%+v", f)
 	}
 }
@@ -163,7 +197,7 @@ func TestCancelKillsTheGroup(t *testing.T) {
 			cancel()
 		}
 	}
-	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+	if err := run(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if len(lines()) != 3 {
@@ -175,7 +209,7 @@ func TestCancelKillsTheGroup(t *testing.T) {
 // A background process neither delays the command's end nor outlives it.
 func TestBackgroundIsKilledAtTheEnd(t *testing.T) {
 	c, lines := sh(t, `sleep 60 & echo $!`)
-	if err := c.Run(t.Context()); err != nil {
+	if err := run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	waitGone(t, lines()...)
@@ -204,7 +238,7 @@ func readPID(t *testing.T, file string) string {
 func TestDaemonEndsWithItsCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "daemon")
 	c, _ := sh(t, daemon(file)+`exit 3`)
-	if f := asFailure(t, c.Run(t.Context())); f.ExitCode == nil || *f.ExitCode != 3 {
+	if f := asFailure(t, run(t.Context(), c)); f.ExitCode == nil || *f.ExitCode != 3 {
 		t.Errorf("%+v", f)
 	}
 	if pid := readPID(t, file); alive(pid) {
@@ -215,7 +249,7 @@ func TestDaemonEndsWithItsCommand(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c, _ = sh(t, `trap '' TERM; `+daemon(file)+`echo ready; while :; do sleep 1; done`)
 	c.Output = func([]string) { cancel() }
-	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+	if err := run(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	if pid := readPID(t, file); alive(pid) {
@@ -231,10 +265,10 @@ func TestDaemonOfAnotherCommandGoesOn(t *testing.T) {
 	c, _ := sh(t, daemon(file)+`echo ready; wait`)
 	c.Output = func([]string) { close(ready) }
 	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
+	go func() { done <- run(ctx, c) }()
 	<-ready
 	other, _ := sh(t, `true`)
-	if err := other.Run(t.Context()); err != nil {
+	if err := run(t.Context(), other); err != nil {
 		t.Error(err)
 	}
 	if !alive(readPID(t, file)) {
@@ -247,7 +281,7 @@ func TestDaemonOfAnotherCommandGoesOn(t *testing.T) {
 // A killed supervisor takes the shell with it, and does not count as a success.
 func TestKilledSupervisor(t *testing.T) {
 	c, lines := sh(t, `echo $$; kill -9 $PPID; sleep 1000`)
-	f := asFailure(t, c.Run(t.Context()))
+	f := asFailure(t, run(t.Context(), c))
 	if f.ExitCode != nil || !strings.Contains(f.Reason, "supervisor") {
 		t.Errorf("%+v", f)
 	}
@@ -282,14 +316,16 @@ func TestMarkIsAWholeEntry(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	base := t.TempDir()
 	c, _ := sh(t, `echo ready; exec sleep 60`)
-	c.Env = append(c.Env, "BUILDCAST_WORKSPACE="+base+"/10")
+	if c.Dir = base + "/10"; os.Mkdir(c.Dir, 0o700) != nil {
+		t.Fatal("no directory")
+	}
 	c.Output = func([]string) {
 		if n, err := KillMarked("BUILDCAST_WORKSPACE=" + base + "/1"); n != 0 || err != nil {
 			t.Errorf("killed %d, %v", n, err)
 		}
 		cancel()
 	}
-	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+	if err := run(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -297,12 +333,12 @@ func TestMarkIsAWholeEntry(t *testing.T) {
 // The command dies with a server that is killed, and its daemons too.
 func TestCommandDiesWithTheServer(t *testing.T) {
 	if dir := os.Getenv("BUILDCAST_TEST_SERVER"); dir != "" {
-		c := Command{
+		c := Spec{
 			Script: daemon(dir+"/daemon") + `echo $$ > ` + dir + `/pid.new; mv ` + dir + `/pid.new ` + dir + `/pid; trap '' TERM; while :; do sleep 0.05; done`,
 			Dir:    dir, Env: []string{"PATH=" + os.Getenv("PATH")},
 			Output: func([]string) {},
 		}
-		_ = c.Run(t.Context())
+		_ = run(t.Context(), c)
 		return
 	}
 	dir := t.TempDir()
@@ -348,7 +384,7 @@ func TestManyCommandsAtOnce(t *testing.T) {
 	for i := range 32 {
 		all.Go(func() {
 			c, lines := sh(t, fmt.Sprintf(`for i in 1 2 3 4 5 6 7 8 9 10; do echo %d $i; done; exit %d`, i, i%2))
-			err := c.Run(t.Context())
+			err := run(t.Context(), c)
 			if (err != nil) != (i%2 == 1) || len(lines()) != 10 {
 				t.Errorf("%d: %v, %d lines", i, err, len(lines()))
 			}
@@ -359,7 +395,7 @@ func TestManyCommandsAtOnce(t *testing.T) {
 
 func TestLongOutputThroughThePipe(t *testing.T) {
 	c, lines := sh(t, `i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done`)
-	if err := c.Run(t.Context()); err != nil {
+	if err := run(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewScanner(strings.NewReader(strings.Join(lines(), "\n")))

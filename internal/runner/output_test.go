@@ -1,4 +1,4 @@
-package command
+package runner
 
 import (
 	"encoding/json"
