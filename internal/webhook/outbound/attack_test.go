@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/address"
 )
 
 // receiver counts the requests and the connections that reach it.
@@ -265,7 +267,7 @@ func TestAttackOnTheDialerAlone(t *testing.T) {
 			if conn != nil {
 				conn.Close()
 			}
-			if _, ok := errors.AsType[*RefusedError](err); !ok {
+			if _, ok := errors.AsType[*address.RefusedError](err); !ok {
 				t.Errorf("%v", err)
 			}
 		})

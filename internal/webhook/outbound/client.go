@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -83,7 +81,7 @@ func newRoute(t *http.Transport) route {
 }
 
 func newGuard(p Policy, o Options) *guard {
-	checked := &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver, ControlContext: p.control}
+	checked := &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver, ControlContext: p.guard().Control}
 	proxied := newTransport(o, &net.Dialer{Timeout: connectTimeout, Resolver: o.Resolver})
 	proxied.Proxy = func(r *http.Request) (*url.URL, error) {
 		return attemptOf(r.Context()).proxy, nil
@@ -95,18 +93,6 @@ func newGuard(p Policy, o Options) *guard {
 		return nil
 	}
 	return &guard{policy: p, options: o, direct: newRoute(newTransport(o, checked)), proxied: newRoute(proxied)}
-}
-
-// control is called with the resolved address of each socket before it connects.
-func (p Policy) control(_ context.Context, network, address string, _ syscall.RawConn) error {
-	if network != "tcp4" && network != "tcp6" {
-		return fmt.Errorf("webhooks are sent over TCP, not %s", network)
-	}
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("the address to connect to cannot be checked: %w", err)
-	}
-	return p.Allowed(addr.Addr())
 }
 
 func newTransport(o Options, d *net.Dialer) *http.Transport {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/address"
 )
 
 // Kind is what ended an attempt, in stable words: for metrics, and to branch on.
@@ -59,7 +60,7 @@ func KindOf(err error) Kind {
 }
 
 func explain(err error) (Kind, string) {
-	if refused, ok := errors.AsType[*RefusedError](err); ok {
+	if refused, ok := errors.AsType[*address.RefusedError](err); ok {
 		return RefusedAddress, refused.Error()
 	}
 	if bad, ok := errors.AsType[*buildcast.Error](err); ok && bad.Field == "url" {

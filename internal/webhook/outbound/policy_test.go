@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/address"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -54,14 +55,14 @@ func hostOf(a netip.Addr) string {
 func expect(t *testing.T, p Policy, a netip.Addr, refused bool) {
 	t.Helper()
 	err := p.Allowed(a)
-	if _, ok := errors.AsType[*RefusedError](err); ok != refused || (err != nil) != refused {
+	if _, ok := errors.AsType[*address.RefusedError](err); ok != refused || (err != nil) != refused {
 		t.Errorf("Allowed(%s) = %v, refused should be %t", a, err, refused)
 	}
 	network := "tcp4"
 	if a.Is6() {
 		network = "tcp6"
 	}
-	if err := p.control(t.Context(), network, netip.AddrPortFrom(a, 443).String(), nil); (err != nil) != refused {
+	if err := p.guard().Control(t.Context(), network, netip.AddrPortFrom(a, 443).String(), nil); (err != nil) != refused {
 		t.Errorf("at dial time, %s: %v, refused should be %t", a, err, refused)
 	}
 	_, err = p.CheckURL("https://" + hostOf(a) + "/hook")
@@ -96,7 +97,7 @@ func TestRanges(t *testing.T) {
 			expect(t, allow, last(p), false)
 		})
 		t.Run(r+" fix", func(t *testing.T) {
-			e, _ := errors.AsType[*RefusedError](Policy{}.Allowed(first(p)))
+			e, _ := errors.AsType[*address.RefusedError](Policy{}.Allowed(first(p)))
 			expect(t, Policy{Allow: []netip.Prefix{e.Range}}, first(p), false)
 		})
 	}
@@ -179,11 +180,11 @@ func TestAllowOfMappedRange(t *testing.T) {
 
 func TestOnlyTCPIsDialled(t *testing.T) {
 	for _, network := range []string{"unix", "udp4", "ip4:1"} {
-		if (Policy{}).control(t.Context(), network, "1.1.1.1:443", nil) == nil {
+		if (Policy{}).guard().Control(t.Context(), network, "1.1.1.1:443", nil) == nil {
 			t.Errorf("%s is dialled", network)
 		}
 	}
-	if (Policy{}).control(t.Context(), "tcp4", "a.socket", nil) == nil {
+	if (Policy{}).guard().Control(t.Context(), "tcp4", "a.socket", nil) == nil {
 		t.Error("an address that cannot be read is dialled")
 	}
 }

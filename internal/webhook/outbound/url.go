@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/address"
 )
 
 // MaxURL is the length of the longest URL that is accepted, in bytes.
@@ -110,7 +111,7 @@ func (p Policy) checkHost(host string, bracketed bool) (local bool, err error) {
 }
 
 func (p Policy) checkLiteral(addr netip.Addr) error {
-	if refused, ok := errors.AsType[*RefusedError](p.Allowed(addr)); ok {
+	if refused, ok := errors.AsType[*address.RefusedError](p.Allowed(addr)); ok {
 		return buildcast.Errorf(buildcast.InvalidArgument, "the url's address %s", refused).At("url")
 	}
 	return nil

@@ -31,7 +31,7 @@ func TestURLsThatAreFine(t *testing.T) {
 		"http://[::1]:9000/":                         {AllowLoopback: true},
 		"http://[::ffff:127.0.0.1]/":                 {AllowLoopback: true},
 		"https://10.1.2.3/":                          {Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
-		"https://localhost/":                         {Allow: []netip.Prefix{loopback6}},
+		"https://localhost/":                         {Allow: []netip.Prefix{netip.MustParsePrefix("::1/128")}},
 		"https://" + strings.Repeat("a.", 126) + "a": {},
 	} {
 		u, err := p.CheckURL(raw)
