@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast/internal/address"
+	"github.com/buildcast/buildcast/internal/address/addresstest"
 )
 
 // receiver counts the requests and the connections that reach it.
@@ -111,15 +112,15 @@ func mustRefuseAddress(t *testing.T, c *http.Client, to string) {
 }
 
 func TestAttackNameOfPrivateAddress(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
-	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver()})
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.Resolver()})
 	for name, addr := range map[string]string{
 		"loopback": "127.0.0.1", "private": "10.0.0.1", "metadata": "169.254.169.254", "zero": "0.0.0.0",
 		"loopback6": "::1", "unspecified6": "::", "mapped": "::ffff:127.0.0.1", "nat64": "64:ff9b::7f00:1",
 		"6to4": "2002:7f00:1::", "unique-local": "fd00::1", "both": "10.0.0.1 fd00::1",
 	} {
 		t.Run(name, func(t *testing.T) {
-			dns.answer(name+".test", addr)
+			dns.Answer(name+".test", addr)
 			mustRefuseAddress(t, c, "http://"+name+".test:"+victim.port()+"/")
 		})
 	}
@@ -127,9 +128,9 @@ func TestAttackNameOfPrivateAddress(t *testing.T) {
 }
 
 func TestAttackNameInOtherSpellings(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
-	dns.answer("attack.test", "127.0.0.1")
-	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver()})
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns.Answer("attack.test", "127.0.0.1")
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.Resolver()})
 	for name, host := range map[string]string{"upper case": "ATTACK.TEST", "final dot": "attack.test.", "both": "Attack.Test."} {
 		t.Run(name, func(t *testing.T) { mustRefuseAddress(t, c, "http://"+host+":"+victim.port()+"/") })
 	}
@@ -137,12 +138,12 @@ func TestAttackNameInOtherSpellings(t *testing.T) {
 }
 
 func TestAttackNameOfPublicAndPrivateAddress(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
 	public := receive(t, "127.0.0.2:"+victim.port(), nil)
-	c := newClient(t, outside, Options{Resolver: dns.resolver()})
+	c := newClient(t, outside, Options{Resolver: dns.Resolver()})
 	for name, addrs := range map[string]string{"private first": "127.0.0.1 127.0.0.2", "public first": "127.0.0.2 127.0.0.1"} {
 		t.Run(name, func(t *testing.T) {
-			dns.answer("mixed.test", addrs)
+			dns.Answer("mixed.test", addrs)
 			c.CloseIdleConnections()
 			if status, failure := post(t, c, "http://mixed.test:"+victim.port()+"/"); status != 200 {
 				t.Errorf("status %d, %s", status, failure)
@@ -161,19 +162,19 @@ func TestAttackNameOfPublicAndPrivateAddress(t *testing.T) {
 
 // The name is public when it is checked and loopback when it is used.
 func TestAttackRebindingBetweenCheckAndUse(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
-	dns.answer("rebind.test", "93.184.216.34", "127.0.0.1")
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns.Answer("rebind.test", "93.184.216.34", "127.0.0.1")
 	p := Policy{AllowHTTP: true}
 	u, err := p.CheckURL("http://rebind.test:" + victim.port() + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	checked, err := dns.resolver().LookupNetIP(t.Context(), "ip", u.Hostname())
+	checked, err := dns.Resolver().LookupNetIP(t.Context(), "ip", u.Hostname())
 	if err != nil || len(checked) != 1 || p.Allowed(checked[0]) != nil {
 		t.Fatalf("the check should pass: %v, %v", checked, err)
 	}
-	mustRefuseAddress(t, newClient(t, p, Options{Resolver: dns.resolver()}), u.String())
-	if n := dns.timesAsked("rebind.test"); n != 2 {
+	mustRefuseAddress(t, newClient(t, p, Options{Resolver: dns.Resolver()}), u.String())
+	if n := dns.TimesAsked("rebind.test"); n != 2 {
 		t.Errorf("the name was asked for %d times", n)
 	}
 	victim.mustBeUntouched(t)
@@ -181,10 +182,10 @@ func TestAttackRebindingBetweenCheckAndUse(t *testing.T) {
 
 // The name is public for one delivery and loopback for the next.
 func TestAttackRebindingBetweenDeliveries(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
 	receive(t, "127.0.0.2:"+victim.port(), func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })
-	dns.answer("rebind.test", "127.0.0.2", "127.0.0.1")
-	c := newClient(t, outside, Options{Resolver: dns.resolver()})
+	dns.Answer("rebind.test", "127.0.0.2", "127.0.0.1")
+	c := newClient(t, outside, Options{Resolver: dns.Resolver()})
 	to := "http://rebind.test:" + victim.port() + "/"
 	if status, failure := post(t, c, to); status != 200 {
 		t.Errorf("the first: status %d, %s", status, failure)
@@ -260,7 +261,7 @@ func TestAttackURLThatWasNeverChecked(t *testing.T) {
 // The dialer checks by itself, whatever gets past the check of the URL.
 func TestAttackOnTheDialerAlone(t *testing.T) {
 	victim := receive(t, "127.0.0.1:0", nil)
-	g := newGuard(Policy{}, Options{Resolver: newDNS(t).resolver(), Proxy: noProxy})
+	g := newGuard(Policy{}, Options{Resolver: addresstest.NewDNS(t).Resolver(), Proxy: noProxy})
 	for _, host := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::", "localhost", "::1"} {
 		t.Run(host, func(t *testing.T) {
 			conn, err := g.direct.kept.DialContext(t.Context(), "tcp", net.JoinHostPort(host, victim.port()))
@@ -276,18 +277,18 @@ func TestAttackOnTheDialerAlone(t *testing.T) {
 }
 
 func TestProxy(t *testing.T) {
-	dns, proxy := newDNS(t), receive(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+	dns, proxy := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodConnect {
 			w.WriteHeader(http.StatusProxyAuthRequired)
 			return
 		}
 		w.Header().Set("Asked-For", r.URL.String())
 	})
-	dns.answer("private.test", "10.0.0.1")
-	dns.answer("mixed.test", "93.184.216.34 10.0.0.1")
-	dns.answer("public.test", "93.184.216.34")
+	dns.Answer("private.test", "10.0.0.1")
+	dns.Answer("mixed.test", "93.184.216.34 10.0.0.1")
+	dns.Answer("public.test", "93.184.216.34")
 	through := &url.URL{Scheme: "http", Host: proxy.Listener.Addr().String(), User: url.UserPassword("me", "hunter2")}
-	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.resolver(), Proxy: http.ProxyURL(through)})
+	c := newClient(t, Policy{AllowHTTP: true}, Options{Resolver: dns.Resolver(), Proxy: http.ProxyURL(through)})
 	for name, to := range map[string]string{
 		"private address": "http://10.0.0.1/", "mapped address": "http://[::ffff:10.0.0.1]/", "metadata": "http://169.254.169.254/",
 		"name of a private address": "http://private.test/", "over https": "https://private.test/",
@@ -524,13 +525,13 @@ func TestAttackInjectionIntoTheRequest(t *testing.T) {
 
 // A receiver is who its certificate says it is.
 func TestAttackCertificate(t *testing.T) {
-	dns := newDNS(t)
+	dns := addresstest.NewDNS(t)
 	r := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request arrived") }))
 	r.Config.ErrorLog = log.New(io.Discard, "", 0)
 	r.StartTLS()
 	t.Cleanup(r.Close)
 	_, port, _ := net.SplitHostPort(r.Listener.Addr().String())
-	dns.answer("other.test", "127.0.0.1")
+	dns.Answer("other.test", "127.0.0.1")
 	roots := x509.NewCertPool()
 	roots.AddCert(r.Certificate())
 	for name, attack := range map[string]struct {
@@ -542,7 +543,7 @@ func TestAttackCertificate(t *testing.T) {
 		"of another name": {"other.test", roots, "for another host name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newClient(t, Policy{AllowLoopback: true}, Options{Resolver: dns.resolver(), RootCAs: attack.trusted})
+			c := newClient(t, Policy{AllowLoopback: true}, Options{Resolver: dns.Resolver(), RootCAs: attack.trusted})
 			if _, failure := post(t, c, "https://"+attack.host+":"+port+"/"); !strings.HasPrefix(failure, string(TLS)+": ") || !strings.Contains(failure, attack.says) {
 				t.Errorf("%q", failure)
 			}

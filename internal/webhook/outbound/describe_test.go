@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/buildcast/buildcast/internal/address/addresstest"
 )
 
 // play serves each connection with do, and closes it.
@@ -94,14 +96,12 @@ func TestKindsOfFailures(t *testing.T) {
 }
 
 func TestKindsOfDNSFailures(t *testing.T) {
-	dns := newDNS(t)
-	c := newClient(t, Policy{}, Options{Resolver: dns.resolver()})
+	dns := addresstest.NewDNS(t)
+	c := newClient(t, Policy{}, Options{Resolver: dns.Resolver()})
 	if _, failure := post(t, c, "https://unknown.test/"); failure != "dns failure: the name does not exist" {
 		t.Errorf("%q", failure)
 	}
-	dns.mu.Lock()
-	dns.failing = true
-	dns.mu.Unlock()
+	dns.Fail()
 	if _, failure := post(t, c, "https://failing.test/"); failure != "dns failure: the resolver does not answer" {
 		t.Errorf("%q", failure)
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/buildcast/buildcast/internal/address/addresstest"
 )
 
 // keeper answers 200, and at first holds the requests back until n are under way,
@@ -128,10 +130,10 @@ func TestNewConnectionThatWasClosed(t *testing.T) {
 // The receiver closes a kept connection so that the name is asked for again, and
 // is loopback by then.
 func TestAttackRebindingWhereAKeptConnectionIsClosed(t *testing.T) {
-	dns, victim := newDNS(t), receive(t, "127.0.0.1:0", nil)
+	dns, victim := addresstest.NewDNS(t), receive(t, "127.0.0.1:0", nil)
 	k := keep(t, net.JoinHostPort("127.0.0.2", victim.port()), 1)
-	dns.answer("rebind.test", "127.0.0.2", "127.0.0.1")
-	c := newClient(t, outside, Options{Resolver: dns.resolver()})
+	dns.Answer("rebind.test", "127.0.0.2", "127.0.0.1")
+	c := newClient(t, outside, Options{Resolver: dns.Resolver()})
 	to := "http://rebind.test:" + victim.port() + "/"
 	fill(t, c, to, 1)
 	k.broken.Store(true)

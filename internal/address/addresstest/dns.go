@@ -1,4 +1,5 @@
-package outbound
+// Package addresstest has a name server for tests of who may be reached.
+package addresstest
 
 import (
 	"context"
@@ -10,8 +11,8 @@ import (
 	"testing"
 )
 
-// dnsServer is a real name server on loopback.
-type dnsServer struct {
+// DNS is a real name server on loopback.
+type DNS struct {
 	conn net.PacketConn
 
 	mu      sync.Mutex
@@ -20,28 +21,29 @@ type dnsServer struct {
 	failing bool                      // answers SERVFAIL
 }
 
-func newDNS(t *testing.T) *dnsServer {
+// NewDNS starts a name server that knows no name.
+func NewDNS(t *testing.T) *DNS {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &dnsServer{conn: conn, names: map[string][][]netip.Addr{}, asked: map[string]int{}}
+	s := &DNS{conn: conn, names: map[string][][]netip.Addr{}, asked: map[string]int{}}
 	var serving sync.WaitGroup
 	serving.Go(s.serve)
 	t.Cleanup(func() { conn.Close(); serving.Wait() })
 	return s
 }
 
-// resolver asks this server and no other.
-func (s *dnsServer) resolver() *net.Resolver {
+// Resolver asks this server and no other.
+func (s *DNS) Resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "udp", s.conn.LocalAddr().String())
 	}}
 }
 
-// answer sets what name resolves to, one argument for each time it is asked for.
-func (s *dnsServer) answer(name string, turns ...string) {
+// Answer sets what name resolves to, one argument for each time it is asked for.
+func (s *DNS) Answer(name string, turns ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.names[name+"."] = nil
@@ -54,13 +56,21 @@ func (s *dnsServer) answer(name string, turns ...string) {
 	}
 }
 
-func (s *dnsServer) timesAsked(name string) int {
+// TimesAsked is how often the name was asked for.
+func (s *DNS) TimesAsked(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[name+"."]
 }
 
-func (s *dnsServer) serve() {
+// Fail makes it answer SERVFAIL to everything.
+func (s *DNS) Fail() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failing = true
+}
+
+func (s *DNS) serve() {
 	buf := make([]byte, 1500)
 	for {
 		n, from, err := s.conn.ReadFrom(buf)
@@ -75,7 +85,7 @@ func (s *dnsServer) serve() {
 
 const typeA, typeAAAA = 1, 28
 
-func (s *dnsServer) reply(query []byte) []byte {
+func (s *DNS) reply(query []byte) []byte {
 	name, end := question(query)
 	if end == 0 {
 		return nil
@@ -102,7 +112,7 @@ func (s *dnsServer) reply(query []byte) []byte {
 
 // next is the addresses of a kind. IPv4 and IPv6 are asked for at the same time;
 // the turns are counted by the former.
-func (s *dnsServer) next(name string, kind uint16) (addrs []netip.Addr, known bool) {
+func (s *DNS) next(name string, kind uint16) (addrs []netip.Addr, known bool) {
 	turns, known := s.names[name]
 	if !known || s.failing || kind != typeA && kind != typeAAAA {
 		return nil, known
