@@ -16,21 +16,6 @@ import (
 // deployBegan is the percent of the deploying phase at which the target takes over.
 const deployBegan = 80
 
-// stage is install or build: a command after the tasks. began and ended are the
-// percent of the deploying phase at its two ends.
-type stage struct {
-	name, doing, done string
-	script            string
-	began, ended      int
-}
-
-func stagesOf(p *buildcast.Plan) []stage {
-	return []stage{
-		{"install", "Installing", "Installed", p.Install, 0, 40},
-		{"build", "Building", "Built", p.Build, 40, deployBegan},
-	}
-}
-
 // runDeploy runs the steps after the tasks. It returns the same errors as work.
 //
 // A plan with neither a target nor an output deploys the files that exist. If none
@@ -44,15 +29,25 @@ func (r *run) runDeploy(ctx context.Context) error {
 		r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	}
 	r.journal.report(buildcast.BuildStarted, nothing{})
-	for _, s := range stagesOf(r.build.Plan) {
+	built := false
+	for _, which := range []func() (stage, error){r.installStage, r.buildStage} {
+		s, err := which()
+		if err != nil {
+			return r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name)})
+		}
 		if err := r.runStage(ctx, s); err != nil {
 			return err
 		}
+		built = s.script != ""
 	}
 	if target == buildcast.DeployNone {
 		return r.end(buildcast.BuildCompleted, nothing{})
 	}
-	made, err := r.deployTo(ctx, target)
+	output, err := r.outputDir(built)
+	if err != nil {
+		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err).of("the search for the output")})
+	}
+	made, err := r.deployTo(ctx, target, output)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -72,7 +67,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	if s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, done) {
 		return nil
 	}
-	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.doing, Percent: s.began})
+	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})
 	began := time.Now()
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
@@ -85,10 +80,10 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name + " command")})
+	return r.end(buildcast.BuildFailed, buildFailed{s.name, s.explain(r.failureOf(err)).of("the " + s.name + " command")})
 }
 
-func (r *run) deployTo(ctx context.Context, name string) (made deploy.Deployment, err error) {
+func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.Deployment, err error) {
 	target, ok := r.pipeline.config.Targets[name]
 	if !ok {
 		return made, buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use one of %s, or set it up (buildcast serve --help)", name, strings.Join(r.pipeline.targets(), ", ")).At("deploy")
@@ -102,7 +97,7 @@ func (r *run) deployTo(ctx context.Context, name string) (made deploy.Deployment
 		r.journal.report(buildcast.DeployProgress, e)
 	}
 	err = r.whenPossible(ctx, func() error {
-		dir, err := r.space.Output(r.build.Plan.Output)
+		dir, err := r.space.Output(output)
 		if err == nil {
 			made, err = target.Deploy(ctx, deploy.Site{BuildID: r.build.ID, Dir: dir, Production: r.build.Plan.Production}, progress)
 		}

@@ -67,11 +67,12 @@ type deployStarted struct {
 
 // buildProgress is reported when a stage begins and, with Done, when it has ended.
 type buildProgress struct {
-	Stage      string `json:"stage"` // install or build
+	Stage      string `json:"stage,omitempty"` // install or build; empty: what comes after them
 	Message    string `json:"message"`
 	Percent    int    `json:"percent"` // of the deploying phase, 0-100
 	Done       bool   `json:"done,omitempty"`
 	DurationMS int64  `json:"durationMs,omitempty"`
+	Command    string `json:"command,omitempty"` // that was found; empty: it is the plan's
 }
 
 type buildFailed struct {

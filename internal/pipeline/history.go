@@ -18,6 +18,8 @@ type history struct {
 	reported  map[string]bool // the keys of what was reported
 	completed map[string]bool // names of tasks
 	failed    map[string]int  // attempts of a task that failed, by its name
+
+	commands map[string]string // that were found for install and build, by the stage's name
 }
 
 // readHistory folds the log.
@@ -25,6 +27,7 @@ func readHistory(ctx context.Context, log Log, b buildcast.Build) (*history, err
 	h := &history{
 		status:   buildcast.NewStatus(b.ID, b.Project, b.CreatedAt),
 		reported: map[string]bool{}, completed: map[string]bool{}, failed: map[string]int{},
+		commands: map[string]string{},
 	}
 	for {
 		events, err := log.Read(ctx, b.ID, h.status.LastEventID, readLimit)
@@ -48,6 +51,10 @@ func (h *history) apply(e *buildcast.Event) {
 		h.completed[d.TaskName] = true
 	case buildcast.TaskFailed:
 		h.failed[d.TaskName] = max(h.failed[d.TaskName], d.Attempt)
+	case buildcast.BuildProgress:
+		if !d.Done {
+			h.commands[d.Stage] = d.Command
+		}
 	}
 }
 
@@ -58,6 +65,7 @@ type words struct {
 	Stage    string `json:"stage"`
 	Done     bool   `json:"done"`
 	Message  string `json:"message"`
+	Command  string `json:"command"`
 }
 
 func readWords(data json.RawMessage) (w words) {

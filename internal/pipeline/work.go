@@ -93,7 +93,7 @@ func hasCommands(p *buildcast.Plan) bool {
 			return true
 		}
 	}
-	return p.Install != "" || p.Build != ""
+	return p.Install != "" || p.Build != "" || p.Detect
 }
 
 // attempt runs the task once: it writes the files, then runs the command.

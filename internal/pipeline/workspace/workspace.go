@@ -150,6 +150,9 @@ func (w *Workspace) Home() string { return filepath.Join(w.dir, homeDir) }
 // Temp returns the TMPDIR of its commands.
 func (w *Workspace) Temp() string { return filepath.Join(w.dir, tempDir) }
 
+// Root returns the workspace as a directory that no link leads out of.
+func (w *Workspace) Root() *os.Root { return w.root }
+
 // Close closes the directory and records the time in it; see Entry. No command may
 // be running in it.
 func (w *Workspace) Close() error {

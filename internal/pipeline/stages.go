@@ -1,0 +1,93 @@
+package pipeline
+
+import (
+	"cmp"
+	"os"
+
+	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/detect"
+)
+
+// The names of the stages.
+const (
+	installName = "install"
+	buildName   = "build"
+)
+
+// stage is install or build: a command after the tasks. began and ended are the
+// percent of the deploying phase at its two ends.
+type stage struct {
+	name, doing, done string
+	script            string         // empty: there is nothing to do
+	found             detect.Command // how script was found; zero: it is the plan's
+	began, ended      int
+}
+
+// installStage returns the install stage. It is called after the tasks.
+func (r *run) installStage() (stage, error) {
+	s := stage{name: installName, doing: "Installing", done: "Installed", script: r.build.Plan.Install, began: 0, ended: 40}
+	if s.script != "" || !r.build.Plan.Detect {
+		return s, nil
+	}
+	if b, err := r.buildStage(); err != nil || b.script == "" {
+		return s, err // nothing needs what would be installed
+	}
+	return r.find(s, detect.Install)
+}
+
+// buildStage returns the build stage. It is called after the install stage, which may
+// have brought the files that decide it.
+func (r *run) buildStage() (stage, error) {
+	s := stage{name: buildName, doing: "Building", done: "Built", script: r.build.Plan.Build, began: 40, ended: deployBegan}
+	if s.script != "" || !r.build.Plan.Detect {
+		return s, nil
+	}
+	return r.find(s, detect.Build)
+}
+
+// find finds the stage's command in the workspace. What an earlier run began stays:
+// an install that was cut off may have written a lock file already.
+func (r *run) find(s stage, look func(*os.Root) (detect.Command, error)) (_ stage, err error) {
+	found, ok := detect.Command{}, false
+	if r.space.Kept {
+		found, ok = detect.Known(r.past.commands[s.name])
+	}
+	if !ok {
+		found, err = look(r.space.Root())
+	}
+	s.script, s.found = found.Script, found
+	return s, err
+}
+
+// message tells what the stage does.
+func (s stage) message() string {
+	if s.found.Found != "" {
+		return "Found " + s.found.Found + ": " + s.script
+	}
+	return s.doing
+}
+
+// explain adds the fix to a failure if the command's tool is not installed.
+func (s stage) explain(f failure) failure {
+	if f.ExitCode != nil {
+		if fix, ok := s.found.Missing(*f.ExitCode, f.Output); ok {
+			f.Error = fix
+		}
+	}
+	return f
+}
+
+// outputDir returns the directory to deploy. built reports whether the build stage
+// has run.
+func (r *run) outputDir(built bool) (string, error) {
+	if r.build.Plan.Output != "" || !r.build.Plan.Detect {
+		return r.build.Plan.Output, nil
+	}
+	dir, err := detect.Output(r.space.Root(), built)
+	if err == nil {
+		r.journal.report(buildcast.BuildProgress, buildProgress{
+			Message: "Found the site in " + cmp.Or(map[string]string{".": "the workspace itself"}[dir], dir), Percent: deployBegan,
+		})
+	}
+	return dir, err
+}
