@@ -1,4 +1,4 @@
-// Package pipeline runs the builds that have a plan: it claims a lease, runs the
+// Package pipeline runs the builds that have a plan or a prompt: it claims a lease, runs the
 // tasks in the order of their needs, runs install and build, and deploys.
 //
 // A build's log is its only state. The keys of a run's events are computed from
@@ -61,13 +61,14 @@ type Runner interface {
 	Sandbox() string
 }
 
-// Config configures a Pipeline. The first eight fields are required.
+// Config configures a Pipeline. The first nine fields are required.
 type Config struct {
 	Owner   string // of the leases: the same at each start on one data directory
 	Dir     string // of the workspaces
 	Log     Log
 	Builds  Builds
 	Leases  store.Leases
+	Plans   store.Plans                                                 // those that a planner makes
 	Watch   func(buildID string, after int64, wake func()) *live.Cursor // see live.Hub
 	Targets map[string]Target                                           // by name; "none" needs no entry
 	Runner  Runner

@@ -95,6 +95,13 @@ func (f *faultyStore) RenewLease(ctx context.Context, l store.Lease, ttl time.Du
 	return f.Store.RenewLease(ctx, l, ttl)
 }
 
+func (f *faultyStore) SavePlan(ctx context.Context, l store.Lease, p *buildcast.Plan) error {
+	if err := f.gone(); err != nil {
+		return err
+	}
+	return f.Store.SavePlan(ctx, l, p)
+}
+
 func (f *faultyStore) ReleaseLeases(ctx context.Context, owner string) error {
 	if err := f.gone(); err != nil {
 		return err
@@ -173,7 +180,7 @@ func newRig(t *testing.T) *rig {
 // pipeline makes a pipeline of the rig. Its workspaces are below the owner's name.
 func (r *rig) pipeline(owner string, change ...func(*Config)) *Pipeline {
 	cfg := Config{
-		Owner: owner, Dir: filepath.Join(r.dir, owner), Log: r.log, Builds: r.store, Leases: r.store,
+		Owner: owner, Dir: filepath.Join(r.dir, owner), Log: r.log, Builds: r.store, Leases: r.store, Plans: r.store,
 		Watch:   r.hub.Watch,
 		Targets: map[string]Target{buildcast.DeployLocal: r.target}, Runner: runner.Direct(), Logger: quiet,
 	}

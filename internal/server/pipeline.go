@@ -20,7 +20,7 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 	}
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
-		Log: s.log, Builds: s.store, Leases: s.store,
+		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
 		Watch:     s.hub.Watch,
 		Targets:   targets,
 		Runner:    runner.Direct(),

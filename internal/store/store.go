@@ -117,6 +117,14 @@ type Builds interface {
 	ListBuilds(ctx context.Context, f Filter) (Page, error)
 }
 
+// Plans stores the plans that planners make.
+type Plans interface {
+	// SavePlan stores the plan of a build that was created with a prompt, unless the
+	// build has been claimed again: Fenced. If the build has a plan, it keeps that one:
+	// whoever continues after a crash must not plan twice. NotFound.
+	SavePlan(ctx context.Context, l Lease, plan *buildcast.Plan) error
+}
+
 // Cuts shortens logs from the front. A cut changes only the build's row: no reader
 // gets the events before it any longer, and a Purger removes them in steps. A key is
 // remembered as long as its event is kept.
@@ -150,12 +158,12 @@ type Lease struct {
 	Generation int64
 }
 
-// Leases hands out builds that have a plan to the processes that run them. Times are
-// those of the store's own clock.
+// Leases hands out builds to the processes that run them. Times are those of the
+// store's own clock.
 type Leases interface {
 	// ClaimBuilds leases up to limit builds, the oldest first, each with the next
-	// generation. It takes builds that have a plan, are not finished, and have no
-	// lease or one that has ended. It skips the builds in except, which the caller
+	// generation. It takes builds that have a plan or a prompt, are not finished, and
+	// have no lease or one that has ended. It skips the builds in except, which the caller
 	// runs already.
 	ClaimBuilds(ctx context.Context, owner string, ttl time.Duration, limit int, except []string) ([]Lease, error)
 	// RenewLease makes the lease end at ttl from now, even if it has ended already,
@@ -179,6 +187,7 @@ type Store interface {
 	Appender
 	Reader
 	Builds
+	Plans
 	Cuts
 	Purger
 	Leases

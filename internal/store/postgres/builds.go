@@ -11,7 +11,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-const buildColumns = `id, project, prompt, plan, deploy, status, created_at`
+const buildColumns = `id, project, prompt, plan, options, deploy, status, created_at`
 
 // CreateBuild implements store.Builds.
 func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
@@ -32,7 +32,7 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 // createOnce stores the build, or returns the one that exists under its id or
 // idempotency key.
 func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildcast.Build, created bool, err error) {
-	build, plan, err := b.Build(buildcast.Now())
+	build, parts, err := b.Build(buildcast.Now())
 	if err != nil {
 		return build, false, err
 	}
@@ -40,10 +40,10 @@ func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildca
 	if err != nil {
 		return build, false, err
 	}
-	args := []any{b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), build.CreatedAt.Std()}
+	args := []any{b.ID, b.Project, b.Prompt, null(string(parts.Plan)), b.Deploy, null(b.IdempotencyKey), string(status), build.CreatedAt.Std(), null(string(parts.Options))}
 	tag, err := s.exec(ctx, `
-		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at)
-		VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`, args...)
+		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at, options)
+		VALUES ($1, $2, $3, $4::json, $5, $6, $7, $8, $8, $9::json) ON CONFLICT DO NOTHING`, args...)
 	if err != nil || tag.RowsAffected() == 1 {
 		return build, err == nil, err
 	}
@@ -57,7 +57,7 @@ func (s *Store) createOnce(ctx context.Context, b store.NewBuild) (build buildca
 	err = s.pool.QueryRow(ctx, `
 		UPDATE builds SET project = $2, prompt = $3, plan = $4::json, deploy = $5, idempotency_key = $6,
 			status = $7::jsonb || jsonb_build_object('firstEventId', last_event_id + 1, 'lastEventId', last_event_id),
-			created_at = $8, updated_at = $8, finished_at = NULL, deleted_at = NULL
+			options = $9::json, created_at = $8, updated_at = $8, finished_at = NULL, deleted_at = NULL
 		WHERE id = $1 AND deleted_at IS NOT NULL RETURNING last_event_id`, args...).Scan(&last)
 	if errors.Is(err, pgx.ErrNoRows) { // another creation has revived it meanwhile
 		return build, false, err
@@ -75,6 +75,26 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 		return b, store.NoBuild(id)
 	}
 	return b, unavailable(ctx, err)
+}
+
+// SavePlan implements store.Plans.
+func (s *Store) SavePlan(ctx context.Context, l store.Lease, plan *buildcast.Plan) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	text, err := store.Encode(plan)
+	if err != nil {
+		return err
+	}
+	tag, err := s.exec(ctx, `
+		UPDATE builds SET plan = coalesce(plan, $1::json) WHERE id = $2 AND lease_generation = $3 AND deleted_at IS NULL`,
+		string(text), l.BuildID, l.Generation)
+	if err != nil || tag.RowsAffected() == 1 {
+		return err
+	}
+	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
+		return err
+	}
+	return store.TakenOver(l)
 }
 
 // dialect is Postgres's.
@@ -106,19 +126,17 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 
 func scanBuild(row pgx.Row) (buildcast.Build, error) {
 	var b buildcast.Build
-	var plan, status []byte
+	var parts store.BuildJSON
+	var status []byte
 	var created time.Time
-	if err := row.Scan(&b.ID, &b.Project, &b.Prompt, &plan, &b.Deploy, &status, &created); err != nil {
+	if err := row.Scan(&b.ID, &b.Project, &b.Prompt, &parts.Plan, &parts.Options, &b.Deploy, &status, &created); err != nil {
 		return b, err
 	}
 	b.CreatedAt = buildcast.TimeOf(created)
-	if plan != nil {
-		b.Plan = new(buildcast.Plan)
-		if err := store.Decode(plan, b.Plan); err != nil {
-			return b, err
-		}
+	err := parts.Decode(&b)
+	if err != nil {
+		return b, err
 	}
-	var err error
 	b.Status, err = store.DecodeStatus(status)
 	return b, err
 }

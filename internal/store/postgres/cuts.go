@@ -38,7 +38,7 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err er
 		}
 		first = last + 1
 		_, err = tx.Exec(ctx, `
-			UPDATE builds SET project = '', prompt = '', plan = NULL, deploy = '', idempotency_key = NULL, status = $2, fold_start = NULL,
+			UPDATE builds SET project = '', prompt = '', plan = NULL, options = NULL, deploy = '', idempotency_key = NULL, status = $2, fold_start = NULL,
 				first_event_id = $3, lease_owner = NULL, lease_until = '-infinity', lease_generation = lease_generation + 1,
 				updated_at = $4, deleted_at = $4, purging = true WHERE id = $1`, id, string(status), first, now.Std())
 		return err

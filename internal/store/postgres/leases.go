@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -21,7 +20,7 @@ func (s *Store) ClaimBuilds(ctx context.Context, owner string, ttl time.Duration
 		UPDATE builds SET lease_owner = $1, lease_until = now() + $2::interval, lease_generation = lease_generation + 1
 		WHERE id = ANY(ARRAY(
 			SELECT id FROM builds
-			WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= now() AND id <> ALL($3)
+			WHERE (plan IS NOT NULL OR prompt <> '') AND finished_at IS NULL AND lease_until <= now() AND id <> ALL($3)
 			ORDER BY created_at, id LIMIT $4 FOR UPDATE SKIP LOCKED))
 		RETURNING id, lease_generation, created_at`, owner, ttl, append([]string{}, except...), limit)
 	if err != nil {
@@ -50,7 +49,7 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
 		return err
 	}
-	return buildcast.Errorf(buildcast.Fenced, "build %s has been taken over from lease %d", l.BuildID, l.Generation)
+	return store.TakenOver(l)
 }
 
 // ReleaseLeases implements store.Leases. It locks rows in id order, as appends do.

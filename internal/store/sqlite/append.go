@@ -192,7 +192,7 @@ func (s *Store) lockRow(ctx context.Context, tx *sql.Tx, lock *sql.Stmt, ap stor
 			return nil, nil
 		}
 		row.Status = store.Reborn(id, "", row.Status.LastEventID, now)
-		return row, revive(ctx, tx, store.NewBuild{ID: id}, nil, row.Status)
+		return row, revive(ctx, tx, store.NewBuild{ID: id}, store.BuildJSON{}, row.Status)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return nil, err

@@ -9,7 +9,7 @@ import (
 	"github.com/buildcast/buildcast/internal/store"
 )
 
-const buildColumns = `id, project, prompt, plan, deploy, status, created_at`
+const buildColumns = `id, project, prompt, plan, options, deploy, status, created_at`
 
 // CreateBuild implements store.Builds.
 func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Build, bool, error) {
@@ -33,7 +33,7 @@ func (s *Store) CreateBuild(ctx context.Context, b store.NewBuild) (buildcast.Bu
 
 // insertBuild stores a build whose id is free, or that of a deleted build.
 func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.Build, error) {
-	build, plan, err := b.Build(buildcast.Now())
+	build, parts, err := b.Build(buildcast.Now())
 	if err != nil {
 		return build, err
 	}
@@ -41,7 +41,7 @@ func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.B
 	err = tx.QueryRowContext(ctx, `SELECT last_event_id FROM builds WHERE id = ?`, b.ID).Scan(&last)
 	if err == nil { // a tombstone
 		build.Status = store.Reborn(b.ID, b.Project, last, build.CreatedAt)
-		return build, revive(ctx, tx, b, plan, build.Status)
+		return build, revive(ctx, tx, b, parts, build.Status)
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return build, err
@@ -52,24 +52,24 @@ func insertBuild(ctx context.Context, tx *sql.Tx, b store.NewBuild) (buildcast.B
 	}
 	ms := build.CreatedAt.Std().UnixMilli()
 	_, err = tx.ExecContext(ctx, `
-		INSERT INTO builds (id, project, prompt, plan, deploy, idempotency_key, status, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		b.ID, b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(status), ms, ms)
+		INSERT INTO builds (id, project, prompt, plan, options, deploy, idempotency_key, status, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		b.ID, b.Project, b.Prompt, null(string(parts.Plan)), null(string(parts.Options)), b.Deploy, null(b.IdempotencyKey), string(status), ms, ms)
 	return build, err
 }
 
 // revive turns a tombstone into a queued build. The rest of the old log is still
 // purged.
-func revive(ctx context.Context, tx *sql.Tx, b store.NewBuild, plan []byte, status buildcast.Status) error {
+func revive(ctx context.Context, tx *sql.Tx, b store.NewBuild, parts store.BuildJSON, status buildcast.Status) error {
 	text, err := store.Encode(status)
 	if err != nil {
 		return err
 	}
 	ms := status.CreatedAt.Std().UnixMilli()
 	_, err = tx.ExecContext(ctx, `
-		UPDATE builds SET project = ?, prompt = ?, plan = ?, deploy = ?, idempotency_key = ?, status = ?,
+		UPDATE builds SET project = ?, prompt = ?, plan = ?, options = ?, deploy = ?, idempotency_key = ?, status = ?,
 			created_at = ?, updated_at = ?, finished_at = NULL, deleted_at = NULL WHERE id = ?`,
-		b.Project, b.Prompt, null(string(plan)), b.Deploy, null(b.IdempotencyKey), string(text), ms, ms, b.ID)
+		b.Project, b.Prompt, null(string(parts.Plan)), null(string(parts.Options)), b.Deploy, null(b.IdempotencyKey), string(text), ms, ms, b.ID)
 	return err
 }
 
@@ -80,6 +80,28 @@ func (s *Store) GetBuild(ctx context.Context, id string) (buildcast.Build, error
 		return b, store.NoBuild(id)
 	}
 	return b, unavailable(ctx, err)
+}
+
+// SavePlan implements store.Plans.
+func (s *Store) SavePlan(ctx context.Context, l store.Lease, plan *buildcast.Plan) error {
+	text, err := store.Encode(plan)
+	if err != nil {
+		return err
+	}
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		var generation int64
+		err := tx.QueryRowContext(ctx, `SELECT lease_generation FROM builds WHERE id = ? AND deleted_at IS NULL`, l.BuildID).Scan(&generation)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return store.NoBuild(l.BuildID)
+		case err != nil:
+			return err
+		case generation != l.Generation:
+			return store.TakenOver(l)
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE builds SET plan = ? WHERE id = ? AND plan IS NULL`, string(text), l.BuildID)
+		return err
+	})
 }
 
 // dialect is SQLite's.
@@ -123,20 +145,17 @@ func (s *Store) ListBuilds(ctx context.Context, f store.Filter) (store.Page, err
 
 func scanBuild(row *sql.Row) (buildcast.Build, error) {
 	var b buildcast.Build
-	var plan sql.NullString
+	var parts store.BuildJSON
 	var status string
 	var created int64
-	if err := row.Scan(&b.ID, &b.Project, &b.Prompt, &plan, &b.Deploy, &status, &created); err != nil {
+	if err := row.Scan(&b.ID, &b.Project, &b.Prompt, &parts.Plan, &parts.Options, &b.Deploy, &status, &created); err != nil {
 		return b, err
 	}
 	b.CreatedAt = msTime(created)
-	if plan.Valid {
-		b.Plan = new(buildcast.Plan)
-		if err := store.Decode([]byte(plan.String), b.Plan); err != nil {
-			return b, err
-		}
+	err := parts.Decode(&b)
+	if err != nil {
+		return b, err
 	}
-	var err error
 	b.Status, err = store.DecodeStatus([]byte(status))
 	return b, err
 }

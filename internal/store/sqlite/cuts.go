@@ -42,7 +42,7 @@ func (s *Store) DeleteBuild(ctx context.Context, id string) (first int64, err er
 		// build that is created under this id later. finished_at stays: neither lists
 		// nor claims read the row.
 		if _, err := tx.ExecContext(ctx, `
-			UPDATE builds SET project = '', prompt = '', plan = NULL, deploy = '', idempotency_key = NULL, status = ?, fold_start = NULL,
+			UPDATE builds SET project = '', prompt = '', plan = NULL, options = NULL, deploy = '', idempotency_key = NULL, status = ?, fold_start = NULL,
 				first_event_id = ?, lease_owner = NULL, lease_until = 0, lease_generation = lease_generation + 1,
 				updated_at = ?, deleted_at = ?, purging = 1 WHERE id = ?`, string(status), first, ms, ms, id); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -12,7 +11,7 @@ const claimSQL = `
 	UPDATE builds SET lease_owner = ?1, lease_until = ?2, lease_generation = lease_generation + 1
 	WHERE id IN (
 		SELECT id FROM builds
-		WHERE plan IS NOT NULL AND finished_at IS NULL AND lease_until <= ?3
+		WHERE (plan IS NOT NULL OR prompt <> '') AND finished_at IS NULL AND lease_until <= ?3
 		AND id NOT IN (SELECT value FROM json_each(?4))
 		ORDER BY created_at, id LIMIT ?5)
 	RETURNING id, lease_generation, created_at`
@@ -66,7 +65,7 @@ func (s *Store) RenewLease(ctx context.Context, l store.Lease, ttl time.Duration
 	if _, err := s.GetBuild(ctx, l.BuildID); err != nil {
 		return err
 	}
-	return buildcast.Errorf(buildcast.Fenced, "build %s has been taken over from lease %d", l.BuildID, l.Generation)
+	return store.TakenOver(l)
 }
 
 // ReleaseLeases implements store.Leases.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/store"
@@ -26,11 +27,15 @@ func TestUpgrade(t *testing.T) {
 		`CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY)`, `INSERT INTO schema_migrations VALUES (1)`,
 		`INSERT INTO builds (id, status, last_event_id, created_at, updated_at, finished_at) VALUES
 			('failed', '{"buildId":"failed","status":"failed","lastEventId":1,"createdAt":"2026-11-23T07:14:31.123Z","updatedAt":"2026-11-23T07:14:31.123Z"}', 1, 1, 1, 1),
+			('planned', '{"buildId":"planned","status":"executing","createdAt":"2026-11-23T07:14:31.123Z","updatedAt":"2026-11-23T07:14:31.123Z"}', 0, 1, 1, NULL),
 			('queued', '{"buildId":"queued","status":"queued","createdAt":"2026-11-23T07:14:31.123Z","updatedAt":"2026-11-23T07:14:31.123Z"}', 0, 1, 1, NULL)`,
 	} {
 		if _, err := db.ExecContext(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := db.ExecContext(t.Context(), `UPDATE builds SET plan = '{"name":"site","build":"make"}' WHERE id = 'planned'`); err != nil {
+		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
@@ -41,6 +46,12 @@ func TestUpgrade(t *testing.T) {
 		if err != nil || len(page.Statuses) != 1 || page.Statuses[0].BuildID != string(phase) || page.Statuses[0].FirstEventID != 1 {
 			t.Errorf("%s: %+v, %v", phase, page.Statuses, err)
 		}
+	}
+	if leases, err := s.ClaimBuilds(t.Context(), "one", time.Hour, 10, nil); err != nil || len(leases) != 1 || leases[0].BuildID != "planned" {
+		t.Errorf("claimed %+v, %v", leases, err)
+	}
+	if b, err := s.GetBuild(t.Context(), "planned"); err != nil || b.Plan == nil || b.Options != (buildcast.Options{}) {
+		t.Errorf("%+v, %v", b, err)
 	}
 	if id, err := appendOne(t, s, "queued"); err != nil || id != 1 {
 		t.Errorf("event %d, %v", id, err)

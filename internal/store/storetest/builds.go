@@ -16,11 +16,11 @@ import (
 func testCreate(t *testing.T, s store.Store) {
 	for _, in := range []store.NewBuild{
 		{ID: "external"},
-		{ID: "full", Project: "site é", Prompt: "a page\nwith 😀", Plan: plan(), Deploy: buildcast.DeployLocal, IdempotencyKey: "key"},
+		{ID: "full", Project: "site é", Prompt: "a page\nwith 😀", Plan: plan(), Deploy: buildcast.DeployLocal, IdempotencyKey: "key", Options: options},
 	} {
 		before := buildcast.Now()
 		b := create(t, s, in)
-		want := buildcast.Build{ID: in.ID, Project: in.Project, Prompt: in.Prompt, Plan: in.Plan, Deploy: in.Deploy, CreatedAt: b.CreatedAt}
+		want := buildcast.Build{ID: in.ID, Project: in.Project, Prompt: in.Prompt, Plan: in.Plan, Deploy: in.Deploy, Options: in.Options, CreatedAt: b.CreatedAt}
 		want.Status = buildcast.NewStatus(in.ID, in.Project, b.CreatedAt)
 		if d := diff(want, b); d != "" {
 			t.Errorf("created (-want +got):\n%s", d)
@@ -54,7 +54,7 @@ func testCreateAgain(t *testing.T, s store.Store) {
 		"project":      func(b *store.NewBuild) { b.Project = "other" },
 		"prompt":       func(b *store.NewBuild) { b.Prompt = "" },
 		"deploy":       func(b *store.NewBuild) { b.Deploy = "" },
-		"no plan":      func(b *store.NewBuild) { b.Plan = nil },
+		"no plan":      func(b *store.NewBuild) { b.Prompt, b.Plan = "", nil },
 		"another plan": func(b *store.NewBuild) { b.Plan = &buildcast.Plan{Name: "site", Build: "make all"} },
 	} {
 		in := first

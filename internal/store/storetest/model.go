@@ -43,7 +43,7 @@ func (b *modelBuild) at(id int64) buildcast.Event { return b.log[id-b.before-1] 
 
 func (b *modelBuild) build() buildcast.Build {
 	return buildcast.Build{
-		ID: b.new.ID, Project: b.new.Project, Prompt: b.new.Prompt, Plan: b.new.Plan, Deploy: b.new.Deploy,
+		ID: b.new.ID, Project: b.new.Project, Prompt: b.new.Prompt, Plan: b.new.Plan, Deploy: b.new.Deploy, Options: b.new.Options,
 		Status: b.status(), CreatedAt: b.created,
 	}
 }
@@ -125,7 +125,8 @@ func (m *model) there(in store.NewBuild) *modelBuild {
 }
 
 func (b *modelBuild) matches(in store.NewBuild) bool {
-	return b.new.Project == in.Project && b.new.Prompt == in.Prompt && b.new.Deploy == in.Deploy && diff(b.new.Plan, in.Plan) == ""
+	return b.new.Project == in.Project && b.new.Prompt == in.Prompt && b.new.Deploy == in.Deploy && b.new.Options == in.Options &&
+		(in.Plan == nil && in.Prompt != "" || diff(b.new.Plan, in.Plan) == "")
 }
 
 func (m *model) read(id string, after int64, limit int) []buildcast.Event {
@@ -198,7 +199,7 @@ func (m *model) claim(owner string, ttl time.Duration, limit int, except []strin
 		if len(leases) == limit {
 			break
 		}
-		if b.new.Plan == nil || b.held || b.status().Phase.Terminal() || slices.Contains(except, b.new.ID) {
+		if b.new.Plan == nil && b.new.Prompt == "" || b.held || b.status().Phase.Terminal() || slices.Contains(except, b.new.ID) {
 			continue
 		}
 		b.owner, b.held = owner, ttl > 0
@@ -217,6 +218,19 @@ func (m *model) renew(l store.Lease, ttl time.Duration) buildcast.Code {
 		return buildcast.Fenced
 	}
 	b.owner, b.held = l.Owner, ttl > 0
+	return ""
+}
+
+func (m *model) savePlan(l store.Lease, plan *buildcast.Plan) buildcast.Code {
+	b := m.builds[l.BuildID]
+	switch {
+	case b == nil:
+		return buildcast.NotFound
+	case b.generation != l.Generation:
+		return buildcast.Fenced
+	case b.new.Plan == nil:
+		b.new.Plan = plan
+	}
 	return ""
 }
 

@@ -27,7 +27,7 @@ func testModel(t *testing.T, s store.Store) {
 		}
 		p.generators()
 		t.Repeat(map[string]func(*rapid.T){
-			"append": p.append, "create": p.create, "claim": p.claim, "renew": p.renew, "release": p.release,
+			"append": p.append, "create": p.create, "save a plan": p.savePlan, "claim": p.claim, "renew": p.renew, "release": p.release,
 			"read": p.read, "list": p.list, "delete": p.delete, "truncate": p.truncate, "purge": p.purge, "": p.check,
 		})
 	})
@@ -67,6 +67,7 @@ func (p *pair) generators() {
 	p.newBuilds = rapid.Custom(func(t *rapid.T) store.NewBuild {
 		return store.NewBuild{
 			ID: p.buildIDs.Draw(t, "build"), Project: projects.Draw(t, "project"), Plan: plans.Draw(t, "plan"),
+			Prompt: prompts.Draw(t, "prompt"), Options: someOptions.Draw(t, "options"),
 			IdempotencyKey: rapid.SampledFrom([]string{"", "", "key"}).Draw(t, "idempotency key"),
 		}
 	})
@@ -79,8 +80,11 @@ var (
 	projects = rapid.SampledFrom([]string{"", "p", "q"})
 	owners   = rapid.SampledFrom([]string{"one", "two"})
 	ttls     = rapid.SampledFrom([]time.Duration{over, time.Hour}) // no lease ends during a call
-	plans    = rapid.SampledFrom([]*buildcast.Plan{nil, plan(), plan(), {Name: "other", Install: "npm ci"}})
-	phases   = rapid.SampledFrom([]buildcast.Phase{"", buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Completed, buildcast.Cancelled})
+	prompts  = rapid.SampledFrom([]string{"", "", "a page"})
+	plans    = rapid.SampledFrom([]*buildcast.Plan{nil, plan(), plan(), other})
+
+	someOptions = rapid.SampledFrom([]buildcast.Options{{}, {}, options})
+	phases      = rapid.SampledFrom([]buildcast.Phase{"", buildcast.Queued, buildcast.Planning, buildcast.Executing, buildcast.Completed, buildcast.Cancelled})
 
 	newEvents = rapid.Custom(func(t *rapid.T) buildcast.NewEvent {
 		return buildcast.NewEvent{
@@ -163,6 +167,14 @@ func (p *pair) claim(t *rapid.T) {
 func (p *pair) renew(t *rapid.T) {
 	l, ttl := p.leases.Draw(t, "lease"), ttls.Draw(t, "ttl")
 	sameCode(t, p.m.renew(l, ttl), p.s.RenewLease(t.Context(), l, ttl))
+}
+
+func (p *pair) savePlan(t *rapid.T) {
+	l, plan := p.leases.Draw(t, "lease"), rapid.SampledFrom([]*buildcast.Plan{plan(), other}).Draw(t, "plan")
+	sameCode(t, p.m.savePlan(l, plan), p.s.SavePlan(t.Context(), l, plan))
+	if p.m.builds[l.BuildID] != nil {
+		same(t, p.m.builds[l.BuildID].build(), get(t, p.s, l.BuildID))
+	}
 }
 
 func (p *pair) release(t *rapid.T) {
