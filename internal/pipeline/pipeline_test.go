@@ -158,10 +158,10 @@ func TestRetriesAreSpaced(t *testing.T) {
 func TestTimeoutSaysWhatToChange(t *testing.T) {
 	r := newRig(t)
 	slow := shell("slow", "echo so far; sleep 1000")
-	slow.Timeout = buildcast.Duration(200 * time.Millisecond)
+	slow.Timeout = buildcast.Duration(3 * time.Second)
 	events := r.run("task", &buildcast.Plan{Tasks: []buildcast.Task{slow}})
 	d := read[taskFailed](&events[len(events)-1])
-	if d.Error != `the command ran longer than 200ms and was stopped: set a longer timeout of task "slow" in the plan, 24h0m0s at most` || d.ExitCode != nil || d.Output != "so far" {
+	if d.Error != `the command ran longer than 3s and was stopped: set a longer timeout of task "slow" in the plan, 24h0m0s at most` || d.ExitCode != nil || d.Output != "so far" {
 		t.Errorf("%+v", d)
 	}
 	events = r.run("stage", &buildcast.Plan{Build: "sleep 1000", Timeout: buildcast.Duration(time.Millisecond)})

@@ -21,8 +21,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/buildcast/buildcast/internal/pipeline/command"
 	"github.com/buildcast/buildcast/internal/planner"
+	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // Config configures the planner.
@@ -72,7 +72,7 @@ func (p *Planner) Ask(ctx context.Context, req planner.Request, progress func(pl
 	if err := os.WriteFile(filepath.Join(dir, requestFile), append(request, '\n'), 0o600); err != nil {
 		return answer, cannot("write the request", err)
 	}
-	c := command.Command{
+	c := runner.Spec{
 		Script:  script(dir, p.config.Command),
 		Env:     environment(),
 		Timeout: p.config.Timeout, TimeoutOf: "--planner-timeout of the server",
@@ -81,7 +81,7 @@ func (p *Planner) Ask(ctx context.Context, req planner.Request, progress func(pl
 	if c.Dir, err = os.Getwd(); err != nil {
 		return answer, cannot("find the working directory", err)
 	}
-	if err := c.Run(ctx); err != nil {
+	if _, err := runner.Direct().Run(ctx, c); err != nil {
 		return answer, failed(ctx, err)
 	}
 	answer.Body, err = readAnswer(filepath.Join(dir, answerFile))
@@ -129,7 +129,7 @@ func readAnswer(path string) (json.RawMessage, error) {
 
 // failed explains why the command failed.
 func failed(ctx context.Context, err error) error {
-	f, ok := errors.AsType[*command.Failure](err)
+	f, ok := errors.AsType[*runner.Failure](err)
 	if !ok || ctx.Err() != nil {
 		return err
 	}
