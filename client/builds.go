@@ -36,16 +36,39 @@ func (c *Client) CreateBuild(ctx context.Context, b CreateBuild) (buildcast.Buil
 			return buildcast.Build{}, err
 		}
 	}
-	var body bytes.Buffer
-	if err := encoder(&body).Encode(b); err != nil {
+	return c.create(ctx, "builds", b.IdempotencyKey, b)
+}
+
+// Retry says how a finished build is repeated.
+type Retry struct {
+	// From is buildcast.RetryFailed, which takes over what was completed, or
+	// buildcast.RetryStart; empty means RetryFailed.
+	From string `json:"from,omitempty"`
+	// IdempotencyKey makes it safe to call again.
+	IdempotencyKey string `json:"-"`
+}
+
+// Retry queues a new build that repeats a finished one, and returns the new build.
+// Errors: InvalidArgument if the build is external; NotFound, NotFinished; Conflict if
+// the idempotency key has made another build.
+func (c *Client) Retry(ctx context.Context, id string, r Retry) (buildcast.Build, error) {
+	if err := buildcast.ValidateBuildID(id); err != nil {
 		return buildcast.Build{}, err
 	}
-	header := http.Header{"Content-Type": {jsonType}}
-	if b.IdempotencyKey != "" {
-		header.Set("Idempotency-Key", b.IdempotencyKey)
+	return c.create(ctx, "builds/"+id+"/retry", r.IdempotencyKey, r)
+}
+
+// create posts what makes a build.
+func (c *Client) create(ctx context.Context, path, key string, asked any) (build buildcast.Build, err error) {
+	var body bytes.Buffer
+	if err := encoder(&body).Encode(asked); err != nil {
+		return build, err
 	}
-	var build buildcast.Build
-	err := c.do(ctx, request{method: http.MethodPost, path: "builds", header: header, body: &body}, &build)
+	header := http.Header{"Content-Type": {jsonType}}
+	if key != "" {
+		header.Set("Idempotency-Key", key)
+	}
+	err = c.do(ctx, request{method: http.MethodPost, path: path, header: header, body: &body}, &build)
 	return build, err
 }
 

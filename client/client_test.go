@@ -93,6 +93,10 @@ func TestCalls(t *testing.T) {
 			s, err := c.Cancel(t.Context(), "b1")
 			return string(s.Phase), err
 		}, "cancelled", "POST /below/api/builds/b1/cancel", ""},
+		{"retry", `{"id":"b2","retryOf":"b1"}`, func(c *Client) (any, error) {
+			b, err := c.Retry(t.Context(), "b1", Retry{From: buildcast.RetryStart, IdempotencyKey: "i1"})
+			return b.ID + " " + b.RetryOf, err
+		}, "b2 b1", "POST /below/api/builds/b1/retry", `{"from":"start"}` + "\n"},
 		{"delete", ``, func(c *Client) (any, error) { return "", c.Delete(t.Context(), "b1") }, "", "DELETE /below/api/builds/b1", ""},
 		{"append", `{"buildId":"b1","ids":[4,5],"lastEventId":5}`, func(c *Client) (any, error) {
 			ids, err := c.Append(t.Context(), "b1", buildcast.NewEvent{Type: "a", Data: json.RawMessage(`{"x":"<&>"}`), Key: "k"}, ev("b"))
@@ -127,10 +131,10 @@ func TestCalls(t *testing.T) {
 			if test.sent != " " && sent.header.Get("Authorization") != "Bearer k1" {
 				t.Errorf("sent %v", sent.header)
 			}
-			if key := sent.header.Get("Idempotency-Key"); (key == "i1") != (test.name == "create") {
+			if key := sent.header.Get("Idempotency-Key"); (key == "i1") != (test.name == "create" || test.name == "retry") {
 				t.Errorf("idempotency key %q", key)
 			}
-			kind := map[string]string{"create": jsonType, "append": jsonType, "stream": ndjsonType}[test.name]
+			kind := map[string]string{"create": jsonType, "retry": jsonType, "append": jsonType, "stream": ndjsonType}[test.name]
 			if sent.header.Get("Content-Type") != kind {
 				t.Errorf("content type %q", sent.header.Get("Content-Type"))
 			}
@@ -143,13 +147,14 @@ func TestBadIDsAreNotSent(t *testing.T) {
 	const bad = "../../x"
 	_, create := c.CreateBuild(t.Context(), CreateBuild{ID: bad})
 	_, get := c.Build(t.Context(), bad)
+	_, again := c.Retry(t.Context(), bad, Retry{})
 	_, status := c.Status(t.Context(), bad)
 	_, cancel := c.Cancel(t.Context(), bad)
 	_, add := c.Append(t.Context(), bad, ev("a"))
 	_, stream := c.AppendStream(t.Context(), bad, strings.NewReader(""))
 	_, events := c.Events(t.Context(), bad, 0, 0, 0)
 	_, emitter := c.Emitter(bad, EmitterOptions{})
-	for i, err := range []error{create, get, status, cancel, c.Delete(t.Context(), bad), add, stream, events, emitter} {
+	for i, err := range []error{create, get, again, status, cancel, c.Delete(t.Context(), bad), add, stream, events, emitter} {
 		if buildcast.CodeOf(err) != buildcast.InvalidArgument {
 			t.Errorf("%d: %v", i, err)
 		}

@@ -105,9 +105,15 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	if asked.ID == "" {
 		asked.ID = ulid.Make().String()
 	}
-	build, created, err := a.Log.Create(r.Context(), store.NewBuild{
+	return a.create(w, r, store.NewBuild{
 		ID: asked.ID, Project: asked.Project, Plan: asked.Plan, Deploy: asked.Deploy, IdempotencyKey: key,
 	})
+}
+
+// create stores the build and answers with it, or with the one that the same request
+// has made.
+func (a *api) create(w http.ResponseWriter, r *http.Request, b store.NewBuild) error {
+	build, created, err := a.Log.Create(r.Context(), b)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (m *memory) add(b store.NewBuild) *kept {
 	m.seq++
 	now := buildcast.Now()
 	k := &kept{asked: b, keys: make(map[string]int64), seq: m.seq, build: buildcast.Build{
-		ID: b.ID, Project: b.Project, Prompt: b.Prompt, Plan: b.Plan, Deploy: b.Deploy,
+		ID: b.ID, Project: b.Project, Prompt: b.Prompt, Plan: b.Plan, Deploy: b.Deploy, Options: b.Options,
 		Status: buildcast.NewStatus(b.ID, b.Project, now), CreatedAt: now,
 	}}
 	k.build.Status.FirstEventID, k.build.Status.LastEventID = m.dead[b.ID]+1, m.dead[b.ID]

@@ -97,6 +97,7 @@ func (a *api) buildRoutes() {
 			openapi.Answer[buildcast.Status](http.StatusOK, "The build had finished before; nothing was changed."),
 			openapi.Problems(buildcast.InvalidArgument, buildcast.NotFound), openapi.WriteProblems),
 	}, a.cancelBuild)
+	a.retryRoute(one + "/retry")
 	a.handle(&huma.Operation{
 		Method: http.MethodDelete, Path: one, OperationID: "deleteBuild", Tags: tags, Security: openapi.NeedsKey,
 		Summary: "Delete a finished build and its log", Description: "Its id stays taken: events that are appended under it later have higher ids.", Parameters: inPath(),
