@@ -12,7 +12,8 @@ import (
 )
 
 func main() {
-	if err := secretenv.Hide(os.Args, cli.RunsCommands, config.SecretVariables); err != nil {
+	secrets := append(config.DeployVariables(os.Args), config.SecretVariables...)
+	if err := secretenv.Hide(os.Args, cli.RunsCommands, secrets); err != nil {
 		fmt.Fprintln(os.Stderr, "buildcast:", err)
 		os.Exit(1)
 	}

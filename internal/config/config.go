@@ -71,6 +71,9 @@ type Config struct {
 	// Webhooks is how events are sent to endpoints.
 	Webhooks Webhooks `embed:"" prefix:"webhook-"`
 
+	// Deploy is the program that builds may be handed to, if there is one.
+	Deploy Deploy `embed:"" prefix:"deploy-"`
+
 	// Cloudflare is where builds may be deployed to, if it is set up.
 	Cloudflare Cloudflare `embed:"" prefix:"cloudflare-"`
 
@@ -102,7 +105,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner, c.Deploy.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -218,7 +221,7 @@ func (c *Config) LogValue() slog.Value {
 		slog.String("store", c.Store()), slog.Int("api_keys", len(c.APIKeys)), slog.Bool("insecure", c.Insecure),
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
 		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),
-		slog.Bool("cloudflare", c.Cloudflare.APIToken != ""),
+		slog.Bool("cloudflare", c.Cloudflare.APIToken != ""), slog.Bool("deploy_command", c.Deploy.Command != ""),
 		slog.String("planner", c.DefaultPlanner()), slog.String("model", c.Model),
 	)
 }

@@ -49,6 +49,7 @@ func TestDefaults(t *testing.T) {
 		Listen: DefaultListen, PreviewListen: DefaultPreviewListen, DataDir: DefaultDataDir,
 		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, DrainTimeout: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 		Webhooks:   Webhooks{Retries: []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute}},
+		Deploy:     Deploy{Timeout: 15 * time.Minute},
 		Cloudflare: Cloudflare{Project: "buildcast-preview", ProductionBranch: "main", BaseURL: "https://api.cloudflare.com/client/v4"},
 	}
 	got := defaults(t)

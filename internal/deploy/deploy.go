@@ -5,6 +5,7 @@ package deploy
 // Site is what is to be deployed.
 type Site struct {
 	BuildID string
+	Project string // empty: the build has none
 	Dir     string // the output directory
 	// Production asks for the address that the site is known by, and not for a preview.
 	Production bool
@@ -15,7 +16,12 @@ type Progress struct {
 	Message         string
 	Percent         int // of the deploy, 0-100
 	Uploaded, Total int // files
+	// Output are lines that a program printed. If there are any, nothing else is set.
+	Output []string
 }
+
+// Branch is the branch that a build is deployed to by targets that have branches.
+func Branch(buildID string) string { return "build-" + buildID }
 
 // Deployment is where a build can be seen.
 type Deployment struct {

@@ -16,6 +16,9 @@ import (
 // deployBegan is the percent of the deploying phase at which the target takes over.
 const deployBegan = 80
 
+// deployStage is the stage in a build_log that has the output of a deploy command.
+const deployStage = "deploy"
+
 // runDeploy runs the steps after the tasks. It returns the same errors as work.
 //
 // A plan with neither a target nor an output deploys the files that exist. If none
@@ -90,6 +93,10 @@ func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.De
 	}
 	progress := func(p deploy.Progress) {
 		r.journal.report(buildcast.DeployStarted, deployStarted{name})
+		if len(p.Output) > 0 {
+			r.journal.output(source{Stage: deployStage}, p.Output)
+			return
+		}
 		e := deployProgress{Message: runner.Clean(p.Message), Uploaded: p.Uploaded, Total: p.Total}
 		if p.Percent > 0 {
 			e.Percent = deployBegan + p.Percent*(100-deployBegan)/100
@@ -99,7 +106,7 @@ func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.De
 	err = r.whenPossible(ctx, func() error {
 		dir, err := r.space.Output(output)
 		if err == nil {
-			made, err = target.Deploy(ctx, deploy.Site{BuildID: r.build.ID, Dir: dir, Production: r.build.Plan.Production}, progress)
+			made, err = target.Deploy(ctx, deploy.Site{BuildID: r.build.ID, Project: r.build.Project, Dir: dir, Production: r.build.Plan.Production}, progress)
 		}
 		return err
 	})

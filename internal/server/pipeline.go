@@ -4,12 +4,25 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
 	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/deploy/program"
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // newPipeline returns the pipeline with its deploy targets.
 func (s *Server) newPipeline() *pipeline.Pipeline {
+	return pipeline.New(pipeline.Config{
+		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
+		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
+		Watch:     s.hub.Watch,
+		Targets:   s.targets(),
+		Runner:    runner.Direct(),
+		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
+	})
+}
+
+// targets are what builds may be deployed to.
+func (s *Server) targets() map[string]pipeline.Target {
 	targets := map[string]pipeline.Target{buildcast.DeployLocal: s.previews}
 	if c := s.config.Cloudflare; c.APIToken != "" {
 		s.cloudflare = cloudflare.New(cloudflare.Config{
@@ -18,12 +31,10 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 		})
 		targets[buildcast.DeployCloudflare] = s.cloudflare
 	}
-	return pipeline.New(pipeline.Config{
-		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
-		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
-		Watch:     s.hub.Watch,
-		Targets:   targets,
-		Runner:    runner.Direct(),
-		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
-	})
+	if c := s.config.Deploy; c.Command != "" {
+		targets[buildcast.DeployCommand] = program.New(program.Config{
+			Script: c.Command, Dir: s.file("deploys"), Variables: c.Variables, Timeout: c.Timeout, Runner: runner.Direct(), // the operator's program is trusted
+		})
+	}
+	return targets
 }

@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // pageSize is the most that the service takes.
@@ -41,7 +43,7 @@ func (t *Target) Run(ctx context.Context) error {
 }
 
 func (t *Target) sweep(ctx context.Context) (removed int, err error) {
-	ids, err := t.stale(ctx, old{Branch("*"), time.Now().Add(-t.config.Retain)})
+	ids, err := t.stale(ctx, old{deploy.Branch("*"), time.Now().Add(-t.config.Retain)})
 	if err != nil {
 		return 0, err
 	}

@@ -88,7 +88,7 @@ func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(dep
 		return deploy.Deployment{}, err
 	}
 	progress(deploy.Progress{Percent: 85, Message: "Creating the deployment"})
-	branch := Branch(site.BuildID)
+	branch := deploy.Branch(site.BuildID)
 	if site.Production {
 		branch = t.config.ProductionBranch
 	}
@@ -99,9 +99,6 @@ func (t *Target) Deploy(ctx context.Context, site deploy.Site, progress func(dep
 	progress(deploy.Progress{Percent: 90, Message: "Waiting for Cloudflare"})
 	return t.await(ctx, d)
 }
-
-// Branch is the branch that a build is deployed to.
-func Branch(buildID string) string { return "build-" + buildID }
 
 func (t *Target) projectsPath() string {
 	return "/accounts/" + url.PathEscape(t.config.AccountID) + "/pages/projects"
