@@ -15,7 +15,7 @@ import (
 )
 
 type buildCmd struct {
-	Plan string `arg:"" placeholder:"PLAN" help:"The plan file: YAML or JSON."`
+	Plan string `arg:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
 	verb.Remote
 	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
@@ -33,8 +33,13 @@ func (buildCmd) Help() string {
 Examples:
 
     buildcast build examples/hello-site/plan.yaml
+    buildcast build my-site
     buildcast build plan.yaml --exit --json > events.ndjson
     buildcast build plan.yaml --server https://builds.example.com --detach
+
+In a directory, plan.yaml, plan.yml or plan.json is taken. Without one, the build
+brings all the directory's files, except those in .gitignore, and finds out how they
+are installed and built (docs/plan.md, "detect").
 
 The build runs on the server that --server names, or on the one that runs on this
 machine. If there is none, this process is the server: it accepts the settings of
@@ -57,7 +62,7 @@ func hideSettings(k *kong.Kong) error {
 }
 
 func (b *buildCmd) Run(s *verb.Session) error {
-	plan, err := planfile.Read(b.Plan)
+	plan, err := planfile.Find(b.Plan)
 	if err != nil {
 		return &verb.ExitError{Code: verb.ExitUsage, Err: err}
 	}
