@@ -74,7 +74,7 @@ func (r *run) runStage(ctx context.Context, s stage) error {
 	began := time.Now()
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
-	err := r.runCommand(ctx, c)
+	err := r.runCommand(ctx, c, r.stageAccess(s.name))
 	switch {
 	case err == nil:
 		done.DurationMS = time.Since(began).Milliseconds()

@@ -14,9 +14,9 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
 		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
-		Watch:     s.hub.Watch,
-		Targets:   s.targets(),
-		Runner:    runner.Direct(),
+		Watch:   s.hub.Watch,
+		Targets: s.targets(),
+		Runner:  s.runner, Network: s.services,
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	})
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/auth"
+	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/dashboard"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
@@ -35,10 +36,13 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/request"
+	"github.com/buildcast/buildcast/internal/runner"
+	"github.com/buildcast/buildcast/internal/services"
 	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
+	"github.com/buildcast/buildcast/internal/turbocache"
 	"github.com/buildcast/buildcast/internal/webhook"
 )
 
@@ -66,10 +70,15 @@ type Server struct {
 	previews *local.Target
 	// cloudflare is nil if builds cannot be deployed there.
 	cloudflare *cloudflare.Target
-	pipeline   *pipeline.Pipeline
-	planners   *planner.Service
-	sockets    *socketapi.Server
-	webhooks   *webhook.Service
+	// cache is nil if its directory cannot be used.
+	cache    *cache.Cache
+	runner   *runner.Runner
+	services *services.Services
+	turbo    *turbocache.Handler
+	pipeline *pipeline.Pipeline
+	planners *planner.Service
+	sockets  *socketapi.Server
+	webhooks *webhook.Service
 
 	leftovers *leftovers
 
@@ -131,6 +140,10 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.planners, err = s.newPlanners(); err != nil {
 		return err
 	}
+	s.runner, s.cache = runner.Direct(), s.openCache()
+	if s.services, err = s.newServices(); err != nil {
+		return err
+	}
 	s.pipeline = s.newPipeline()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
@@ -153,6 +166,8 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)
 	}
+	root.HandleFunc(turbocache.Prefix+"/", s.serveTurbo(guard))
+	root.HandleFunc(turbocache.Prefix, s.serveTurbo(guard))
 	root.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
 		if err := guard.CheckHost(r); err != nil {
 			request.Failed(r.Context(), err)
@@ -258,6 +273,10 @@ func (s *Server) Close() {
 		if h.listener != nil {
 			h.listener.Close()
 		}
+	}
+	if s.services != nil {
+		s.services.Close()
+		s.services = nil
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

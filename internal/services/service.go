@@ -72,7 +72,7 @@ func (v *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isProxy:
 		w.Header().Set("Proxy-Authenticate", `Basic realm="buildcast"`)
 		http.Error(w, "buildcast: this proxy is another command's: use the one in HTTPS_PROXY", http.StatusProxyAuthRequired)
-	case v.admits(Bearer(r)):
+	case v.admits(bearer(r)):
 		v.turbo.Serve(w, r, v.access)
 	default:
 		turbocache.Refuse(w, http.StatusForbidden, "forbidden", "this cache is another command's: use the token in TURBO_TOKEN")
@@ -89,8 +89,8 @@ func proxyPassword(r *http.Request) string {
 	return password
 }
 
-// Bearer returns the request's token; empty: none.
-func Bearer(r *http.Request) string {
+// bearer returns the request's token; empty: none.
+func bearer(r *http.Request) string {
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""

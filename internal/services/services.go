@@ -216,4 +216,3 @@ func tellOnce(tell func(string)) func(string) {
 		}
 	}
 }
-
