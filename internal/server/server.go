@@ -155,7 +155,8 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
-		Guard:    guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
+		Planners: plans{s.planners}, Abilities: s.abilities(),
+		Guard: guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
 		Logger: s.logger, Version: version,
 	})
