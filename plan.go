@@ -73,8 +73,8 @@ type Task struct {
 	// Outputs are the files and directories that the task makes. A task that names them
 	// is cached: if it has run with the same inputs before, they are restored instead.
 	Outputs []string `json:"outputs,omitempty"`
-	// Inputs are the files and directories that the task reads. Empty means all files of
-	// the workspace, except those of Outputs.
+	// Inputs are the files and directories that the task reads. Empty means all that the
+	// workspace has when it begins.
 	Inputs []string `json:"inputs,omitempty"`
 	// Env and Secrets are as those of the plan, for this task alone.
 	Env     map[string]string `json:"env,omitempty"`

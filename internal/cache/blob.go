@@ -28,8 +28,8 @@ func (b Blob) valid() bool {
 func (c *Cache) blobPath(digest string) string { return c.path(blobsDir, digest[:2], digest) }
 
 // putBlob stores what write writes. The blob stays until unpin is called, even if
-// no entry names it.
-func (c *Cache) putBlob(ctx context.Context, write func(io.Writer) error) (b Blob, unpin func(), err error) {
+// no entry names it. Without sync it may be lost when the machine stops.
+func (c *Cache) putBlob(ctx context.Context, write func(io.Writer) error, sync bool) (b Blob, unpin func(), err error) {
 	t, err := c.newTemp()
 	if err != nil {
 		return b, nil, err
@@ -45,7 +45,7 @@ func (c *Cache) putBlob(ctx context.Context, write func(io.Writer) error) (b Blo
 	if c.hasBlob(b) {
 		return b, unpin, nil
 	}
-	if err := t.publish(c.blobPath(b.Digest)); err != nil {
+	if err := t.publish(c.blobPath(b.Digest), sync); err != nil {
 		unpin()
 		return b, nil, err
 	}
@@ -160,16 +160,18 @@ func (c *Cache) newTemp() (*temp, error) {
 
 func (t *temp) path() string { return t.cache.path(tempDir, t.name) }
 
-// publish makes the file durable under its final name.
-func (t *temp) publish(path string) error {
-	if err := t.file.Sync(); err != nil {
-		return err
+// publish gives the file its final name; with sync, durably.
+func (t *temp) publish(path string, sync bool) error {
+	if sync {
+		if err := t.file.Sync(); err != nil {
+			return err
+		}
 	}
 	dir := filepath.Dir(path)
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	if err := os.Rename(t.path(), path); err != nil {
+	if err := os.Rename(t.path(), path); err != nil || !sync {
 		return err
 	}
 	return syncDir(dir)

@@ -162,14 +162,14 @@ func (c *Cache) Put(ctx context.Context, s Scope, k *Key, e Entry, content map[s
 	}
 	e.Key, e.Scope, e.Created, e.Blobs = id.String(), s, time.Now().UTC(), map[string]Blob{}
 	for name, source := range content {
-		b, unpin, err := c.putBlob(ctx, source)
+		b, unpin, err := c.putBlob(ctx, source, true)
 		if err != nil {
-			return c.noted(fmt.Errorf("store %s: %w", name, err))
+			return c.noted(err)
 		}
 		defer unpin()
 		e.Blobs[name] = b
 	}
-	return c.noted(c.writeChecked(c.entryPath(s, id), e))
+	return c.noted(c.writeChecked(c.entryPath(s, id), e, true))
 }
 
 // noted has a sweep make room if there is none.
@@ -211,8 +211,8 @@ func (c *Cache) PutBytes(ctx context.Context, s Scope, k *Key, e Entry, b []byte
 // maxChecked bounds the small files, in bytes.
 const maxChecked = 64 << 10
 
-// writeChecked writes v as JSON behind its checksum.
-func (c *Cache) writeChecked(path string, v any) error {
+// writeChecked writes v as JSON behind its checksum; with sync, durably.
+func (c *Cache) writeChecked(path string, v any, sync bool) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -230,7 +230,7 @@ func (c *Cache) writeChecked(path string, v any) error {
 	if _, err := t.file.Write(b); err != nil {
 		return err
 	}
-	if err := t.publish(path); err != nil {
+	if err := t.publish(path, sync); err != nil {
 		return err
 	}
 	c.grew(onDisk(int64(len(b))))

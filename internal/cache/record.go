@@ -28,6 +28,9 @@ type Record struct {
 	// Cached says that it was restored, and Origin which build had made it.
 	Cached bool   `json:"cached"`
 	Origin string `json:"origin,omitempty"`
+	// Fresh says that none of its outputs existed when it began: what exists of them when
+	// it begins again is its own.
+	Fresh bool `json:"fresh,omitempty"`
 	// Note says why it was not looked up, or why its outputs were not kept.
 	Note string `json:"note,omitempty"`
 	// Before is the build whose key Blobs["before"] has: the last one with this task.
@@ -46,12 +49,13 @@ const (
 func StageName(stage string) string { return "stage:" + stage }
 
 // Note keeps the record, with the parts of the key, so that Why can compare them
-// with those of the build before it. A nil key has no parts.
+// with those of the build before it. A nil key has no parts. Records are not synced:
+// whether the machine may lose power for a moment is not worth waiting for.
 func (c *Cache) Note(ctx context.Context, r Record, k *Key) error {
 	r.At, r.Blobs = time.Now().UTC(), map[string]Blob{}
 	if k != nil {
 		r.Key = k.In(r.Scope).String()
-		b, unpin, err := c.putBlob(ctx, packParts(k.Parts()))
+		b, unpin, err := c.putBlob(ctx, packParts(k.Parts()), false)
 		if err != nil {
 			return c.noted(err)
 		}
@@ -64,7 +68,7 @@ func (c *Cache) Note(ctx context.Context, r Record, k *Key) error {
 			r.Before, r.Blobs[beforeBlob] = mine.Before, mine.Blobs[beforeBlob] // the build was resumed
 		}
 	}
-	if err := c.writeChecked(c.recordPath(r.BuildID, r.Name), r); err != nil {
+	if err := c.writeChecked(c.recordPath(r.BuildID, r.Name), r, false); err != nil {
 		return c.noted(err)
 	}
 	return nil
@@ -78,7 +82,16 @@ func (c *Cache) Kept(s Scope, buildID, name string) error {
 		return err
 	}
 	delete(r.Blobs, beforeBlob)
-	return c.noted(c.writeChecked(c.lastPath(s, name), r))
+	return c.noted(c.writeChecked(c.lastPath(s, name), r, false))
+}
+
+// Record returns what Note has kept.
+func (c *Cache) Record(buildID, name string) (Record, bool) {
+	r, err := c.record(buildID, name)
+	if err != nil {
+		return Record{}, false
+	}
+	return *r, true
 }
 
 func (c *Cache) record(buildID, name string) (*Record, error) {

@@ -103,7 +103,7 @@ func TestABlobStaysWhileSomethingNamesIt(t *testing.T) {
 // pinned, and if it was found again after the sweep began.
 func TestASweepLeavesWhatIsBeingStored(t *testing.T) {
 	c := open(t)
-	b, unpin, err := c.putBlob(t.Context(), Bytes([]byte("x")))
+	b, unpin, err := c.putBlob(t.Context(), Bytes([]byte("x")), true)
 	if err != nil {
 		t.Fatal(err)
 	}

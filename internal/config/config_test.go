@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, DrainTimeout: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 		Webhooks:   Webhooks{Retries: []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute}},
 		Deploy:     Deploy{Timeout: 15 * time.Minute},
+		Cache:      Cache{Max: 10 << 30, MinFree: 2 << 30, Reserved: 1 << 30},
 		Cloudflare: Cloudflare{Project: "buildcast-preview", ProductionBranch: "main", BaseURL: "https://api.cloudflare.com/client/v4"},
 	}
 	got := defaults(t)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy"
@@ -32,16 +31,9 @@ func (r *run) runDeploy(ctx context.Context) error {
 		r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	}
 	r.journal.report(buildcast.BuildStarted, nothing{})
-	built := false
-	for _, which := range []func() (stage, error){r.installStage, r.buildStage} {
-		s, err := which()
-		if err != nil {
-			return r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name)})
-		}
-		if err := r.runStage(ctx, s); err != nil {
-			return err
-		}
-		built = s.script != ""
+	built, err := r.runStages(ctx)
+	if err != nil {
+		return err
 	}
 	if target == buildcast.DeployNone {
 		return r.end(buildcast.BuildCompleted, nothing{})
@@ -62,28 +54,6 @@ func (r *run) runDeploy(ctx context.Context) error {
 		return r.end(buildcast.DeployCompleted, deployCompleted{target, runner.Clean(made.URL), made.Ref})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
-}
-
-// runStage runs the stage's command, unless it has completed in this workspace.
-func (r *run) runStage(ctx context.Context, s stage) error {
-	done := buildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
-	if s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, done) {
-		return nil
-	}
-	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})
-	began := time.Now()
-	c := r.command(s.script, s.name, source{Stage: s.name})
-	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
-	err := r.runCommand(ctx, c, r.stageAccess(s.name))
-	switch {
-	case err == nil:
-		done.DurationMS = time.Since(began).Milliseconds()
-		r.journal.report(buildcast.BuildProgress, done)
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return r.end(buildcast.BuildFailed, buildFailed{s.name, s.explain(r.failureOf(err)).of("the " + s.name + " command")})
 }
 
 func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.Deployment, err error) {

@@ -32,8 +32,16 @@ type task struct {
 	Attempt  int    `json:"attempt"` // from 1
 }
 
+// reused is in the event of a task or stage that did not run: its result was there.
+type reused struct {
+	Cached        bool   `json:"cached,omitempty"`
+	OriginBuildID string `json:"originBuildId,omitempty"` // the build that made it
+	SavedMS       int64  `json:"savedMs,omitempty"`
+}
+
 type taskCompleted struct {
 	task
+	reused
 	FilesCreated int   `json:"filesCreated"`
 	DurationMS   int64 `json:"durationMs"` // of the last attempt
 }
@@ -73,6 +81,7 @@ type buildProgress struct {
 	Done       bool   `json:"done,omitempty"`
 	DurationMS int64  `json:"durationMs,omitempty"`
 	Command    string `json:"command,omitempty"` // that was found; empty: it is the plan's
+	reused
 }
 
 type buildFailed struct {
@@ -110,6 +119,7 @@ type buildLog struct {
 	source
 	Lines   []string `json:"lines"`
 	Dropped int      `json:"dropped,omitempty"`
+	Cached  bool     `json:"cached,omitempty"` // another build's command has printed it
 }
 
 // nothing is the data of an event without data.

@@ -19,10 +19,14 @@ type journal struct {
 	reported map[string]bool
 	dropped  int  // lines of output that did not fit since the last that did
 	ended    bool // the last event was reported
+	tapes    map[source]*tape
 }
 
+// tape has the output of a step, as it was reported.
+type tape [][]string
+
 func newJournal(e *outbox.Outbox, reported map[string]bool, log *slog.Logger) *journal {
-	return &journal{emitter: e, reported: reported, log: log}
+	return &journal{emitter: e, reported: reported, log: log, tapes: map[source]*tape{}}
 }
 
 // has reports whether the event was reported.
@@ -56,10 +60,45 @@ func (j *journal) end(typ string, data any) {
 func (j *journal) output(from source, lines []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if t := j.tapes[from]; t != nil {
+		*t = append(*t, lines)
+	}
+	j.print(buildLog{source: from, Lines: lines})
+}
+
+// replay reports what the command of another build has printed.
+func (j *journal) replay(from source, t tape) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, lines := range t {
+		j.print(buildLog{source: from, Lines: lines, Cached: true})
+	}
+}
+
+// record returns a function that returns what the step prints from now on. A command's
+// output is bounded, and so is the tape.
+func (j *journal) record(from source) (stop func() tape) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := new(tape)
+	j.tapes[from] = t
+	return func() tape {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.tapes[from] == t {
+			delete(j.tapes, from)
+		}
+		return *t
+	}
+}
+
+// print emits output. The caller holds mu.
+func (j *journal) print(log buildLog) {
 	if j.ended {
 		return
 	}
-	data, err := encode(buildLog{source: from, Lines: lines, Dropped: j.dropped})
+	log.Dropped = j.dropped
+	data, err := encode(log)
 	if err == nil {
 		err = j.emitter.Emit(buildcast.NewEvent{Type: buildcast.BuildLog, Data: data})
 	}
@@ -67,7 +106,7 @@ func (j *journal) output(from source, lines []string) {
 	case err == nil:
 		j.dropped = 0
 	case buildcast.CodeOf(err) == buildcast.Overloaded:
-		j.dropped += len(lines)
+		j.dropped += len(log.Lines)
 	default:
 		j.complain(buildcast.BuildLog, err)
 	}

@@ -28,9 +28,11 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -73,8 +75,8 @@ type Config struct {
 	Targets map[string]Target                                           // by name; "none" needs no entry
 	Runner  Runner
 
-	// Network, if set, gives commands a way to the network and to this server's services.
-	Network Network
+	// Cache keeps what tasks and stages made. Nil: nothing is kept.
+	Cache *cache.Cache
 	// Label turns a build id into a directory name. Nil means the id itself, which
 	// suffices only if file names are case-sensitive.
 	Label         func(buildID string) string
@@ -114,6 +116,8 @@ type Pipeline struct {
 	kick   chan struct{} // capacity 1
 	retry  retryDelay    // of failed tasks
 
+	platform *inputs.Platform // of commands
+
 	readPatience time.Duration // see the constant
 
 	sick bool // the store failed at the last call; belongs to Run's goroutine
@@ -130,7 +134,8 @@ func New(cfg Config) *Pipeline {
 	return &Pipeline{
 		config: cfg, log: cfg.Logger, kick: make(chan struct{}, 1),
 		retry: retryDelay{first: time.Second, most: 30 * time.Second}, readPatience: readPatience,
-		running: make(map[string]*run), shelf: make(map[string]time.Time),
+		platform: inputs.NewPlatform(commandPath()),
+		running:  make(map[string]*run), shelf: make(map[string]time.Time),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/outbox"
+	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/store"
 )
@@ -43,6 +44,7 @@ type run struct {
 	past    *history
 	journal *journal
 	space   *workspace.Workspace
+	inputs  *inputs.Taker // of the workspace
 }
 
 // run runs the build until it is over, its lease is lost, or draining ends. It

@@ -2,7 +2,9 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"os"
+	"time"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/detect"
@@ -57,6 +59,74 @@ func (r *run) find(s stage, look func(*os.Root) (detect.Command, error)) (_ stag
 	}
 	s.script, s.found = found.Script, found
 	return s, err
+}
+
+// runStages runs install and build, or restores what they made. built reports whether
+// there is a build command. It returns the same errors as work.
+func (r *run) runStages(ctx context.Context) (built bool, err error) {
+	var steps stageSteps
+	defer func() { steps.release() }()
+	for _, which := range []func() (stage, error){r.installStage, r.buildStage} {
+		s, err := which()
+		if err != nil {
+			return false, r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name)})
+		}
+		if s.name == installName {
+			steps = r.stageSteps(ctx, s)
+			if restored, err := r.restoreStages(ctx, s, steps); restored || err != nil {
+				return restored, err
+			}
+		}
+		if err := r.runStage(ctx, s, steps); err != nil {
+			return false, err
+		}
+		built = s.script != ""
+	}
+	return built, nil
+}
+
+// doneEvent is what is reported when the stage has ended.
+func (s stage) doneEvent() buildProgress {
+	return buildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
+}
+
+// over reports whether there is nothing to do for the stage: it has no command, or it
+// has completed in this workspace.
+func (r *run) over(s stage) bool {
+	return s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, s.doneEvent())
+}
+
+// runStage runs the stage's command, unless it is over.
+func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
+	if r.over(s) {
+		return nil
+	}
+	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})
+	began := time.Now()
+	c := r.command(s.script, s.name, source{Stage: s.name})
+	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
+	step := steps.of(s)
+	found, err := r.runCached(ctx, step, c)
+	switch {
+	case err == nil:
+		took := time.Since(began).Milliseconds()
+		steps.took(s, cmp.Or(step.origin().DurationMS, took))
+		r.journal.report(buildcast.BuildProgress, s.ending(found, took))
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return r.end(buildcast.BuildFailed, buildFailed{s.name, s.explain(r.failureOf(err)).of("the " + s.name + " command")})
+}
+
+// ending is what is reported when the stage has run, or its result was found.
+func (s stage) ending(found reused, took int64) buildProgress {
+	e := s.doneEvent()
+	e.DurationMS, e.reused = took, found
+	if found.Cached {
+		e.Message += ", from the cache"
+	}
+	return e
 }
 
 // message tells what the stage does.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
-	"github.com/buildcast/buildcast/internal/egress"
+	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/runner"
 )
@@ -72,6 +72,7 @@ func (r *run) openSpace() (err error) {
 	if err != nil {
 		return fmt.Errorf("make the workspace: %w", err)
 	}
+	r.inputs = inputs.New(r.space.Root())
 	r.killStrays() // also if the workspace is new: its path may be the same
 	return nil
 }
@@ -109,14 +110,15 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	if err := r.whenPossible(ctx, write); err != nil {
 		return done, err
 	}
+	var reused reused
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
-		if err := r.runCommand(ctx, c, taskAccess(t)); err != nil {
+		if reused, err = r.runCached(ctx, r.taskStep(ctx, t), c); err != nil {
 			return done, err
 		}
 	}
-	return taskCompleted{task: about, FilesCreated: len(t.Files), DurationMS: time.Since(began).Milliseconds()}, nil
+	return taskCompleted{task: about, reused: reused, FilesCreated: len(t.Files), DurationMS: time.Since(began).Milliseconds()}, nil
 }
 
 // panicked carries a worker's panic to the goroutine that fails the build.
@@ -127,6 +129,9 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 
+// commandPath is the PATH of all commands.
+func commandPath() string { return cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/usr/bin:/bin") }
+
 // command returns a command in the build's workspace. It inherits only PATH from
 // the server's environment, which may hold secrets.
 func (r *run) command(script, name string, from source) runner.Spec {
@@ -134,7 +139,7 @@ func (r *run) command(script, name string, from source) runner.Spec {
 		Script: script,
 		Dir:    r.space.Path(), Home: r.space.Home(), Temp: r.space.Temp(),
 		Env: []string{
-			"PATH=" + cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/usr/bin:/bin"),
+			"PATH=" + commandPath(),
 			"LANG=C.UTF-8",
 			"CI=1",
 			envBuildID + "=" + r.build.ID,
@@ -145,17 +150,11 @@ func (r *run) command(script, name string, from source) runner.Spec {
 	}
 }
 
-// runCommand runs the command, to which the network is open as far as access says.
-// It waits while the machine is short of what the command needs to start.
-func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Access) error {
+// runCommand runs the command. It waits while the machine is short of what the
+// command needs to start.
+func (r *run) runCommand(ctx context.Context, c runner.Spec) error {
 	return r.whenPossible(ctx, func() error {
-		c := c // connect changes it, for each attempt
-		end, err := r.connect(&c, access)
-		if err != nil {
-			return err
-		}
-		defer end()
-		_, err = r.pipeline.config.Runner.Run(ctx, c)
+		_, err := r.pipeline.config.Runner.Run(ctx, c)
 		return err
 	})
 }

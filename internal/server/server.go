@@ -36,13 +36,10 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/request"
-	"github.com/buildcast/buildcast/internal/runner"
-	"github.com/buildcast/buildcast/internal/services"
 	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
-	"github.com/buildcast/buildcast/internal/turbocache"
 	"github.com/buildcast/buildcast/internal/webhook"
 )
 
@@ -65,20 +62,16 @@ type Server struct {
 	// warning is what the store reported when it was opened; empty: nothing.
 	warning string
 
+	cache    *cache.Cache
 	log      *eventlog.Log
 	hub      *live.Hub
 	previews *local.Target
 	// cloudflare is nil if builds cannot be deployed there.
 	cloudflare *cloudflare.Target
-	// cache is nil if its directory cannot be used.
-	cache    *cache.Cache
-	runner   *runner.Runner
-	services *services.Services
-	turbo    *turbocache.Handler
-	pipeline *pipeline.Pipeline
-	planners *planner.Service
-	sockets  *socketapi.Server
-	webhooks *webhook.Service
+	pipeline   *pipeline.Pipeline
+	planners   *planner.Service
+	sockets    *socketapi.Server
+	webhooks   *webhook.Service
 
 	leftovers *leftovers
 
@@ -125,6 +118,9 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 
 // wire creates the parts. None of them does anything before Run.
 func (s *Server) wire(guard *auth.Guard, version string) (err error) {
+	if s.cache, err = s.openCache(); err != nil {
+		return err
+	}
 	s.log = eventlog.New(s.store, s.store, s.logger)
 	s.hub = live.NewHub(s.store)
 	if s.webhooks, err = s.newWebhooks(); err != nil {
@@ -140,10 +136,6 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.planners, err = s.newPlanners(); err != nil {
 		return err
 	}
-	s.runner, s.cache = runner.Direct(), s.openCache()
-	if s.services, err = s.newServices(); err != nil {
-		return err
-	}
 	s.pipeline = s.newPipeline()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
@@ -155,8 +147,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
-		Planners: plans{s.planners}, Abilities: s.abilities(),
-		Guard: guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
+		Guard:    guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
 		Logger: s.logger, Version: version,
 	})
@@ -167,8 +158,6 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)
 	}
-	root.HandleFunc(turbocache.Prefix+"/", s.serveTurbo(guard))
-	root.HandleFunc(turbocache.Prefix, s.serveTurbo(guard))
 	root.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
 		if err := guard.CheckHost(r); err != nil {
 			request.Failed(r.Context(), err)
@@ -274,10 +263,6 @@ func (s *Server) Close() {
 		if h.listener != nil {
 			h.listener.Close()
 		}
-	}
-	if s.services != nil {
-		s.services.Close()
-		s.services = nil
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
