@@ -23,6 +23,21 @@
  * @property {string[]} [lines] of output
  * @property {string} [line] of output
  * @property {number} [dropped] lines of output that are missing
+ * @property {boolean} [cached] an earlier result took the place of the work
+ * @property {string} [originBuildId] whose result that is
+ * @property {number} [savedMs] what the work took there
+ * @property {string} [sandbox] of all commands: `bwrap` or `none`
+ * @property {string} [planner] who made the plan
+ * @property {string} [model] of the planner
+ * @property {string} [requestId] the planner's provider's
+ * @property {'plan'|'files'} [purpose] what the planner was asked for
+ * @property {number} [inputTokens]
+ * @property {number} [outputTokens]
+ * @property {number} [cacheReadTokens] of the provider's cache
+ * @property {number} [cacheWriteTokens]
+ * @property {number|null} [costUsd] null: not known
+ * @property {number} [uploaded] files
+ * @property {number} [total] files
  */
 
 /** @typedef {KnownData & {[name: string]: unknown}} OtherData of types that are not buildcast's own */
@@ -30,21 +45,23 @@
 /**
  * The data of each type that buildcast knows.
  * @typedef {object} EventData
- * @property {Pick<KnownData, 'message'>} plan_started
- * @property {Pick<KnownData, 'message'|'taskCount'|'tasks'>} plan_generated
+ * @property {Pick<KnownData, 'message'|'sandbox'>} plan_started
+ * @property {Pick<KnownData, 'message'|'tasks'|'outputTokens'>} plan_progress
+ * @property {Pick<KnownData, 'purpose'|'taskName'|'planner'|'model'|'requestId'|'inputTokens'|'outputTokens'|'cacheReadTokens'|'cacheWriteTokens'|'costUsd'|'cached'>} planner_usage
+ * @property {Pick<KnownData, 'message'|'taskCount'|'tasks'|'planner'|'model'>} plan_generated
  * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'>} task_started
- * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'filesCreated'|'durationMs'>} task_completed
+ * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'filesCreated'|'durationMs'|'cached'|'originBuildId'|'savedMs'>} task_completed
  * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'willRetry'|'error'|'exitCode'|'output'|'durationMs'>} task_failed
  * @property {Pick<KnownData, 'message'|'target'>} deploy_started
- * @property {Pick<KnownData, 'message'|'percent'>} deploy_progress
+ * @property {Pick<KnownData, 'message'|'percent'|'uploaded'|'total'>} deploy_progress
  * @property {Pick<KnownData, 'message'|'target'|'previewUrl'|'durationMs'>} deploy_completed
  * @property {Pick<KnownData, 'message'|'target'|'error'|'exitCode'|'output'>} deploy_failed
  * @property {Pick<KnownData, 'message'|'stage'>} build_started
- * @property {Pick<KnownData, 'message'|'stage'|'percent'|'done'|'durationMs'>} build_progress
+ * @property {Pick<KnownData, 'message'|'stage'|'percent'|'done'|'durationMs'|'cached'|'originBuildId'|'savedMs'>} build_progress
  * @property {Pick<KnownData, 'message'>} build_completed
- * @property {Pick<KnownData, 'message'|'stage'|'error'|'exitCode'|'output'>} build_failed
+ * @property {Pick<KnownData, 'message'|'stage'|'error'|'exitCode'|'output'|'requestId'>} build_failed
  * @property {Pick<KnownData, 'message'>} build_cancelled
- * @property {Pick<KnownData, 'message'|'taskName'|'stage'|'lines'|'line'|'dropped'>} build_log
+ * @property {Pick<KnownData, 'message'|'taskName'|'stage'|'lines'|'line'|'dropped'|'cached'>} build_log
  */
 
 /**

@@ -17,6 +17,7 @@ func (s *State) Frame(k Look, now time.Time) []string {
 		return nil
 	}
 	rows := s.runningRows(k, now)
+	rows = append(rows, s.plan.names(k, len(rows))...)
 	if s.Notice != "" {
 		rows = append(rows, Line{Left: []Span{{Bad, " ! "}, {Plain, s.Notice}}})
 	}
@@ -63,6 +64,9 @@ func (s *State) workRow(k Look, w *work, now time.Time) Line {
 	left := []Span{{Accent, s.spin(k, now)}, {Plain, w.name}}
 	if w.attempt > 1 {
 		left = append(left, Span{Dim, "  " + w.attemptOf(w.attempt)})
+	}
+	if w.percent != nil {
+		left = append(left, Span{Dim, fmt.Sprintf("  %.0f%%", min(max(*w.percent, 0), 100))})
 	}
 	return Line{Left: left, Right: []Span{{Plain, Duration(now.Sub(w.started))}}}
 }

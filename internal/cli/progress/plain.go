@@ -42,10 +42,14 @@ func sentence(typ string, d data) string {
 		words = "task attempt failed" // the task itself may still succeed
 	}
 	switch {
+	case typ == buildcast.PlannerUsage:
+		return usageSentence(words, d)
 	case typ == buildcast.PlanGenerated && d.TaskCount > 0:
 		return words + ": " + count(d.TaskCount, "task")
 	case d.TaskName != "":
 		words += ": " + d.TaskName
+	case d.Stage != "" && (typ == buildcast.BuildStarted || typ == buildcast.BuildProgress):
+		words += ": " + d.Stage
 	}
 	var more []string
 	switch {
@@ -54,8 +58,20 @@ func sentence(typ string, d data) string {
 	case d.Attempt > 1:
 		more = append(more, fmt.Sprintf("attempt %d", d.Attempt))
 	}
-	if d.DurationMS > 0 {
-		more = append(more, Duration(time.Duration(d.DurationMS*float64(time.Millisecond))))
+	switch {
+	case d.Cached:
+		more = append(more, saved(d))
+	case d.DurationMS > 0:
+		more = append(more, Duration(milliseconds(d.DurationMS)))
+	}
+	if d.Sandbox != "" {
+		more = append(more, "sandbox: "+d.Sandbox)
+	}
+	if n := len(d.Tasks); n > 0 && typ == buildcast.PlanProgress {
+		more = append(more, count(n, "task")+", the last is "+oneLine(d.Tasks[n-1]))
+	}
+	if d.Percent != nil {
+		more = append(more, fmt.Sprintf("%.0f%%", min(max(*d.Percent, 0), 100)))
 	}
 	if len(more) > 0 {
 		words += " (" + strings.Join(more, ", ") + ")"
@@ -71,8 +87,18 @@ func sentence(typ string, d data) string {
 	if d.WillRetry {
 		words += "; the next attempt follows"
 		if d.RetryInMS > 0 {
-			words += " in " + Duration(time.Duration(min(d.RetryInMS, maxRetryIn)*float64(time.Millisecond)))
+			words += " in " + Duration(milliseconds(d.RetryInMS))
 		}
 	}
 	return words
+}
+
+// usageSentence tells what one answer of a planner took.
+func usageSentence(words string, d data) string {
+	if d.TaskName != "" {
+		words += ": " + d.TaskName
+	}
+	var p planning
+	p.use(d)
+	return words + ": " + strings.TrimPrefix(strings.TrimSpace(p.rows()[0].Left[0].Text), "planner ")
 }

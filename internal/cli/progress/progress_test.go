@@ -68,6 +68,33 @@ var retrying = []step{
 	{6300, "build_completed", `{}`},
 }
 
+// prompted is a build whose plan a model makes. Some of it is in the cache.
+var prompted = []step{
+	{0, "plan_started", `{"message":"Analyzing requirements…","sandbox":"bwrap"}`},
+	{1000, "plan_progress", `{"message":"Planning","tasks":[],"outputTokens":4}`},
+	{2000, "plan_progress", `{"tasks":["Page"],"outputTokens":90}`},
+	{3000, "plan_progress", `{"tasks":["Page","Styles\u001b[2J"],"outputTokens":160}`},
+	{4000, "planner_usage", `{"purpose":"plan","planner":"anthropic","model":"m1","requestId":"req_1","inputTokens":1200,"outputTokens":600,"cacheReadTokens":10000,"cacheWriteTokens":0,"costUsd":0.0123,"cached":false}`},
+	{4010, "plan_generated", `{"taskCount":2,"tasks":["Page","Styles"],"planner":"anthropic","model":"m1"}`},
+	{4020, "task_started", `{"taskName":"Page"}`},
+	{5000, "planner_usage", `{"purpose":"files","taskName":"Page","planner":"anthropic","model":"m1","inputTokens":0,"outputTokens":0,"costUsd":0,"cached":true}`},
+	{5010, "task_completed", `{"taskName":"Page","filesCreated":1}`},
+	{5020, "task_completed", `{"taskName":"Styles","cached":true,"originBuildId":"26","savedMs":41000}`},
+	{5100, "deploy_started", `{"target":"cloudflare"}`},
+	{5110, "build_started", `{"stage":"install"}`},
+	{5200, "build_progress", `{"stage":"install","done":true,"cached":true,"originBuildId":"26","savedMs":12300}`},
+	{6000, "deploy_progress", `{"percent":42.4,"uploaded":8,"total":19,"message":"Uploading 8 of 19 files"}`},
+	{7000, "deploy_completed", `{"previewUrl":"https://build-27.example.pages.dev"}`},
+}
+
+// unplanned is a build whose planner fails.
+var unplanned = []step{
+	{0, "plan_started", `{"message":"Analyzing requirements…","sandbox":"none"}`},
+	{500, "plan_progress", `{"message":"Planning","tasks":["Page"]}`},
+	{900, "build_log", `{"stage":"planning","lines":["thinking"]}`},
+	{1500, "build_failed", `{"stage":"planning","error":"the model is overloaded: try again later","requestId":"req_2"}`},
+}
+
 // leftOpen ends while most of its tasks are open.
 func leftOpen() []step {
 	steps := []step{{0, "plan_generated", `{"taskCount":40}`}}
@@ -129,6 +156,9 @@ func TestFrames(t *testing.T) {
 		"narrow":          film(reference, Look{Width: 24, Height: 24}),
 		"tiny":            film(reference, Look{Width: 1, Height: 1}),
 		"wide":            film(reference[:5], Look{Width: 200, Height: 24}),
+		"prompted":        film(prompted, Look{Width: 80, Height: 24}),
+		"prompted-low":    still(prompted[:4], Look{Width: 40, Height: 5}),
+		"unplanned":       film(unplanned, Look{Width: 80, Height: 24}),
 		"failing":         film(failing, Look{Width: 80, Height: 24}),
 		"retrying":        film(retrying, Look{Width: 80, Height: 24}),
 		"retrying-ascii":  film(retrying[:4], Look{Width: 80, Height: 24, ASCII: true}),
@@ -145,7 +175,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestPlainLines(t *testing.T) {
-	for name, steps := range map[string][]step{"reference": reference, "failing": failing, "retrying": retrying} {
+	for name, steps := range map[string][]step{"reference": reference, "failing": failing, "retrying": retrying, "prompted": prompted, "unplanned": unplanned} {
 		t.Run(name, func(t *testing.T) {
 			var s State
 			var b strings.Builder

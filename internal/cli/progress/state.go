@@ -30,6 +30,7 @@ type State struct {
 	running []*work // in the order they started
 	output  []string
 	failed  *work
+	plan    planning
 }
 
 // work is a task, or a step after the tasks: the build or the deploy.
@@ -41,7 +42,9 @@ type work struct {
 	attempt  int      // 0 or 1: the first
 	attempts int      // how many there are at most; 0: not known
 	output   []string // the last lines
+	percent  *float64 // how much of it is done; nil: not known
 	err      string
+	request  string // the planner's provider's name of what failed
 	// waiting is set between an attempt that failed and the next one, which begins
 	// at again; the zero time means that it is not known when.
 	waiting bool
@@ -58,6 +61,7 @@ func (w *work) attemptOf(n int) string {
 
 // The names of the steps after the tasks.
 const (
+	stepPlan   = "Plan"
 	stepBuild  = "Build"
 	stepDeploy = "Deploy"
 )
@@ -75,6 +79,13 @@ type data struct {
 	Output     string  `json:"output"`
 	PreviewURL string  `json:"previewUrl"`
 	DurationMS float64 `json:"durationMs"`
+	// Percent is how much of a deploy or a stage is done.
+	Percent *float64 `json:"percent"`
+	// Cached: it was not run, and another build's result took its place.
+	Cached  bool    `json:"cached"`
+	SavedMS float64 `json:"savedMs"`
+	Sandbox string  `json:"sandbox"` // of plan_started
+	plannerData
 	// of build_log
 	Stage   string   `json:"stage"`
 	Lines   []string `json:"lines"`
@@ -83,7 +94,9 @@ type data struct {
 
 func read(e *buildcast.Event) (d data) {
 	_ = json.Unmarshal(e.Data, &d) // fields of another type count as absent
-	d.Message, d.TaskName, d.Error, d.Stage = oneLine(d.Message), oneLine(d.TaskName), oneLine(d.Error), oneLine(d.Stage)
+	for _, text := range []*string{&d.Message, &d.TaskName, &d.Error, &d.Stage, &d.Sandbox, &d.Planner, &d.Model, &d.RequestID} {
+		*text = oneLine(*text)
+	}
 	return d
 }
 
@@ -117,6 +130,14 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	s.Status.Apply(&e)
 	d, at := read(&e), e.Timestamp.Std()
 	switch e.Type {
+	case buildcast.PlanStarted:
+		return sandboxRows(d)
+	case buildcast.PlanProgress:
+		s.planProgress(at, d)
+	case buildcast.PlannerUsage:
+		s.plan.use(d)
+	case buildcast.PlanGenerated:
+		return s.planned(at, d)
 	case buildcast.TaskStarted:
 		w := s.start(name(d), false, at)
 		w.attempt, w.attempts = d.Attempt, max(d.Attempts, w.attempts)
@@ -130,6 +151,7 @@ func (s *State) Apply(e buildcast.Event) []Line {
 		s.step(stepDeploy, at, d)
 	case buildcast.BuildStarted, buildcast.BuildProgress:
 		s.step(stepBuild, at, d)
+		return cachedStage(d)
 	case buildcast.DeployProgress:
 		rows := s.end(s.find(stepBuild, true), at, data{})
 		s.step(stepDeploy, at, d)
@@ -165,6 +187,7 @@ func (s *State) step(name string, at time.Time, d data) {
 	if d.Message != "" {
 		w.note = d.Message
 	}
+	w.percent = d.Percent
 }
 
 func (s *State) task(d data) *work { return s.find(name(d), false) }
@@ -189,10 +212,41 @@ func (s *State) end(w *work, at time.Time, d data) []Line {
 		w = &work{name: d.TaskName, started: at.Add(-time.Duration(d.DurationMS * float64(time.Millisecond)))}
 	}
 	s.remove(w)
+	took := Duration(at.Sub(w.started))
+	if d.Cached {
+		took = saved(d)
+	}
 	return []Line{{
 		Left:  []Span{{Good, " ✓ "}, {Plain, w.name}},
-		Right: []Span{{Dim, Duration(at.Sub(w.started))}},
+		Right: []Span{{Dim, took}},
 	}}
+}
+
+// saved tells that something was not run, and how long that would have taken.
+func saved(d data) string {
+	if d.SavedMS < 1 {
+		return "cached"
+	}
+	return "cached, saved " + Duration(milliseconds(d.SavedMS))
+}
+
+// cachedStage returns the row of a stage that was not run.
+func cachedStage(d data) []Line {
+	if !d.Cached || d.Stage == "" {
+		return nil
+	}
+	return []Line{{Left: []Span{{Good, " ✓ "}, {Plain, d.Stage}}, Right: []Span{{Dim, saved(d)}}}}
+}
+
+// sandboxRows tells once what the build's commands run in.
+func sandboxRows(d data) []Line {
+	switch d.Sandbox {
+	case "":
+		return nil
+	case "none":
+		return []Line{{Left: []Span{{Dim, "   no sandbox: commands may do what the server's user may"}}}}
+	}
+	return []Line{{Left: []Span{{Dim, "   commands run in a sandbox: " + d.Sandbox}}}}
 }
 
 func (s *State) endSteps(at time.Time, d data) []Line {
@@ -237,23 +291,29 @@ func (s *State) wait(w *work, at time.Time, d data) {
 	w.waiting, w.attempt, w.attempts = true, max(d.Attempt, w.attempt), max(d.Attempts, w.attempts)
 	w.again = time.Time{}
 	if d.RetryInMS > 0 {
-		w.again = at.Add(time.Duration(min(d.RetryInMS, maxRetryIn) * float64(time.Millisecond)))
+		w.again = at.Add(milliseconds(d.RetryInMS))
 	}
 }
 
-// maxRetryIn bounds what an event may say about its retry, in milliseconds: a day.
-const maxRetryIn = 24 * 60 * 60 * 1000
+// milliseconds returns the duration that an event tells, at most a day.
+func milliseconds(ms float64) time.Duration {
+	return time.Duration(min(max(ms, 0), 24*60*60*1000) * float64(time.Millisecond))
+}
 
-// failStep ends the step that failed: the build step if it runs and the event is about
-// it, otherwise the deploy.
+// failStep ends the step that failed: the planning or the build step if the event is
+// about it, otherwise the deploy.
 func (s *State) failStep(typ string, at time.Time, d data) []Line {
 	name, w := stepDeploy, s.find(stepDeploy, true)
 	if b := s.find(stepBuild, true); b != nil && typ == buildcast.BuildFailed {
 		name, w = stepBuild, b
 	}
+	if d.Stage == planningStage {
+		name, w = stepPlan, s.find(stepPlan, true)
+	}
 	if w == nil {
 		w = &work{name: name, started: at, output: s.output}
 	}
+	w.request = d.RequestID
 	return s.fail(w, at, data{Error: d.Error, Message: d.Message, Output: d.Output, Lines: d.Lines, TaskName: name})
 }
 
@@ -265,7 +325,7 @@ func (s *State) log(d data) {
 	}
 	w := s.find(d.TaskName, false)
 	if w == nil && d.TaskName == "" {
-		w = s.find(stepBuild, true)
+		w = s.find(map[bool]string{true: stepPlan, false: stepBuild}[d.Stage == planningStage], true)
 	}
 	if w == nil {
 		s.output = tail(append(s.output, lines...))
@@ -290,11 +350,12 @@ func (s *State) Result() []Line {
 		if st.PreviewURL != "" {
 			rows = append(rows, Line{Left: []Span{{Plain, "   "}, {Accent, Clean(st.PreviewURL)}}})
 		}
-		return rows
+		return append(rows, s.plan.rows()...)
 	case buildcast.Cancelled:
-		return []Line{{Left: []Span{{Bad, " ⊘ "}, {Bold, "Cancelled"}, {Plain, took}}}}
+		row := Line{Left: []Span{{Bad, " ⊘ "}, {Bold, "Cancelled"}, {Plain, took}}}
+		return append([]Line{row}, s.plan.rows()...)
 	case buildcast.Failed:
-		return s.failure(took)
+		return append(s.failure(took), s.plan.rows()...)
 	}
 	return nil
 }
@@ -333,6 +394,9 @@ func (s *State) failure(took string) []Line {
 	rows := []Line{head}
 	if w.err != "" {
 		rows = append(rows, Line{Left: []Span{{Plain, "   "}, {Bad, w.err}}})
+	}
+	if w.request != "" {
+		rows = append(rows, Line{Left: []Span{{Dim, "   the provider's request: " + w.request}}})
 	}
 	for _, line := range tail(w.output) {
 		rows = append(rows, Line{Left: []Span{{Dim, "   │ "}, {Plain, line}}})
