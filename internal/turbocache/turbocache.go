@@ -264,18 +264,19 @@ func (h *Handler) query(w http.ResponseWriter, r *http.Request, a Access) error 
 // events takes turbo's own count of hits. It is only logged.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request, a Access) error {
 	var told []struct {
-		Event string `json:"event"`
+		Source string `json:"source"` // REMOTE, or LOCAL: turbo's own directory
+		Event  string `json:"event"`
 	}
 	if err := decode(w, r, &told); err != nil {
 		return err
 	}
-	hits := 0
+	count := map[string]int{}
 	for _, e := range told {
-		if e.Event == "HIT" {
-			hits++
+		if e.Source == "REMOTE" {
+			count[e.Event]++
 		}
 	}
-	h.log.Debug("turbo asked the cache", "build", a.BuildID, "hits", hits, "misses", len(told)-hits)
+	h.log.Debug("turbo asked the cache", "build", a.BuildID, "hits", count["HIT"], "misses", count["MISS"])
 	answer(w, http.StatusOK, struct{}{})
 	return nil
 }
