@@ -34,6 +34,7 @@ type commands struct {
 	Status   statusCmd        `cmd:"" help:"Print the status of a build."`
 	Cancel   cancelCmd        `cmd:"" help:"Cancel a build."`
 	Delete   deleteCmd        `cmd:"" help:"Delete a finished build with its log and preview."`
+	Cleanup  cleanupCmd       `cmd:"" help:"Remove what old builds left: deployments at Cloudflare, previews, workspaces, cache."`
 	Emit     emitCmd          `cmd:"" help:"Report one event of a build."`
 	Exec     execCmd          `cmd:"" help:"Run any command and report it as a build or as a task of one."`
 	Webhooks webhooks.Command `cmd:"" help:"Send events to webhook endpoints: list, add, test and repair them."`

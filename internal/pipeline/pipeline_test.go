@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cleanup"
 	"github.com/buildcast/buildcast/internal/deploy/local"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/planfile"
@@ -407,15 +408,15 @@ func TestSweepGoesByTheServersTime(t *testing.T) {
 		t.Fatalf("%v, %v", entries, err)
 	}
 	for _, e := range entries {
-		if p.unused(t.Context(), e) {
+		if p.unused(t.Context(), e, cleanup.Request{}) {
 			t.Errorf("%s is removed at once", e.Name)
 		}
 		e.Changed = e.Changed.Add(-p.config.KeepWorkspace)
-		if !p.unused(t.Context(), e) {
+		if !p.unused(t.Context(), e, cleanup.Request{}) {
 			t.Errorf("%s is never removed", e.Name)
 		}
 		e.Changed = e.Changed.AddDate(1000, 0, 0) // a command's doing, in a server that was killed
-		if !p.unused(t.Context(), e) {
+		if !p.unused(t.Context(), e, cleanup.Request{}) {
 			t.Errorf("%s is kept for a thousand years", e.Name)
 		}
 	}

@@ -25,6 +25,8 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/auth"
 	"github.com/buildcast/buildcast/internal/cache"
+	"github.com/buildcast/buildcast/internal/cleanup"
+	"github.com/buildcast/buildcast/internal/cleanup/api"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/dashboard"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
@@ -69,6 +71,7 @@ type Server struct {
 	// cloudflare is nil if builds cannot be deployed there.
 	cloudflare *cloudflare.Target
 	pipeline   *pipeline.Pipeline
+	cleanup    *cleanup.Service
 	planners   *planner.Service
 	sockets    *socketapi.Server
 	webhooks   *webhook.Service
@@ -137,6 +140,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		return err
 	}
 	s.pipeline = s.newPipeline()
+	s.cleanup = s.newCleanup()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
 		s.log.Subscribe(changed)
@@ -154,6 +158,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.sockets = socketapi.New(s.hub, s.socketConfig())
 	root := http.NewServeMux()
 	root.Handle("/", handler)
+	root.Handle(api.Route, api.Handler(s.cleanup, guard.Check, s.logger))
 	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)

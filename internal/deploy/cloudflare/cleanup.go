@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"time"
 
-	"github.com/buildcast/buildcast/internal/deploy"
+	"github.com/buildcast/buildcast/internal/cleanup"
 )
 
 // pageSize is the most that the service takes.
@@ -23,16 +22,21 @@ const maxPages = 1000
 // sweepEvery is how often Run removes what is too old.
 const sweepEvery = 24 * time.Hour
 
+// maxFailures is how many deployments in a row may fail to be removed before the rest
+// is left for the next time.
+const maxFailures = 5
+
 // Run removes the deployments of builds that are older than Retain, now and then each
-// day, until ctx ends. What fails is tried again the next day.
+// day, until ctx ends. What fails is tried again the next day. Several nodes may do so
+// at once: what another one has removed is not an error.
 func (t *Target) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if n, err := t.sweep(ctx); err != nil && ctx.Err() == nil {
-			t.config.Logger.Warn("old deployments at Cloudflare cannot be removed; the next try is in a day", "removed", n, "error", err)
-		} else if n > 0 {
-			t.config.Logger.Info("old deployments at Cloudflare are removed", "removed", n)
+		if removed, err := t.Clean(ctx, cleanup.Request{}, func(int, int) {}); err != nil && ctx.Err() == nil {
+			t.config.Logger.Warn("old deployments at Cloudflare cannot be removed; the next try is in a day", "removed", removed.Count, "error", err)
+		} else if removed.Count > 0 {
+			t.config.Logger.Info("old deployments at Cloudflare are removed", "removed", removed.Count)
 		}
 		select {
 		case <-tick.C:
@@ -42,30 +46,38 @@ func (t *Target) Run(ctx context.Context) error {
 	}
 }
 
-func (t *Target) sweep(ctx context.Context) (removed int, err error) {
-	ids, err := t.stale(ctx, old{deploy.Branch("*"), time.Now().Add(-t.config.Retain)})
-	if err != nil {
-		return 0, err
+// Clean removes the old deployments of builds, the oldest first; see cleanup.Part.
+func (t *Target) Clean(ctx context.Context, r cleanup.Request, progress func(done, total int)) (removed cleanup.Removed, err error) {
+	ids, err := t.stale(ctx, r)
+	if err != nil || r.DryRun {
+		return cleanup.Removed{Count: len(ids)}, err
 	}
-	for _, id := range ids {
-		if err := t.remove(ctx, id); err != nil {
-			return removed, err
+	failures := 0
+	for i, id := range ids {
+		failed := t.remove(ctx, id)
+		switch {
+		case failed == nil:
+			removed.Add(0)
+			failures = 0
+		case ctx.Err() != nil:
+			return removed, context.Cause(ctx)
+		default: // one that cannot be removed does not keep the others
+			if err == nil {
+				err = failed
+			}
+			if failures++; failures == maxFailures {
+				return removed, err
+			}
 		}
-		removed++
+		progress(i+1, len(ids))
 	}
-	return removed, nil
-}
-
-// old selects deployments to be removed.
-type old struct {
-	branch string    // a pattern as of path.Match, such as build-*
-	before time.Time // made before this
+	return removed, err
 }
 
 // stale lists the ids of the deployments that are to be removed, the oldest first.
 // The canonical deployment, which the project's own address shows, and those of the
 // production branch are never among them.
-func (t *Target) stale(ctx context.Context, which old) ([]string, error) {
+func (t *Target) stale(ctx context.Context, r cleanup.Request) ([]string, error) {
 	var project struct {
 		Canonical *deployment `json:"canonical_deployment"`
 	}
@@ -78,6 +90,7 @@ func (t *Target) stale(ctx context.Context, which old) ([]string, error) {
 		return nil, describe("the project was looked up", err)
 	}
 	seen := map[string]bool{}
+	before := r.Before(time.Now(), t.config.Retain)
 	var ids []string
 	for page := 1; page <= maxPages; page++ {
 		var found []deployment
@@ -86,13 +99,10 @@ func (t *Target) stale(ctx context.Context, which old) ([]string, error) {
 			return nil, describe("the deployments were listed", err)
 		}
 		for _, d := range found {
-			match, err := path.Match(which.branch, d.Trigger.Metadata.Branch)
-			if err != nil {
-				return nil, fmt.Errorf("branch pattern %q: %w", which.branch, err)
-			}
 			canonical := project.Canonical != nil && project.Canonical.ID == d.ID
 			// Deployments that are made meanwhile shift the pages: one may be seen twice.
-			if match && !canonical && !seen[d.ID] && d.Trigger.Metadata.Branch != t.config.ProductionBranch && d.CreatedOn.Before(which.before) {
+			branch := d.Trigger.Metadata.Branch
+			if r.Matches(branch) && !canonical && !seen[d.ID] && branch != t.config.ProductionBranch && d.CreatedOn.Before(before) {
 				seen[d.ID] = true
 				ids = append(ids, d.ID)
 			}

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cleanup"
 	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare/cloudflaretest"
 )
@@ -412,8 +413,15 @@ func TestCleanUp(t *testing.T) {
 		w.fake.Deployments = append(w.fake.Deployments, d)
 	}
 	w.target.config.Retain = 7*24*time.Hour + time.Minute
-	if n, err := w.target.sweep(t.Context()); err != nil || n != 50 {
-		t.Fatalf("%d are removed, %v", n, err)
+	if n, err := w.target.Clean(t.Context(), cleanup.Request{DryRun: true}, func(int, int) {}); err != nil || n.Count != 50 || len(w.fake.Deployments) != 60 {
+		t.Fatalf("%d would be removed, %v; %d are left", n.Count, err, len(w.fake.Deployments))
+	}
+	if n, err := w.target.Clean(t.Context(), cleanup.Request{OlderThan: 30 * 24 * time.Hour, Branch: "build-3?"}, func(int, int) {}); err != nil || n.Count != 10 {
+		t.Fatalf("%d of build-3? are removed, %v", n.Count, err)
+	}
+	seen := 0
+	if n, err := w.target.Clean(t.Context(), cleanup.Request{}, func(done, total int) { seen = done * 100 / total }); err != nil || n.Count != 40 || seen != 100 {
+		t.Fatalf("%d are removed, %v; progress %d %%", n.Count, err, seen)
 	}
 	for _, kept := range []string{"old0", "old6", "old40", "old41", "old42"} {
 		if !slices.ContainsFunc(w.fake.Deployments, func(d *cloudflaretest.Deployment) bool { return d.ID == kept }) {
@@ -422,6 +430,70 @@ func TestCleanUp(t *testing.T) {
 	}
 	if len(w.fake.Deployments) != 10 {
 		t.Errorf("%d are left", len(w.fake.Deployments))
+	}
+}
+
+// Deployments that are removed meanwhile, by another node, shift the pages; those that
+// are made meanwhile do too. One that cannot be removed does not keep the others, and
+// is tried again the next time.
+func TestCleanUpWithAnotherNode(t *testing.T) {
+	w := newWorld(t, page)
+	w.mustDeploy()
+	w.fake.Deployments = nil
+	for i := range 80 {
+		w.fake.Deployments = append(w.fake.Deployments, &cloudflaretest.Deployment{ID: fmt.Sprint("old", i), Branch: fmt.Sprint("build-", i), Created: time.Now().Add(-time.Duration(i+10) * 24 * time.Hour)})
+	}
+	broken := true
+	removes := 0
+	w.fake.Fail = func(rw http.ResponseWriter, r *http.Request) bool {
+		unlock := w.fake.Lock()
+		defer unlock()
+		switch {
+		case r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/old40") && broken:
+			cloudflaretest.Error(rw, http.StatusBadRequest, 8000000, "An unknown error")
+			return true
+		case r.Method == http.MethodDelete:
+			if removes++; removes%7 == 0 { // the other node is faster
+				w.fake.Deployments = slices.DeleteFunc(w.fake.Deployments, func(d *cloudflaretest.Deployment) bool { return strings.HasSuffix(r.URL.Path, "/"+d.ID) })
+			}
+		case r.FormValue("page") == "2": // a new one comes in between
+			w.fake.Deployments = append([]*cloudflaretest.Deployment{{ID: "new", Branch: "build-new", Created: time.Now()}}, w.fake.Deployments...)
+		}
+		return false
+	}
+	n, err := w.target.Clean(t.Context(), cleanup.Request{}, func(int, int) {})
+	if n.Count != 79 || err == nil || !strings.Contains(err.Error(), "An unknown error (code 8000000)") {
+		t.Errorf("%d are removed, %v", n.Count, err)
+	}
+	broken = false
+	if n, err := w.target.Clean(t.Context(), cleanup.Request{}, func(int, int) {}); n.Count != 1 || err != nil {
+		t.Errorf("the next time %d are removed, %v", n.Count, err)
+	}
+	for _, d := range w.fake.Deployments {
+		if d.ID != "new" {
+			t.Errorf("%s is left", d.ID)
+		}
+	}
+}
+
+func TestCleanUpEndsIfTheServiceIsDown(t *testing.T) {
+	w := newWorld(t, page)
+	w.mustDeploy()
+	w.fake.Deployments = nil
+	for i := range 20 {
+		w.fake.Deployments = append(w.fake.Deployments, &cloudflaretest.Deployment{ID: fmt.Sprint(i), Branch: "build-x", Created: time.Now().Add(-10 * 24 * time.Hour)})
+	}
+	removes := 0
+	w.fake.Fail = func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodDelete {
+			return false
+		}
+		removes++
+		cloudflaretest.Error(rw, http.StatusForbidden, 10000, "Authentication error")
+		return true
+	}
+	if n, err := w.target.Clean(t.Context(), cleanup.Request{}, func(int, int) {}); n.Count != 0 || err == nil || removes != maxFailures {
+		t.Errorf("%d are removed with %d requests, %v", n.Count, removes, err)
 	}
 }
 

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/cleanup"
+	"github.com/buildcast/buildcast/internal/deploy"
 )
 
 // Run removes previews older than Retain, previews whose build no longer exists,
@@ -28,36 +32,58 @@ func (t *Target) Run(ctx context.Context) error {
 }
 
 func (t *Target) sweep(ctx context.Context) error {
-	removed, err := t.sweepSites(ctx)
-	if removed > 0 {
-		t.log.Info("removed old previews", "count", removed, "olderThan", t.retain)
+	removed, err := t.Clean(ctx, cleanup.Request{}, func(int, int) {})
+	if removed.Count > 0 {
+		t.log.Info("removed old previews", "count", removed.Count)
 	}
 	return errors.Join(err, t.sweepVersions(ctx))
 }
 
-// sweepSites removes the previews that are too old or whose build no longer exists.
-func (t *Target) sweepSites(ctx context.Context) (removed int, err error) {
-	before := time.Now().Add(-t.retain)
+// Clean removes the previews that are too old, and those whose build no longer exists;
+// see cleanup.Part.
+func (t *Target) Clean(ctx context.Context, r cleanup.Request, progress func(done, total int)) (removed cleanup.Removed, _ error) {
+	before := r.Before(time.Now(), t.retain)
 	old := func(version string) bool {
 		at, ok := publishedAt(version)
 		return !ok || at.Before(before)
 	}
 	names, errs := list(t.sites())
-	for _, name := range names {
+	for i, name := range names {
 		if ctx.Err() != nil {
 			return removed, context.Cause(ctx)
 		}
 		label, ok := strings.CutPrefix(name, sitePrefix)
-		if !ok {
+		if !ok || !r.Every() && !r.Matches(deploy.Branch(buildOf(label))) {
 			continue
 		}
-		gone, err := t.unlink(label, t.orphaned(ctx, label, old))
-		if gone {
-			removed++
-		}
+		err := t.cleanSite(label, t.orphaned(ctx, label, old), r.DryRun, &removed)
 		errs = errors.Join(errs, err)
+		progress(i+1, len(names))
 	}
 	return removed, errs
+}
+
+// cleanSite removes the site if its version is to be removed, or only counts it.
+func (t *Target) cleanSite(label string, gone func(version string) bool, dry bool, removed *cleanup.Removed) error {
+	t.mu.RLock()
+	version, err := t.current(label)
+	t.mu.RUnlock()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil || !gone(version):
+		return err
+	}
+	bytes := cleanup.Size(filepath.Join(t.versions(), version))
+	if dry {
+		removed.Add(bytes)
+		return nil
+	}
+	ok, err := t.unlink(label, gone)
+	if ok && err == nil {
+		removed.Add(bytes)
+	}
+	return err
 }
 
 // orphaned returns the versions of the site that are to be removed: the old ones,
