@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/runner/sandbox"
 )
 
 const (
@@ -77,13 +78,26 @@ type Result struct {
 }
 
 // Runner runs commands. It may be used by many goroutines.
-type Runner struct{}
+type Runner struct {
+	limits Limits
+	box    *box // nil: none
 
-// Direct returns a runner without a sandbox: commands may do what the server's user may.
+	strict  bool  // a sandbox was wanted
+	problem error // why there is none
+	closed  bool  // nothing runs without it
+}
+
+// Direct returns a runner without a sandbox and limits: commands may do what the
+// server's user may.
 func Direct() *Runner { return &Runner{} }
 
-// Sandbox names the sandbox that commands get: none.
-func (r *Runner) Sandbox() string { return "none" }
+// Sandbox names the sandbox that commands get: bwrap or none.
+func (r *Runner) Sandbox() string {
+	if r.box != nil {
+		return sandboxBwrap
+	}
+	return sandboxNone
+}
 
 // Failure describes a command that failed.
 type Failure struct {
@@ -93,6 +107,8 @@ type Failure struct {
 	ExitCode *int
 	Tail     string // the last output
 	Err      error  // why it could not be started; nil if it was
+
+	cause string // of errSandbox
 }
 
 func (f *Failure) Error() string { return f.Reason }
@@ -104,6 +120,9 @@ func (f *Failure) Unwrap() error { return f.Err }
 func (r *Runner) Run(ctx context.Context, spec Spec) (Result, error) {
 	if spec.Timeout <= 0 {
 		spec.Timeout = buildcast.DefaultTimeout
+	}
+	if err := r.May(spec.Planned); err != nil {
+		return Result{}, &Failure{Reason: err.Error(), Err: err}
 	}
 	limited, cancel := context.WithTimeout(ctx, spec.Timeout)
 	defer cancel()
@@ -120,6 +139,11 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (Result, error) {
 			Reason: fmt.Sprintf("the command ran longer than %v and was stopped: set a longer %s, %v at most", spec.Timeout, spec.TimeoutOf, buildcast.MaxTimeout),
 			Tail:   out.tail(),
 		}
+	case end.limit != "":
+		return end.Result, &Failure{Reason: r.limits.exceeded(end.limit), Tail: out.tail()}
+	case errors.Is(err, errSandbox):
+		cause := sandbox.Cause(out.tail())
+		return end.Result, &Failure{Reason: "the command was not started, because its sandbox failed: " + cause, Tail: out.tail(), Err: err, cause: cause}
 	case err != nil:
 		return end.Result, notStarted(err)
 	}
@@ -177,7 +201,11 @@ func (s *Spec) environment() []string {
 type ending struct {
 	exit
 	Result
+	limit string // the limit that ended it; empty: none
 }
+
+// errSandbox: the sandbox failed before the command began.
+var errSandbox = errors.New("the sandbox cannot be started")
 
 // exit is the shell's status; the zero value is success.
 type exit struct {

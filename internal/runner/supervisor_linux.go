@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buildcast/buildcast/internal/runner/sandbox"
 )
 
 const (
@@ -27,22 +30,23 @@ const (
 // A supervisor is this program, started again. init takes over before main, in
 // every program that contains this package, so that it can become nothing else.
 func init() {
-	if os.Args[0] == supervisorName && len(os.Args) == 2 {
-		supervise(os.Args[1])
+	if os.Args[0] == supervisorName && len(os.Args) > 2 {
+		supervise(os.Args[1], os.Args[2:])
 	}
 }
 
-// supervise runs the script and ends the process. It handles signals instead of
-// ignoring them: the shell would inherit that.
-func supervise(script string) {
-	runtime.LockOSThread() // the kernel kills the shell when the thread that started it ends
+// supervise runs the program and ends the process. It handles signals instead of
+// ignoring them: the program would inherit that.
+func supervise(task string, argv []string) {
+	runtime.LockOSThread() // the kernel kills the program when the thread that started it ends
 	signal.Notify(make(chan os.Signal, 1))
 	syscall.CloseOnExec(controlFD)
 	syscall.CloseOnExec(reportFD)
-	out, r, code := os.NewFile(reportFD, "report"), report{}, 0
-	var err error
-	if r.ending, err = runShell(script, out); err != nil {
+	out, code := os.NewFile(reportFD, "report"), 0
+	r, err := runProgram(task, argv, out)
+	if err != nil {
 		r.Errno, _ = errors.AsType[syscall.Errno](err)
+		r.Errno = cmp.Or(r.Errno, syscall.EINVAL)
 	}
 	if err := json.NewEncoder(out).Encode(&r); err != nil {
 		code = 1
@@ -50,24 +54,40 @@ func supervise(script string) {
 	syscall.Exit(code) // not os.Exit: no exit hooks of the server may run here
 }
 
-func runShell(script string, out io.Writer) (end ending, err error) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return end, err
+func runProgram(task string, argv []string, out io.Writer) (r report, err error) {
+	var j job
+	if err := json.Unmarshal([]byte(task), &j); err != nil {
+		return r, err
 	}
-	pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", script}, &syscall.ProcAttr{ //nolint:gosec // running the plan's commands is what it is for
-		Env: os.Environ(), Files: []uintptr{0, 1, 2},
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return r, err
+	}
+	if err := sandbox.SetLimits(j.Rlimits); err != nil {
+		return r, err
+	}
+	files := []uintptr{0, 1, 2, controlFD: ^uintptr(0), reportFD: ^uintptr(0)} // these two are not passed on
+	for i := range j.Pass {
+		files = append(files, uintptr(sandbox.FirstFD+i))
+	}
+	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{ //nolint:gosec // running the plan's commands is what it is for
+		Env: os.Environ(), Files: files,
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
-		return end, err
+		return r, err
+	}
+	for i := range j.Pass {
+		_ = syscall.Close(sandbox.FirstFD + i) // the program's ends alone remain
 	}
 	_, _ = out.Write([]byte{started}) // an error: the server has died, which obey notices
-	g := &group{pid: pid}
+	g := &group{pid: pid, sudden: j.Sudden}
 	go g.obey(os.NewFile(controlFD, "control"))
-	end.exit = exitOf(g.wait())
+	over := g.watch(&watcher{limits: j.Limits, dirs: j.Dirs})
+	r.exit = exitOf(g.wait())
 	endDescendants()
-	end.Result = used()
-	return end, nil
+	r.Limit = over()
+	r.Result = used()
+	return r, nil
 }
 
 // used returns what all processes used that this one, and those below it, have waited
@@ -83,7 +103,8 @@ func used() (u Result) {
 
 // group is the shell's process group.
 type group struct {
-	pid int
+	pid    int
+	sudden bool
 
 	mu   sync.Mutex
 	gone bool // the shell is reaped: another process may have its pid
@@ -93,10 +114,32 @@ type group struct {
 // means that the server has died.
 func (g *group) obey(control *os.File) {
 	if n, _ := control.Read(make([]byte, 1)); n == 1 {
-		g.signal(syscall.SIGTERM)
+		if !g.sudden {
+			g.signal(syscall.SIGTERM)
+		}
 		<-time.After(killAfter)
 	}
 	g.signal(syscall.SIGKILL)
+}
+
+// watch kills the group when it exceeds a limit. The returned function ends the watch,
+// and returns that limit.
+func (g *group) watch(w *watcher) (over func() string) {
+	if w.limits.Memory <= 0 && w.limits.Processes <= 0 && w.limits.Disk <= 0 {
+		return func() string { return "" }
+	}
+	done, exceeded := make(chan struct{}), make(chan string, 1)
+	go func() {
+		name := w.watch(done)
+		if name != "" {
+			g.signal(syscall.SIGKILL)
+		}
+		exceeded <- name
+	}()
+	return func() string {
+		close(done)
+		return <-exceeded
+	}
 }
 
 func (g *group) signal(s syscall.Signal) {
