@@ -25,6 +25,7 @@ const (
 	StoreUnavailable Code = "store_unavailable" // the message says whether it may be stored; try again, with the same key, after RetryAfter
 	Unreachable      Code = "unreachable"       // no answer: the request may or may not have been carried out
 	NoPlanner        Code = "no_planner"        // a prompt was sent and no planner is configured
+	PlanningFailed   Code = "planning_failed"   // the planner made no plan; the message says why
 	Internal         Code = "internal"          // a defect of buildcast
 )
 

@@ -21,12 +21,14 @@ type CreateBuild struct {
 	// external one: others run it and report its events.
 	Plan   *buildcast.Plan `json:"plan,omitempty"`
 	Deploy string          `json:"deploy,omitempty"` // the target; empty: the plan's own
+	// Planner and NoCache are for builds that the server runs. A repetition of another
+	// build is not created here.
 	buildcast.Options
 	// IdempotencyKey makes it safe to call again without an ID.
 	IdempotencyKey string `json:"-"`
 }
 
-// CreateBuild creates the build and queues it where it has a plan. The same
+// CreateBuild creates the build and queues it if it has a plan or a prompt. The same
 // call again, with an ID or an IdempotencyKey, returns the build that exists.
 // Errors: InvalidArgument, TooLarge, NoPlanner; Conflict where a build with this
 // id or key is there that was asked for in other words.

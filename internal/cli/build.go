@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -15,11 +16,13 @@ import (
 )
 
 type buildCmd struct {
-	Plan string `arg:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
+	Plan string `arg:"" optional:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
 	verb.Remote
+	Prompt  prompt `placeholder:"TEXT" help:"What to build, instead of PLAN: a planner of the server makes the plan. @FILE reads it from a file, - from standard input."`
+	NoCache bool   `help:"Run everything, and read nothing from the cache."`
 	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
 	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
-	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local or none. Default: the plan's."`
+	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local, cloudflare, command or none. Default: the plan's."`
 	Detach  bool   `help:"Exit as soon as the server has accepted the build."`
 	JSON    bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
 	Exit    bool   `help:"Exit when the build is over, even if this process serves the preview."`
@@ -34,6 +37,7 @@ Examples:
 
     buildcast build examples/hello-site/plan.yaml
     buildcast build my-site
+    buildcast build --prompt "a landing page for a bakery"
     buildcast build plan.yaml --exit --json > events.ndjson
     buildcast build plan.yaml --server https://builds.example.com --detach
 
@@ -53,7 +57,7 @@ func hideSettings(k *kong.Kong) error {
 	for _, cmd := range k.Model.Children {
 		for _, flag := range cmd.Flags {
 			if flag.Group != nil && flag.Group.Key == "own" {
-				flag.Hidden = flag.Name != "data-dir"
+				flag.Hidden = flag.Name != "data-dir" && flag.Name != "planner"
 				flag.Group = nil
 			}
 		}
@@ -62,9 +66,9 @@ func hideSettings(k *kong.Kong) error {
 }
 
 func (b *buildCmd) Run(s *verb.Session) error {
-	plan, err := planfile.Find(b.Plan)
+	asked, err := b.asked(s)
 	if err != nil {
-		return &verb.ExitError{Code: verb.ExitUsage, Err: err}
+		return err
 	}
 	ctx, stop := s.UntilInterrupted()
 	defer stop()
@@ -73,30 +77,49 @@ func (b *buildCmd) Run(s *verb.Session) error {
 		at = verb.Running(ctx, b.DataDir, b.Listen)
 	}
 	if at != "" {
-		return b.onServer(ctx, s, at, plan)
+		return b.onServer(ctx, s, at, asked)
 	}
 	if b.Detach {
 		return buildcast.Errorf(buildcast.NotFound, "--detach needs a running server: start one with `buildcast serve`, or name one with --server URL")
 	}
-	return b.onOwnServer(ctx, s, plan)
+	return b.onOwnServer(ctx, s, asked)
 }
 
-func (b *buildCmd) create(ctx context.Context, c *client.Client, plan *buildcast.Plan) (buildcast.Build, error) {
-	project := b.Project
-	if project == "" {
-		project = plan.Name
+// asked returns what to build: the plan of a file, or the prompt.
+func (b *buildCmd) asked(s *verb.Session) (client.CreateBuild, error) {
+	asked := client.CreateBuild{
+		ID: b.ID, Project: b.Project, Deploy: b.Deploy,
+		Options: buildcast.Options{NoCache: b.NoCache},
 	}
-	return c.CreateBuild(ctx, client.CreateBuild{ID: b.ID, Project: project, Plan: plan, Deploy: b.Deploy})
+	switch {
+	case b.Plan != "" && b.Prompt != "":
+		return asked, verb.Usage("there are both a plan and a --prompt: give the plan to run it, or the prompt to have one made")
+	case b.Plan == "" && b.Prompt == "":
+		return asked, verb.Usage("there is nothing to build: give a plan file, or --prompt TEXT; see `buildcast build --help`")
+	case b.Prompt != "":
+		text, err := b.Prompt.read(s)
+		asked.Prompt, asked.Planner = text, b.Planner
+		return asked, err
+	}
+	plan, err := planfile.Find(b.Plan)
+	if err != nil {
+		return asked, &verb.ExitError{Code: verb.ExitUsage, Err: err}
+	}
+	asked.Plan, asked.Project = plan, cmp.Or(b.Project, plan.Name)
+	if (&buildcast.Build{Plan: plan}).Planned() { // --planner may be a setting of the machine: other plans are not about it
+		asked.Planner = b.Planner
+	}
+	return asked, nil
 }
 
 // onServer runs the build on a server that is another process.
-func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, plan *buildcast.Plan) error {
+func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, asked client.CreateBuild) error {
 	f := newFollower(s, b.JSON)
 	c, err := b.Client(at, f.option())
 	if err != nil {
 		return err
 	}
-	build, err := b.create(ctx, c, plan)
+	build, err := c.CreateBuild(ctx, asked)
 	if err != nil {
 		return err
 	}
@@ -112,7 +135,7 @@ func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, pla
 }
 
 // onOwnServer runs the build in this process.
-func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, plan *buildcast.Plan) error {
+func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, asked client.CreateBuild) error {
 	if err := b.Check(); err != nil {
 		return err
 	}
@@ -120,7 +143,7 @@ func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, plan *build
 	if err != nil {
 		return err
 	}
-	err = b.onOwn(ctx, s, own, plan)
+	err = b.onOwn(ctx, s, own, asked)
 	if stopErr := own.stop(); stopErr != nil {
 		code := max(fail(s, err), verb.ExitFailed) // the build's own result is printed first
 		return &verb.ExitError{Code: code, Err: stopErr}
@@ -128,13 +151,13 @@ func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, plan *build
 	return err
 }
 
-func (b *buildCmd) onOwn(ctx context.Context, s *verb.Session, own *ownServer, plan *buildcast.Plan) error {
+func (b *buildCmd) onOwn(ctx context.Context, s *verb.Session, own *ownServer, asked client.CreateBuild) error {
 	c, err := client.New(own.url, client.APIKey(own.key))
 	if err != nil {
 		return err
 	}
 	defer c.CloseIdleConnections()
-	build, err := b.create(ctx, c, plan)
+	build, err := c.CreateBuild(ctx, asked)
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,10 @@ type Config struct {
 
 	// Deploy is the program that builds may be handed to, if there is one.
 	Deploy Deploy `embed:"" prefix:"deploy-"`
+	// Egress is what commands may reach of the network.
+	Egress Egress `embed:"" prefix:"egress-"`
+	// NPMRegistry is where commands get npm packages from; empty: npm's own default.
+	NPMRegistry string `name:"npm-registry" placeholder:"URL" help:"Registry that npm, pnpm and yarn use in builds, such as https://npm.example.com/. Default: their own."`
 
 	// Cloudflare is where builds may be deployed to, if it is set up.
 	Cloudflare Cloudflare `embed:"" prefix:"cloudflare-"`
@@ -96,7 +100,7 @@ type Config struct {
 
 // SecretVariables are the variables of the environment that hold secrets, or may.
 var SecretVariables = []string{
-	"BUILDCAST_API_KEY", "BUILDCAST_API_KEYS", "BUILDCAST_DATABASE",
+	"BUILDCAST_API_KEY", "BUILDCAST_API_KEYS", "BUILDCAST_DATABASE", "BUILDCAST_EGRESS_PROXY",
 	"BUILDCAST_WEBHOOK_KEY", "BUILDCAST_WEBHOOK_SECRET", "BUILDCAST_WEBHOOK_URL",
 	"ANTHROPIC_API_KEY", "CLOUDFLARE_API_TOKEN",
 	"PGPASSWORD", // read by the Postgres driver
@@ -108,7 +112,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Cache.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner, c.Deploy.check} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Egress.check, c.checkRegistry, c.Cache.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner, c.Deploy.check} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -225,6 +229,8 @@ func (c *Config) LogValue() slog.Value {
 		slog.Int("builds", c.Builds), slog.Int("tasks", c.Tasks),
 		slog.Any("cache_max", c.Cache.Max), slog.Any("cache_min_free", c.Cache.MinFree), slog.Any("cache_reserved", c.Cache.Reserved),
 		slog.Any("webhook_allow", c.Webhooks.Allow), slog.Bool("webhook_key", c.Webhooks.Key != ""), slog.Bool("webhook_url", c.Webhooks.URL != ""),
+		slog.Any("egress_allow", c.Egress.Allow), slog.Any("egress_allow_private", c.Egress.AllowPrivate), slog.Bool("egress_proxy", c.Egress.Proxy != ""),
+		slog.String("npm_registry", c.NPMRegistry),
 		slog.Bool("cloudflare", c.Cloudflare.APIToken != ""), slog.Bool("deploy_command", c.Deploy.Command != ""),
 		slog.String("planner", c.DefaultPlanner()), slog.String("model", c.Model),
 	)

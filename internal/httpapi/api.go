@@ -58,6 +58,17 @@ type Hub interface {
 	Release(bytes int)
 }
 
+// Planners can be asked with prompts; see planner.Service.
+type Planners interface {
+	// Names returns the names that a build may give as its planner.
+	Names() []string
+	// Check reports whether the planner can be asked. Empty means the default one. The
+	// error names those that can.
+	Check(name string) error
+	// Plan makes a plan and runs nothing. The planner has been checked.
+	Plan(ctx context.Context, asked PlanRequest) (Planned, error)
+}
+
 // Guard decides whether a request may be served; see auth.Guard.
 type Guard interface {
 	Check(r *http.Request) error
@@ -84,6 +95,10 @@ type Config struct {
 	Stopping context.Context
 	// Webhooks, if set, serves /api/webhooks; without it these routes answer 404.
 	Webhooks webhookapi.Webhooks
+	// Planners, if set, make plans from prompts; without them prompts are refused.
+	Planners Planners
+	// Abilities are what GET /api/server answers with, except for the version.
+	Abilities Abilities
 	// Guard, if set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,
@@ -114,6 +129,9 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = "dev"
 	}
+	if c.Planners == nil {
+		c.Planners = noPlanners{}
+	}
 	return c
 }
 
@@ -126,7 +144,8 @@ type api struct {
 	doc  openapi.Document
 	gzip func(http.Handler) http.HandlerFunc
 
-	pinger pinger
+	pinger   pinger
+	planning chan struct{} // holds an entry for each plan that is being made
 }
 
 // New returns the API's handler. It leaves time-outs of headers and writes to the
@@ -140,7 +159,7 @@ func New(c Config) http.Handler {
 	if err != nil {
 		panic(err)
 	}
-	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip}
+	a := &api{Config: c.withDefaults(), mux: http.NewServeMux(), gzip: gzip, planning: make(chan struct{}, maxPlanning)}
 	a.pinger.ping = c.Ping
 	a.huma = humago.New(a.mux, describe(a.Version, cmp.Or(a.PublicOrigin+a.Prefix, "/")))
 	a.doc = openapi.Document{OpenAPI: a.huma.OpenAPI()}

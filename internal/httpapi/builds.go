@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/oklog/ulid/v2"
 
@@ -42,7 +44,9 @@ type newBuild struct {
 	Project string          `json:"project,omitempty" maxLength:"200"`
 	Prompt  string          `json:"prompt,omitempty" doc:"What to build, for a planner to plan. Not together with plan."`
 	Plan    *buildcast.Plan `json:"plan,omitempty" doc:"What buildcast is to run. Without one, others run the build and report its events."`
-	Deploy  string          `json:"deploy,omitempty" enum:"local,none" doc:"The target; absent means the plan's own"`
+	Deploy  string          `json:"deploy,omitempty" enum:"local,cloudflare,command,none" doc:"The target; absent means the plan's own"`
+	Planner string          `json:"planner,omitempty" doc:"Who is asked with the prompt, and with those of tasks: one of the planners of GET /api/server; absent means its defaultPlanner"`
+	NoCache bool            `json:"noCache,omitempty" doc:"Run everything, and read nothing from the cache"`
 	_       struct{}        `additionalProperties:"false"`
 }
 
@@ -65,9 +69,25 @@ func (b *newBuild) validate() error {
 	case b.Plan != nil && b.Prompt != "":
 		return buildcast.Errorf(buildcast.InvalidArgument, "both prompt and plan are there: send the plan to run it, or the prompt to have one made").At("prompt")
 	case b.Prompt != "":
-		return buildcast.Errorf(buildcast.NoPlanner, "this server has no planner to make a plan from a prompt: send a plan").At("prompt")
+		return buildcast.ValidatePrompt(b.Prompt)
 	case b.Plan != nil:
 		return validatePlan(b.Plan)
+	case b.Planner != "":
+		return buildcast.Errorf(buildcast.InvalidArgument, "planner is set, and there is nothing to plan: send a prompt, or leave planner out").At("planner")
+	case b.NoCache:
+		return buildcast.Errorf(buildcast.InvalidArgument, "noCache is set, and there is nothing to run: send a prompt or a plan, or leave noCache out").At("noCache")
+	}
+	return nil
+}
+
+// checkPlanner refuses a build that asks a planner which the server does not have.
+func (a *api) checkPlanner(b *newBuild) error {
+	asked := buildcast.Build{Prompt: b.Prompt, Plan: b.Plan}
+	if asked.Planned() {
+		return a.Planners.Check(b.Planner)
+	}
+	if names := a.Planners.Names(); b.Planner != "" && !slices.Contains(names, b.Planner) {
+		return buildcast.Errorf(buildcast.InvalidArgument, "planner %s is not set up on this server: use one of %s", problem.Quote(b.Planner), strings.Join(names, ", ")).At("planner")
 	}
 	return nil
 }
@@ -89,7 +109,8 @@ func validatePlan(p *buildcast.Plan) error {
 	return nil
 }
 
-// createBuild queues a build that has a plan, and records one that has none.
+// createBuild queues a build that has a plan or a prompt, and records one that has
+// neither.
 func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	key := r.Header.Get("Idempotency-Key")
 	if err := query.ValidateText(key, buildcast.MaxEventKey, "Idempotency-Key"); err != nil {
@@ -102,11 +123,16 @@ func (a *api) createBuild(w http.ResponseWriter, r *http.Request) error {
 	if err := asked.validate(); err != nil {
 		return err
 	}
+	if err := a.checkPlanner(&asked); err != nil {
+		return err
+	}
 	if asked.ID == "" {
 		asked.ID = ulid.Make().String()
 	}
 	return a.create(w, r, store.NewBuild{
-		ID: asked.ID, Project: asked.Project, Plan: asked.Plan, Deploy: asked.Deploy, IdempotencyKey: key,
+		ID: asked.ID, Project: asked.Project, Prompt: asked.Prompt, Plan: asked.Plan, Deploy: asked.Deploy,
+		Options:        buildcast.Options{Planner: asked.Planner, NoCache: asked.NoCache},
+		IdempotencyKey: key,
 	})
 }
 

@@ -39,7 +39,7 @@ func TestWhatIsOpenWithoutAKey(t *testing.T) {
 	}
 	slices.Sort(open)
 	want := []string{
-		"get /api/builds", "get /api/builds/{id}", "get /api/builds/{id}/events", "get /api/builds/{id}/status",
+		"get /api/builds", "get /api/builds/{id}", "get /api/builds/{id}/events", "get /api/builds/{id}/status", "get /api/server",
 		"get /events", "get /events/{id}", "get /healthz", "get /readyz",
 	}
 	if !slices.Equal(open, want) {

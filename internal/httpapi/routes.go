@@ -44,8 +44,14 @@ func describe(version, server string) huma.Config {
 
 func (a *api) routes() {
 	a.buildRoutes()
+	a.planRoutes()
 	a.eventRoutes()
 	webhookapi.Add(webhookapi.Config{Webhooks: a.Webhooks, Bodies: &a.bodies, Prefix: a.Prefix}, a.doc, a.handle)
+	a.handle(&huma.Operation{
+		Method: http.MethodGet, Path: "/api/server", OperationID: "getServer", Tags: []string{"server"},
+		Summary: "What can the server do?", Description: "Which planners and targets builds may name, and how commands run.",
+		Responses: a.doc.Answers(openapi.Answer[Abilities](http.StatusOK, "What it is set up for."), openapi.Problems(buildcast.InvalidArgument)),
+	}, a.getServer)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/healthz", OperationID: "healthz", Tags: []string{"server"},
 		Summary: "Is the server alive?", Description: "It asks nothing else, so a store that is away does not get the server restarted.",
@@ -65,7 +71,7 @@ func (a *api) buildRoutes() {
 	a.handle(&huma.Operation{
 		Method: http.MethodPost, Path: "/api/builds", OperationID: "createBuild", Tags: tags, Security: openapi.NeedsKey,
 		Summary:     "Create a build",
-		Description: "With a plan, the build is queued and run. Without one, it is an external build that others report on; appending events to an unknown id starts one too. Unknown fields are refused.",
+		Description: "With a plan, or a prompt that a planner makes one of, the build is queued and run. With neither, it is an external build that others report on; appending events to an unknown id starts one too. Unknown fields are refused.",
 		Parameters: []*huma.Param{{
 			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
 			Description: "The same key again returns the build that it made.",

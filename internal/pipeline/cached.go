@@ -15,6 +15,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/cache/archive"
+	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/runner"
 )
@@ -60,14 +61,15 @@ const (
 const maxLog = 8 << 20
 
 // runCached runs the command, unless another build has run the same with the same
-// inputs: then it restores what that made.
-func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec) (reused, error) {
+// inputs: then it restores what that made. The network is open to the command as far as
+// access says.
+func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access egress.Access) (reused, error) {
 	defer s.release()
 	if found, err := r.lookUp(ctx, s); found.Cached || err != nil {
 		return found, err
 	}
 	began, stop := time.Now(), r.journal.record(s.from)
-	err := r.runCommand(ctx, c)
+	err := r.runCommand(ctx, c, access)
 	printed := stop()
 	if err == nil && s.unfit == "" {
 		r.keep(ctx, s, time.Since(began), printed)

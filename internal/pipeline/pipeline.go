@@ -75,8 +75,11 @@ type Config struct {
 	Targets map[string]Target                                           // by name; "none" needs no entry
 	Runner  Runner
 
+	// Network, if set, gives commands a way to the network and to this server's services.
+	Network Network
 	// Cache keeps what tasks and stages made. Nil: nothing is kept.
 	Cache *cache.Cache
+
 	// Label turns a build id into a directory name. Nil means the id itself, which
 	// suffices only if file names are case-sensitive.
 	Label         func(buildID string) string

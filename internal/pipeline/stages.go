@@ -106,7 +106,7 @@ func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 	c := r.command(s.script, s.name, source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
 	step := steps.of(s)
-	found, err := r.runCached(ctx, step, c)
+	found, err := r.runCached(ctx, step, c, r.stageAccess(s.name))
 	switch {
 	case err == nil:
 		took := time.Since(began).Milliseconds()

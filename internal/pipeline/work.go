@@ -11,6 +11,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/runner"
@@ -114,7 +115,7 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
-		if reused, err = r.runCached(ctx, r.taskStep(ctx, t), c); err != nil {
+		if reused, err = r.runCached(ctx, r.taskStep(ctx, t), c, taskAccess(t)); err != nil {
 			return done, err
 		}
 	}
@@ -150,11 +151,17 @@ func (r *run) command(script, name string, from source) runner.Spec {
 	}
 }
 
-// runCommand runs the command. It waits while the machine is short of what the
-// command needs to start.
-func (r *run) runCommand(ctx context.Context, c runner.Spec) error {
+// runCommand runs the command, to which the network is open as far as access says.
+// It waits while the machine is short of what the command needs to start.
+func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Access) error {
 	return r.whenPossible(ctx, func() error {
-		_, err := r.pipeline.config.Runner.Run(ctx, c)
+		c := c // connect changes it, for each attempt
+		end, err := r.connect(&c, access)
+		if err != nil {
+			return err
+		}
+		defer end()
+		_, err = r.pipeline.config.Runner.Run(ctx, c)
 		return err
 	})
 }

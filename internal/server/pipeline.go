@@ -2,7 +2,6 @@ package server
 
 import (
 	"github.com/buildcast/buildcast"
-	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
 	"github.com/buildcast/buildcast/internal/deploy/local"
 	"github.com/buildcast/buildcast/internal/deploy/program"
@@ -15,10 +14,10 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
 		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
-		Watch:     s.hub.Watch,
-		Cache:     s.cache,
-		Targets:   s.targets(),
-		Runner:    runner.Direct(),
+		Watch:   s.hub.Watch,
+		Cache:   s.cache,
+		Targets: s.targets(),
+		Runner:  s.runner, Network: s.services,
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	})
 }
@@ -39,16 +38,4 @@ func (s *Server) targets() map[string]pipeline.Target {
 		})
 	}
 	return targets
-}
-
-// openCache opens the cache of the data directory.
-func (s *Server) openCache() (*cache.Cache, error) {
-	room := s.config.Cache
-	c, err := cache.Open(cache.Config{
-		Dir: s.file("cache"), Max: int64(room.Max), MinFree: int64(room.MinFree), Reserved: int64(room.Reserved), Logger: s.logger,
-	})
-	if err != nil {
-		return nil, dirError(s.config.DataDir, "cannot be written", err)
-	}
-	return c, nil
 }

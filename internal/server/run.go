@@ -20,8 +20,10 @@ func (s *Server) Run(ctx context.Context) error {
 	core := s.newStage(parts, "the log")
 	core.run("the log", s.log.Run)
 	core.run("the hub", s.hub.Run)
-	core.run("the cache", s.cache.Run)
 	core.run("the previews", s.previews.Run)
+	if s.cache != nil {
+		core.run("the cache", s.cache.Run)
+	}
 	core.run("the removal of leftovers", s.leftovers.run)
 	if s.cloudflare != nil {
 		core.run("the clean-up at Cloudflare", s.cloudflare.Run)

@@ -38,10 +38,13 @@ import (
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/request"
+	"github.com/buildcast/buildcast/internal/runner"
+	"github.com/buildcast/buildcast/internal/services"
 	"github.com/buildcast/buildcast/internal/socketapi"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/postgres"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
+	"github.com/buildcast/buildcast/internal/turbocache"
 	"github.com/buildcast/buildcast/internal/webhook"
 )
 
@@ -64,17 +67,21 @@ type Server struct {
 	// warning is what the store reported when it was opened; empty: nothing.
 	warning string
 
-	cache    *cache.Cache
 	log      *eventlog.Log
 	hub      *live.Hub
 	previews *local.Target
 	// cloudflare is nil if builds cannot be deployed there.
 	cloudflare *cloudflare.Target
-	pipeline   *pipeline.Pipeline
-	cleanup    *cleanup.Service
-	planners   *planner.Service
-	sockets    *socketapi.Server
-	webhooks   *webhook.Service
+	// cache is nil if its directory cannot be used.
+	cache    *cache.Cache
+	runner   *runner.Runner
+	services *services.Services
+	turbo    *turbocache.Handler
+	pipeline *pipeline.Pipeline
+	cleanup  *cleanup.Service
+	planners *planner.Service
+	sockets  *socketapi.Server
+	webhooks *webhook.Service
 
 	leftovers *leftovers
 
@@ -121,9 +128,6 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 
 // wire creates the parts. None of them does anything before Run.
 func (s *Server) wire(guard *auth.Guard, version string) (err error) {
-	if s.cache, err = s.openCache(); err != nil {
-		return err
-	}
 	s.log = eventlog.New(s.store, s.store, s.logger)
 	s.hub = live.NewHub(s.store)
 	if s.webhooks, err = s.newWebhooks(); err != nil {
@@ -139,6 +143,10 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.planners, err = s.newPlanners(); err != nil {
 		return err
 	}
+	s.runner, s.cache = runner.Direct(), s.openCache()
+	if s.services, err = s.newServices(); err != nil {
+		return err
+	}
 	s.pipeline = s.newPipeline()
 	s.cleanup = s.newCleanup()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
@@ -151,7 +159,8 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
-		Guard:    guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
+		Planners: plans{s.planners}, Abilities: s.abilities(),
+		Guard: guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
 		Logger: s.logger, Version: version,
 	})
@@ -163,6 +172,8 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)
 	}
+	root.HandleFunc(turbocache.Prefix+"/", s.serveTurbo(guard))
+	root.HandleFunc(turbocache.Prefix, s.serveTurbo(guard))
 	root.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
 		if err := guard.CheckHost(r); err != nil {
 			request.Failed(r.Context(), err)
@@ -268,6 +279,10 @@ func (s *Server) Close() {
 		if h.listener != nil {
 			h.listener.Close()
 		}
+	}
+	if s.services != nil {
+		s.services.Close()
+		s.services = nil
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

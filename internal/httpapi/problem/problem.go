@@ -42,6 +42,7 @@ var Codes = []struct {
 	{buildcast.TooLarge, http.StatusRequestEntityTooLarge, "A limit was passed"},
 	{UnsupportedMediaType, http.StatusUnsupportedMediaType, "The body's type is not understood"},
 	{buildcast.NoPlanner, http.StatusUnprocessableEntity, "No planner is configured"},
+	{buildcast.PlanningFailed, http.StatusBadGateway, "The planner made no plan"},
 	{buildcast.Overloaded, http.StatusTooManyRequests, "Too much is waiting"},
 	{buildcast.Internal, http.StatusInternalServerError, "A defect of buildcast"},
 	{buildcast.Unreachable, http.StatusServiceUnavailable, "The outcome is not known"},

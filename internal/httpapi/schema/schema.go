@@ -80,7 +80,11 @@ var Nouns = map[string]map[string]string{
 		"build":   "A shell command, run after install",
 		"timeout": "Of install and build each; 10m where it is absent",
 		"output":  "The directory that is deployed; all of the workspace where it is absent",
-		"deploy":  "The target: local (where it is absent) or none",
+		"deploy":  "The target: local (where it is absent), cloudflare, command or none",
+		"detect":  "Find what is left out of install, build and output in the files that the workspace has after the tasks",
+		"env":     "Variables of all commands; they may end up in output and caches",
+		"secrets": "Names of secrets that the server keeps, and gives to all commands as variables; their values are masked in output",
+		"network": "Whether build may use the network as far as the server allows it; install always may",
 	},
 	"Task": {
 		"needs":   "Names of the tasks that must be completed first",
@@ -88,6 +92,21 @@ var Nouns = map[string]map[string]string{
 		"run":     "A shell command, run in the workspace after the files are written",
 		"retries": "How often it is tried again after a failure",
 		"timeout": "Of one attempt; 10m where it is absent",
+		"prompt":  "Asks the build's planner for files, which are written after those of files",
+		"outputs": "Files and directories that the task makes; a task that names them is cached",
+		"inputs":  "Files and directories that the task reads; absent means all of the workspace but outputs",
+		"env":     "Variables of this task's command",
+		"secrets": "Names of secrets that this task's command gets as variables",
+		"network": "Whether the command may use the network as far as the server allows it; such a task is not cached",
+	},
+	"Build": {
+		"prompt":    "What a planner makes the plan of; absent if the plan was given",
+		"plan":      "What is run; absent for an external build, and until the planner has made it",
+		"deploy":    "The target; absent means the plan's own",
+		"planner":   "Who is asked with prompts; absent means the server's default",
+		"noCache":   "Whether it runs everything, and reads nothing from the cache",
+		"retryOf":   "The build that this one repeats",
+		"retryFrom": "Where the repetition begins: failed (what was completed is taken over) or start",
 	},
 	"Endpoint": { //nolint:gosec // it describes secrets, and holds none
 		"types":               "The event types that are sent, with * for any run of characters; empty: all",
@@ -146,6 +165,7 @@ var phases = []any{buildcast.Queued, buildcast.Planning, buildcast.Executing, bu
 var enums = map[string]map[string][]any{
 	"Endpoint":       {"ordering": orderings, "payload": payloads},
 	"EndpointChange": {"ordering": orderings, "payload": payloads},
+	"Build":          {"retryFrom": {buildcast.RetryFailed, buildcast.RetryStart}},
 	"Breaker":        {"state": {buildcast.BreakerClosed, buildcast.BreakerOpen, buildcast.BreakerHalfOpen}},
 	"Delivery":       {"state": {buildcast.DeliveryRetrying, buildcast.DeliveryDelivered, buildcast.DeliveryDead}},
 }
