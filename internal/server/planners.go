@@ -7,6 +7,7 @@ import (
 
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/planner"
+	"github.com/buildcast/buildcast/internal/planner/anthropic"
 	"github.com/buildcast/buildcast/internal/planner/command"
 )
 
@@ -36,6 +37,16 @@ func NewPlanners(cfg *config.Config, dir string, logger *slog.Logger) *planner.S
 			Identity: "command " + c,
 		}
 	}
+	if a := cfg.Anthropic; a.APIKey != "" {
+		kinds[planner.Anthropic] = planner.Kind{
+			Planner: anthropic.New(anthropic.Config{
+				APIKey: a.APIKey, BaseURL: a.BaseURL, Model: cfg.Model, Strict: a.Strict, Timeout: cfg.Planning.Timeout,
+			}),
+			Identity:  "anthropic " + a.BaseURL + " " + cfg.Model,
+			MaxOutput: cfg.Planning.MaxTokens,
+			Price:     priceOf(cfg),
+		}
+	}
 	return planner.New(planner.Config{
 		Kinds: kinds, Default: cfg.DefaultPlanner(),
 		Memo: planner.Dir(filepath.Join(dir, plannerAnswers)), Ledger: filepath.Join(dir, plannerSpent),
@@ -43,4 +54,19 @@ func NewPlanners(cfg *config.Config, dir string, logger *slog.Logger) *planner.S
 		PerDay:   planner.Spend{Tokens: cfg.Planning.MaxTokensDay, USD: cfg.Planning.MaxCostDay},
 		Logger:   logger,
 	})
+}
+
+// priceOf returns the model's price: the operator's, or the one that buildcast knows.
+// Nil: it is not known.
+func priceOf(cfg *config.Config) *planner.Price {
+	for _, p := range cfg.Planning.Prices {
+		if p.Model == cfg.Model {
+			price := planner.PriceOf(p.Input, p.Output)
+			return &price
+		}
+	}
+	if price, ok := anthropic.Prices[cfg.Model]; ok {
+		return &price
+	}
+	return nil
 }
