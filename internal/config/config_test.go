@@ -52,6 +52,12 @@ func TestDefaults(t *testing.T) {
 		Deploy:     Deploy{Timeout: 15 * time.Minute},
 		Cache:      Cache{Max: 10 << 30, MinFree: 2 << 30, Reserved: 1 << 30},
 		Cloudflare: Cloudflare{Project: "buildcast-preview", ProductionBranch: "main", BaseURL: "https://api.cloudflare.com/client/v4"},
+		Model:      "claude-sonnet-5-5",
+		Planning: Planning{
+			Timeout: 10 * time.Minute, MaxTokens: 32_000,
+			MaxTokensBuild: 500_000, MaxTokensDay: 10_000_000, MaxCostBuild: 5, MaxCostDay: 50,
+		},
+		Anthropic: Model{BaseURL: "https://api.anthropic.com"},
 	}
 	got := defaults(t)
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -131,6 +137,16 @@ func TestCheckRefuses(t *testing.T) {
 		{"previews for no time", func(c *Config) { c.PreviewKeep = 0 }, "--preview-keep"},
 		{"no time to drain", func(c *Config) { c.DrainTimeout = 0 }, "--drain-timeout"},
 		{"no directory", func(c *Config) { c.DataDir = " " }, "--data-dir"},
+		{"another planner", func(c *Config) { c.Planner = "oracle" }, "--planner"},
+		{"a planner command that is not set", func(c *Config) { c.Planner = "command" }, "--planner"},
+		{"anthropic without a key", func(c *Config) { c.Planner = "anthropic" }, "--planner"},
+		{"no model", func(c *Config) { c.Model = "" }, "--model"},
+		{"no time to plan", func(c *Config) { c.Planning.Timeout = 0 }, "--planner-timeout"},
+		{"no tokens", func(c *Config) { c.Planning.MaxTokens = 0 }, "--planner-max-tokens"},
+		{"less than no tokens", func(c *Config) { c.Planning.MaxTokensDay = -1 }, "--planner-max-tokens-day"},
+		{"less than no money", func(c *Config) { c.Planning.MaxCostBuild = -1 }, "--planner-max-cost-build"},
+		{"a gateway with a password", func(c *Config) { c.Anthropic.BaseURL = "https://u:hunter2@gateway" }, "--anthropic-base-url"},
+		{"a key of two lines", func(c *Config) { c.Anthropic.APIKey = "hunter2\nhunter2" }, "--anthropic-api-key"},
 		{"a file that is not there", func(c *Config) { c.APIKeys = []string{"@/nonexistent/hunter1"} }, "--api-keys"},
 		{"a file without keys", func(c *Config) { c.APIKeys = []string{"@/dev/null"} }, "--api-keys"},
 	}
@@ -158,6 +174,9 @@ func TestCheckAllows(t *testing.T) {
 		"keys":              func(c *Config) { c.Listen = ":80"; c.APIKeys = []string{"0123456789abcdef"} },
 		"insecure":          func(c *Config) { c.Listen = ":80"; c.Insecure = true },
 		"previews anywhere": func(c *Config) { c.PreviewListen = ":81" },
+		"a planner command": func(c *Config) { c.Planner = "command"; c.Planning.Command = "true" },
+		"a model's key":     func(c *Config) { c.Planner = "anthropic"; c.Anthropic.APIKey = "sk-1" },
+		"no planner":        func(c *Config) { c.Planner = "static"; c.Anthropic.APIKey = "sk-1" },
 		"Postgres":          func(c *Config) { c.Database = "postgresql:///buildcast?host=/run/postgresql" },
 	} {
 		c := defaults(t)
@@ -195,6 +214,7 @@ func TestSecretsFromFiles(t *testing.T) {
 func TestSecretsAreNotPrinted(t *testing.T) {
 	c := defaults(t)
 	c.APIKeys = []string{"hunter2-hunter2-hunter2"}
+	c.Anthropic.APIKey = "sk-hunter2"
 	var out bytes.Buffer
 	for _, url := range []string{"postgres://u:hunter2@db:5432/builds?password=hunter2", "postgres://u:hunter2@%zz/builds"} {
 		c.Database = url
@@ -203,6 +223,35 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "Postgres at db:5432/builds") {
 		t.Errorf("printed: %s", out.String())
+	}
+}
+
+func TestDefaultPlanner(t *testing.T) {
+	for _, tt := range []struct{ planner, command, key, want string }{
+		{"", "", "", ""},
+		{"", "true", "", "command"},
+		{"", "", "sk-1", "anthropic"},
+		{"", "true", "sk-1", "command"},
+		{"anthropic", "true", "sk-1", "anthropic"},
+		{"static", "true", "sk-1", "static"},
+	} {
+		c := defaults(t)
+		c.Planner, c.Planning.Command, c.Anthropic.APIKey = tt.planner, tt.command, tt.key
+		if got := c.DefaultPlanner(); got != tt.want {
+			t.Errorf("%+v: got %q", tt, got)
+		}
+	}
+}
+
+func TestPrices(t *testing.T) {
+	var p Price
+	if err := p.UnmarshalText([]byte("claude-x=2.5/10")); err != nil || (p != Price{"claude-x", 2.5, 10}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, bad := range []string{"", "m", "m=", "m=1", "m=1/", "m=/1", "=1/2", "m=-1/2", "m=NaN/2", "m=1/Inf", "m=1/2/3"} {
+		if err := p.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is taken: %+v", bad, p)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/planner"
 )
 
 // The data of the events that a run reports. build_started and build_completed have
@@ -16,13 +17,35 @@ import (
 
 // planStarted is in the build's first event.
 type planStarted struct {
-	Sandbox string `json:"sandbox"` // of all commands: bwrap or none
+	Sandbox string `json:"sandbox"`           // of all commands: bwrap or none
+	Message string `json:"message,omitempty"` // if the build has a prompt
 }
 
 // planGenerated. Tasks has as many names as fit; TaskCount counts all.
 type planGenerated struct {
 	TaskCount int      `json:"taskCount"`
 	Tasks     []string `json:"tasks"`
+	// Planner and Model made the plan. They are empty if a person wrote it.
+	Planner string `json:"planner,omitempty"`
+	Model   string `json:"model,omitempty"`
+}
+
+// planProgress. Tasks has the names of the tasks so far.
+type planProgress struct {
+	Message      string   `json:"message"`
+	Tasks        []string `json:"tasks"`
+	OutputTokens int64    `json:"outputTokens"`
+}
+
+// plannerUsage is what one answer of a planner took.
+type plannerUsage struct {
+	Purpose string `json:"purpose"` // plan or files
+	Task    string `json:"taskName,omitempty"`
+	Planner string `json:"planner"`
+	Request string `json:"request"` // names the question: the same one is not paid twice
+	planner.Usage
+	Cached bool `json:"cached"`           // another build has paid it
+	Failed bool `json:"failed,omitempty"` // it was of no use
 }
 
 // task is in the data of each event about a task; of task_started it is all.
@@ -61,6 +84,8 @@ type failure struct {
 	Error    string `json:"error"`
 	ExitCode *int   `json:"exitCode,omitempty"`
 	Output   string `json:"output,omitempty"` // the last 4 KiB
+	// RequestID is a planner's provider's name of the request that failed.
+	RequestID string `json:"requestId,omitempty"`
 }
 
 // of returns the failure with its Message.
@@ -175,6 +200,8 @@ func keyOf(typ string, data json.RawMessage) string {
 		return key(typ, w.Stage, strconv.FormatBool(w.Done))
 	case buildcast.DeployProgress:
 		return key(typ, w.Message)
+	case buildcast.PlannerUsage:
+		return key(typ, w.Request, w.RequestID)
 	case buildcast.PlanStarted, buildcast.PlanGenerated, buildcast.DeployStarted, buildcast.BuildStarted,
 		buildcast.DeployCompleted, buildcast.DeployFailed, buildcast.BuildCompleted, buildcast.BuildFailed:
 		return typ

@@ -19,7 +19,7 @@ func TestKeysTellEventsApart(t *testing.T) {
 		typ  string
 		data any
 	}{
-		{buildcast.PlanStarted, planStarted{"bwrap"}},
+		{buildcast.PlanStarted, planStarted{Sandbox: "bwrap"}},
 		{buildcast.TaskStarted, task{TaskName: "a", Attempt: 1}},
 		{buildcast.TaskStarted, task{TaskName: "a", Attempt: 2}},
 		{buildcast.TaskStarted, task{TaskName: "2:a", Attempt: 1}},
@@ -85,7 +85,7 @@ func TestDroppedOutputIsTold(t *testing.T) {
 		return nil
 	}, outbox.Options{MaxEvents: 2, Logger: quiet})
 	j := newJournal(e, map[string]bool{}, quiet)
-	j.report(buildcast.PlanStarted, planStarted{"none"})
+	j.report(buildcast.PlanStarted, planStarted{Sandbox: "none"})
 	j.output(source{Stage: "build"}, []string{"fits"})
 	j.output(source{Stage: "build"}, []string{"a", "b"})
 	j.output(source{Stage: "build"}, []string{"c"})

@@ -3,8 +3,10 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"sync"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/planner"
 )
 
 // readLimit is how many events one read returns.
@@ -20,6 +22,11 @@ type history struct {
 	failed    map[string]int  // attempts of a task that failed, by its name
 
 	commands map[string]string // that were found for install and build, by the stage's name
+
+	// What planners took. A task's worker may add to it.
+	mu             sync.Mutex
+	spent          planner.Spend
+	planner, model string // that made the plan
 }
 
 // readHistory folds the log.
@@ -51,10 +58,26 @@ func (h *history) apply(e *buildcast.Event) {
 		h.completed[d.TaskName] = true
 	case buildcast.TaskFailed:
 		h.failed[d.TaskName] = max(h.failed[d.TaskName], d.Attempt)
+	case buildcast.PlannerUsage:
+		var u plannerUsage
+		_ = json.Unmarshal(e.Data, &u)
+		h.answered(u)
 	case buildcast.BuildProgress:
 		if !d.Done {
 			h.commands[d.Stage] = d.Command
 		}
+	}
+}
+
+// answered counts what an answer of a planner took.
+func (h *history) answered(u plannerUsage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !u.Cached {
+		h.spent = h.spent.Add(planner.SpendOf(&u.Usage))
+	}
+	if u.Purpose == string(planner.ForPlan) {
+		h.planner, h.model = u.Planner, u.Model
 	}
 }
 
@@ -66,6 +89,9 @@ type words struct {
 	Done     bool   `json:"done"`
 	Message  string `json:"message"`
 	Command  string `json:"command"`
+
+	Request   string `json:"request"`
+	RequestID string `json:"requestId"`
 }
 
 func readWords(data json.RawMessage) (w words) {

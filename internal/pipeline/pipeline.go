@@ -74,6 +74,7 @@ type Config struct {
 	Watch   func(buildID string, after int64, wake func()) *live.Cursor // see live.Hub
 	Targets map[string]Target                                           // by name; "none" needs no entry
 	Runner  Runner
+	Planner Planner // nil: there is none
 
 	// Network, if set, gives commands a way to the network and to this server's services.
 	Network Network

@@ -50,7 +50,7 @@ func TestBuild27(t *testing.T) {
 	if d := cmp.Diff([]int{10, 20, 30, 40, 50, 60, 70, 70, 80, 80, 80, 100}, progress); d != "" {
 		t.Errorf("progress (-want +got):\n%s", d)
 	}
-	if d := cmp.Diff(planGenerated{3, []string{"Create HTML Test Page", "Create CSS Styles", "Create JavaScript File"}}, read[planGenerated](&events[1])); d != "" {
+	if d := cmp.Diff(planGenerated{TaskCount: 3, Tasks: []string{"Create HTML Test Page", "Create CSS Styles", "Create JavaScript File"}}, read[planGenerated](&events[1])); d != "" {
 		t.Errorf("plan_generated (-want +got):\n%s", d)
 	}
 	for i, e := range of(events, buildcast.TaskStarted) {

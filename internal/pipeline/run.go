@@ -15,6 +15,7 @@ import (
 	"github.com/buildcast/buildcast/internal/outbox"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
+	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -45,6 +46,8 @@ type run struct {
 	journal *journal
 	space   *workspace.Workspace
 	inputs  *inputs.Taker // of the workspace
+	// planning asks the build's planner; nil if it has none.
+	planning *planner.Build
 }
 
 // run runs the build until it is over, its lease is lost, or draining ends. It

@@ -33,9 +33,12 @@ func (r *run) work(ctx context.Context) error {
 		}
 		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
-	plan := r.build.Plan
-	r.journal.report(buildcast.PlanStarted, planStarted{r.pipeline.config.Runner.Sandbox()})
-	r.journal.report(buildcast.PlanGenerated, planGenerated{TaskCount: len(plan.Tasks), Tasks: namesOf(plan.Tasks)})
+	r.journal.report(buildcast.PlanStarted, r.started())
+	r.beginPlanning()
+	if err := r.plan(ctx); err != nil {
+		return err
+	}
+	r.journal.report(buildcast.PlanGenerated, r.generated())
 	if len(r.past.completed) > 0 && !r.space.Kept {
 		r.journal.output(source{}, []string{"[the build continues in an empty workspace: completed tasks run again, without events]"})
 	}
@@ -81,7 +84,7 @@ func (r *run) openSpace() (err error) {
 // killStrays kills processes that left their command's process group, or that
 // outlived a killed server.
 func (r *run) killStrays() {
-	if r.space == nil || !hasCommands(r.build.Plan) {
+	if r.space == nil || r.build.Plan == nil || !hasCommands(r.build.Plan) {
 		return
 	}
 	n, err := runner.KillMarked(envBuildID+"="+r.build.ID, envWorkspace+"="+r.space.Path())
@@ -111,6 +114,10 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	if err := r.whenPossible(ctx, write); err != nil {
 		return done, err
 	}
+	planned, err := r.writePlanned(ctx, about, t)
+	if err != nil {
+		return done, err
+	}
 	var reused reused
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
@@ -119,7 +126,7 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 			return done, err
 		}
 	}
-	return taskCompleted{task: about, reused: reused, FilesCreated: len(t.Files), DurationMS: time.Since(began).Milliseconds()}, nil
+	return taskCompleted{task: about, reused: reused, FilesCreated: len(t.Files) + planned, DurationMS: time.Since(began).Milliseconds()}, nil
 }
 
 // panicked carries a worker's panic to the goroutine that fails the build.
@@ -171,6 +178,10 @@ func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Acces
 func (r *run) failureOf(err error) failure {
 	if f, ok := errors.AsType[*runner.Failure](err); ok {
 		return failure{Error: runner.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
+	}
+	if f, ok := failurePlanning(err); ok {
+		r.log.Info("a planner gave no answer", "error", err, "cause", errors.Unwrap(err))
+		return f
 	}
 	r.log.Warn("a step of the build failed", "error", err)
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {

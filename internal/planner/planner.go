@@ -134,7 +134,8 @@ type Progress struct {
 	Message      string
 	Tasks        []string // the names of tasks so far
 	OutputTokens int64    // so far; 0: not known
-	// Lines are output of a planner command. A Progress has either Lines or the rest.
+	// Lines are for the build's output, such as that of a planner command. A Progress has
+	// either Lines or the rest.
 	Lines []string
 }
 

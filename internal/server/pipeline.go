@@ -16,6 +16,7 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
 		Watch:   s.hub.Watch,
 		Cache:   s.cache,
+		Planner: s.planners,
 		Targets: s.targets(),
 		Runner:  s.runner, Network: s.services,
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,

@@ -56,6 +56,7 @@ type Config struct {
 type Planner struct {
 	config Config
 	client sdk.Client
+	http   *http.Client
 	idle   time.Duration
 	wait   func(ctx context.Context, d time.Duration) error
 }
@@ -64,13 +65,16 @@ var _ planner.Planner = (*Planner)(nil)
 
 // New returns a planner.
 func New(cfg Config) *Planner {
-	p := &Planner{config: cfg, idle: idleTimeout, wait: wait}
+	p := &Planner{config: cfg, idle: idleTimeout, wait: wait, http: &http.Client{CheckRedirect: noRedirect}}
+	if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		p.http.Transport = t.Clone()
+	}
 	p.client = sdk.NewClient(
 		option.WithoutEnvironmentDefaults(), // neither keys nor addresses that were not configured
 		option.WithoutOpenTelemetry(),
 		option.WithAPIKey(cfg.APIKey), option.WithBaseURL(cfg.BaseURL),
 		option.WithMaxRetries(0),
-		option.WithHTTPClient(&http.Client{CheckRedirect: noRedirect}),
+		option.WithHTTPClient(p.http),
 		option.WithMiddleware(p.watchIdle),
 	)
 	return p
@@ -122,7 +126,7 @@ func (p *Planner) Ask(ctx context.Context, req planner.Request, progress func(pl
 		if attempt >= f.attempts() || pause > maxWait || errors.Is(context.Cause(ctx), errTooLong) {
 			return planner.Answer{}, p.giveUp(f, attempt, pause, lost)
 		}
-		progress(planner.Progress{Message: fmt.Sprintf("Waiting %v for another attempt: %s", pause.Round(time.Second), f.reason)})
+		progress(planner.Progress{Lines: []string{fmt.Sprintf("[%s; the next attempt is in %v]", f.reason, pause.Round(time.Second))}})
 		if err := p.wait(ctx, pause); err != nil && outer.Err() != nil {
 			return planner.Answer{}, context.Cause(outer)
 		}

@@ -4,7 +4,7 @@
 //
 // The program runs outside any sandbox, because the operator chose it, with the
 // supervisor that all commands have: nothing that it starts outlives it or the server.
-// Its environment holds nothing of the server's except the variables in passed.
+// Of the server's environment it has PATH, HOME, TMPDIR and the variables in passed.
 package command
 
 import (
@@ -53,7 +53,7 @@ const (
 const fileBlocks = planner.MaxAnswer/512 + 1
 
 // passed are the variables that the command gets of the server's environment.
-var passed = []string{"HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"}
+var passed = []string{"USER", "LOGNAME", "LANG", "TZ"}
 
 // Ask runs the command.
 func (p *Planner) Ask(ctx context.Context, req planner.Request, progress func(planner.Progress)) (answer planner.Answer, err error) {
@@ -73,7 +73,8 @@ func (p *Planner) Ask(ctx context.Context, req planner.Request, progress func(pl
 		return answer, cannot("write the request", err)
 	}
 	c := runner.Spec{
-		Script:  script(dir, p.config.Command),
+		Script: script(dir, p.config.Command),
+		Home:   os.Getenv("HOME"), Temp: os.TempDir(),
 		Env:     environment(),
 		Timeout: p.config.Timeout, TimeoutOf: "--planner-timeout of the server",
 		Output: func(lines []string) { progress(planner.Progress{Lines: lines}) },
