@@ -63,7 +63,7 @@ func TestPlanOfManyLongNamesFits(t *testing.T) {
 	for i := range tasks {
 		tasks[i].Name = fmt.Sprintf("%04d%s", i, strings.Repeat(`"`, 196))
 	}
-	data, err := encode(planGenerated{len(tasks), namesOf(tasks)})
+	data, err := encode(planGenerated{TaskCount: len(tasks), Tasks: namesOf(tasks)})
 	if err != nil {
 		t.Fatal(err)
 	}
