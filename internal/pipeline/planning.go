@@ -14,7 +14,7 @@ import (
 // Planner makes plans, and files for tasks with a prompt; see planner.Service.
 type Planner interface {
 	Begin(b planner.Build) *planner.Build
-	Plan(ctx context.Context, b *planner.Build, w planner.Watcher) (*buildcast.Plan, error)
+	Plan(ctx context.Context, b *planner.Build, w planner.Watcher) (plan *buildcast.Plan, model string, err error)
 	Files(ctx context.Context, b *planner.Build, plan *buildcast.Plan, task planner.Task, context []planner.File, w planner.Watcher) (map[string]buildcast.File, error)
 }
 
@@ -80,7 +80,8 @@ func (r *run) askPlan(ctx context.Context) (*buildcast.Plan, error) {
 	w := &planWatcher{run: r, from: source{Stage: planningStage}}
 	w.progress = &throttle{every: progressEvery, pass: r.reportProgress}
 	defer w.progress.stop()
-	return r.pipeline.config.Planner.Plan(ctx, r.planning, w)
+	plan, _, err := r.pipeline.config.Planner.Plan(ctx, r.planning, w) // the model is in its usage
+	return plan, err
 }
 
 func (r *run) savePlan(ctx context.Context, plan *buildcast.Plan) error {

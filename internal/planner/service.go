@@ -152,15 +152,15 @@ type Watcher interface {
 	Answered(a Answered)
 }
 
-// Plan makes a plan of the build's prompt. The error is an *Error, a *buildcast.Error,
-// or the cause of ctx's end.
-func (s *Service) Plan(ctx context.Context, b *Build, w Watcher) (plan *buildcast.Plan, err error) {
+// Plan makes a plan of the build's prompt. model is which model made it; empty: that is
+// not known. The error is an *Error, a *buildcast.Error, or the cause of ctx's end.
+func (s *Service) Plan(ctx context.Context, b *Build, w Watcher) (plan *buildcast.Plan, model string, err error) {
 	req := Request{Version: Version, Purpose: ForPlan, Project: b.Project, Prompt: b.Prompt}
-	err = s.accepted(ctx, b, req, w, func(body json.RawMessage) (err error) {
+	model, err = s.accepted(ctx, b, req, w, func(body json.RawMessage) (err error) {
 		plan, err = ReadPlan(body)
 		return err
 	})
-	return plan, err
+	return plan, model, err
 }
 
 // Files makes the files of a task of the plan. context are the files of the workspace.
@@ -169,7 +169,7 @@ func (s *Service) Files(ctx context.Context, b *Build, plan *buildcast.Plan, tas
 		Version: Version, Purpose: ForFiles, Project: b.Project, Prompt: b.Prompt,
 		Plan: OutlineOf(plan), Task: &task, Files: context,
 	}
-	err = s.accepted(ctx, b, req, w, func(body json.RawMessage) (err error) {
+	_, err = s.accepted(ctx, b, req, w, func(body json.RawMessage) (err error) {
 		files, err = ReadFiles(body)
 		return err
 	})
@@ -178,35 +178,35 @@ func (s *Service) Files(ctx context.Context, b *Build, plan *buildcast.Plan, tas
 
 // accepted asks until read accepts the answer, at most twice. Only an answer that was
 // accepted is kept for other builds.
-func (s *Service) accepted(ctx context.Context, b *Build, req Request, w Watcher, read func(json.RawMessage) error) error {
+func (s *Service) accepted(ctx context.Context, b *Build, req Request, w Watcher, read func(json.RawMessage) error) (model string, err error) {
 	kind, err := s.kind(b.Planner)
 	if err != nil {
-		return err
+		return "", err
 	}
 	first, err := b.keys(kind, &req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	answer, err := s.ask(ctx, b, kind, req, w)
 	if err != nil {
-		return err
+		return "", err
 	}
 	problem := read(answer.Body)
 	if problem != nil {
 		w.Progress(Progress{Lines: []string{"[the planner's answer is not valid; it is asked once more]"}})
 		req.Previous, req.Problem = answer.Body, bounded(problem.Error())
 		if answer, err = s.ask(ctx, b, kind, req, w); err != nil {
-			return err
+			return "", err
 		}
 		if problem = read(answer.Body); problem != nil {
-			return &Error{
+			return "", &Error{
 				Message:   fmt.Sprintf("the planner's answer is not valid, even after it was told what was wrong with the first one: %s", bounded(problem.Error())),
 				RequestID: answer.Usage.RequestID, Final: true,
 			}
 		}
 	}
 	s.put(ctx, first.shared, answer)
-	return nil
+	return answer.Usage.Model, nil
 }
 
 // ask returns the answer that is kept, or asks the planner.
