@@ -37,8 +37,10 @@ fuzz: ## each fuzz target for FUZZ (30s)
 chaos: deps ## kill -9 the server ROUNDS (50) times while builds run and clients append, on both stores
 	BUILDCAST_CHAOS_ROUNDS=$(ROUNDS) $(GO) test -timeout 60m -count 1 -v -run 'TestKill|TestPostgresStopped|TestTwoNodes' ./internal/chaostest
 
-compat: deps ## clients that ogen and oapi-codegen make of the OpenAPI document
+compat: deps ## clients made of the OpenAPI document; deploys beside wrangler, Cloudflare's own tool (400 MB of npm packages)
 	$(GO) test -tags compat -timeout 20m -count 1 -run TestGoClients ./internal/openapitest
+	cd internal/deploy/cloudflare/wrangler && npm ci --no-fund --no-audit
+	$(GO) test -tags compat -timeout 20m -count 1 -v -run TestCompat ./internal/deploy/cloudflare
 
 suites: ## the Engine.IO and Socket.IO repositories' own test suites (needs the network)
 	@scripts/suites

@@ -128,11 +128,26 @@ func (s *site) hashes() []string {
 	return slices.Compact(all)
 }
 
+// types are the content types of the web's usual files. They are the same as those of
+// Cloudflare's own tool, on each machine: the system's table is asked only for others.
+var types = map[string]string{
+	".html": "text/html", ".htm": "text/html", ".css": "text/css", ".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv", ".ics": "text/calendar", ".vtt": "text/vtt",
+	".js": "application/javascript", ".mjs": "application/javascript", ".cjs": "application/node", ".json": "application/json", ".map": "application/json",
+	".webmanifest": "application/manifest+json", ".xml": "application/xml", ".rss": "application/rss+xml", ".atom": "application/atom+xml", ".xhtml": "application/xhtml+xml",
+	".wasm": "application/wasm", ".pdf": "application/pdf", ".zip": "application/zip", ".gz": "application/gzip",
+	".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".avif": "image/avif", ".ico": "image/vnd.microsoft.icon",
+	".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf",
+	".mp3": "audio/mpeg", ".wav": "audio/wav", ".mp4": "video/mp4", ".webm": "video/webm",
+}
+
 // contentType is what the asset is served as: without a charset, as the service
 // expects it.
 func contentType(name string) string {
-	full := mime.TypeByExtension(strings.ToLower(path.Ext(name)))
-	kind, _, _ := strings.Cut(full, ";")
+	ext := strings.ToLower(path.Ext(name))
+	if kind, ok := types[ext]; ok {
+		return kind
+	}
+	kind, _, _ := strings.Cut(mime.TypeByExtension(ext), ";")
 	if kind == "" {
 		return "application/octet-stream"
 	}

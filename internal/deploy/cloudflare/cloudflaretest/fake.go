@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +33,12 @@ type Fake struct {
 	// Fail, if set, is asked before each request; it answers the request itself and
 	// returns true, or returns false.
 	Fail func(w http.ResponseWriter, r *http.Request) bool
+	// Hold, if set, is called before and after each request is served, before the client
+	// gets the answer. It may block, as a slow service does.
+	Hold func(r *http.Request, served bool)
+	// Forgetful keeps only that there is an asset, and not its content: large sites then
+	// take no memory here. Site and the check of manifests do without.
+	Forgetful bool
 	// Stages are what the last stage is, look by look; the last stays. Default: one look at
 	// "deploy" "active", then "success".
 	Stages [][2]string
@@ -55,6 +63,7 @@ type Deployment struct {
 	CommitHash          string
 	Manifest            map[string]string
 	Files               map[string]string // the special ones
+	Fields              []string          // the names of the form's text fields, in order
 	Created             time.Time
 }
 
@@ -104,7 +113,7 @@ func (f *Fake) handler() http.Handler {
 	asset := func(pattern string, h http.HandlerFunc) { mux.HandleFunc(pattern, f.withUploadToken(h)) }
 	api("GET "+projects+"/{project}", f.project)
 	api("POST "+projects, f.makeProject)
-	api("GET "+projects+"/{project}/upload-token", f.uploadToken)
+	api("GET "+projects+"/{project}/upload-token", f.giveUploadToken)
 	api("POST "+projects+"/{project}/deployments", f.deploy)
 	api("GET "+projects+"/{project}/deployments", f.list)
 	api("GET "+projects+"/{project}/deployments/{id}", f.look)
@@ -121,7 +130,17 @@ func (f *Fake) handler() http.Handler {
 		if fail != nil && fail(w, r) {
 			return
 		}
-		mux.ServeHTTP(w, r)
+		if f.Hold == nil {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		f.Hold(r, false)
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, r)
+		f.Hold(r, true)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes()) // an error: the client has gone
 	})
 }
 
@@ -139,14 +158,31 @@ func bearer(token string, h http.HandlerFunc) http.HandlerFunc {
 func (f *Fake) withUploadToken(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
-		want := fmt.Sprintf("Bearer upload-%d", f.Tokens)
+		want := uploadToken(f.Tokens)
 		f.mu.Unlock()
-		if r.Header.Get("Authorization") != want {
+		if r.Header.Get("Authorization") != "Bearer "+want {
 			http.Error(w, "Expired JWT", http.StatusForbidden) // in plain text, as seen
 			return
 		}
 		h(w, r)
 	}
+}
+
+// uploadToken is the n-th upload token, in the form of the service's: clients read its
+// claims, and no client can check its signature.
+func uploadToken(n int) string {
+	part := func(v map[string]any) string {
+		b, _ := json.Marshal(v) // of plain values: it cannot fail
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	claims := map[string]any{"n": n, "exp": time.Now().Add(time.Hour).Truncate(24 * time.Hour).Add(48 * time.Hour).Unix(), "max_file_count_allowed": 20_000}
+	return part(map[string]any{"alg": "HS256"}) + "." + part(claims) + ".c2lnbmF0dXJl"
+}
+
+// Forget forgets all assets.
+func (f *Fake) Forget() {
+	defer f.Lock()()
+	f.assets, f.types = map[string][]byte{}, map[string]string{}
 }
 
 // Expire makes the newest upload token one that is no longer taken.
@@ -162,7 +198,10 @@ func (f *Fake) project(w http.ResponseWriter, r *http.Request) {
 		Error(w, http.StatusNotFound, 8000007, "Project not found. The specified project name does not match any of your existing projects.")
 		return
 	}
-	result := map[string]any{"name": r.PathValue("project"), "production_branch": branch, "canonical_deployment": nil}
+	result := map[string]any{
+		"name": r.PathValue("project"), "production_branch": branch, "canonical_deployment": nil,
+		"deployment_configs": map[string]any{"preview": map[string]any{}, "production": map[string]any{}},
+	}
 	if f.Canonical != "" {
 		result["canonical_deployment"] = map[string]any{"id": f.Canonical}
 	}
@@ -187,10 +226,10 @@ func (f *Fake) makeProject(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"name": asked.Name})
 }
 
-func (f *Fake) uploadToken(w http.ResponseWriter, _ *http.Request) {
+func (f *Fake) giveUploadToken(w http.ResponseWriter, _ *http.Request) {
 	defer f.Lock()()
 	f.Tokens++
-	answer(w, map[string]any{"jwt": fmt.Sprintf("upload-%d", f.Tokens)})
+	answer(w, map[string]any{"jwt": uploadToken(f.Tokens)})
 }
 
 func (f *Fake) checkMissing(w http.ResponseWriter, r *http.Request) {
@@ -232,6 +271,9 @@ func (f *Fake) upload(w http.ResponseWriter, r *http.Request) {
 			Error(w, http.StatusBadRequest, 8000011, "invalid base64")
 			return
 		}
+		if f.Forgetful {
+			content = nil
+		}
 		f.mu.Lock()
 		f.assets[file.Key], f.types[file.Key] = content, file.Metadata.ContentType
 		f.Uploads++
@@ -253,11 +295,12 @@ func (f *Fake) deploy(w http.ResponseWriter, r *http.Request) {
 	}
 	for p, hash := range d.Manifest {
 		content, ok := f.assets[hash]
-		if !ok || !strings.HasPrefix(p, "/") || assetHash(content, p) != hash {
+		if !ok || !strings.HasPrefix(p, "/") || !f.Forgetful && assetHash(content, p) != hash {
 			Error(w, http.StatusBadRequest, 8000014, "asset of "+p+" is missing or has another hash")
 			return
 		}
 	}
+	d.Fields = slices.Sorted(maps.Keys(r.MultipartForm.Value))
 	for name, headers := range r.MultipartForm.File {
 		file, err := headers[0].Open()
 		if err == nil {
@@ -288,7 +331,7 @@ func (f *Fake) describe(d *Deployment) map[string]any {
 	}
 	stage := stages[min(f.looks[d.ID], len(stages)-1)]
 	return map[string]any{
-		"id": d.ID, "url": "https://" + d.ID + ".pages.test", "created_on": d.Created,
+		"id": d.ID, "aliases": nil, "url": "https://" + d.ID + ".pages.test", "created_on": d.Created,
 		"latest_stage":       map[string]any{"name": stage[0], "status": stage[1]},
 		"deployment_trigger": map[string]any{"metadata": map[string]any{"branch": d.Branch, "commit_hash": d.CommitHash}},
 	}
