@@ -18,14 +18,14 @@ import (
 type buildCmd struct {
 	Plan string `arg:"" optional:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
 	verb.Remote
-	Prompt  prompt `placeholder:"TEXT" help:"What to build, instead of PLAN: a planner of the server makes the plan. @FILE reads it from a file, - from standard input."`
-	NoCache bool   `help:"Run everything, and read nothing from the cache."`
-	ID      string `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
-	Project string `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
-	Deploy  string `placeholder:"TARGET" help:"Where the output goes: local, cloudflare, command or none. Default: the plan's."`
-	Detach  bool   `help:"Exit as soon as the server has accepted the build."`
-	JSON    bool   `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
-	Exit    bool   `help:"Exit when the build is over, even if this process serves the preview."`
+	Prompt  *prompt `placeholder:"TEXT" help:"What to build, instead of PLAN: a planner of the server makes the plan. @FILE reads it from a file, - from standard input."`
+	NoCache bool    `help:"Run everything, and read nothing from the cache."`
+	ID      string  `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
+	Project string  `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
+	Deploy  string  `placeholder:"TARGET" help:"Where the output goes: local, cloudflare, command or none. Default: the plan's."`
+	Detach  bool    `help:"Exit as soon as the server has accepted the build."`
+	JSON    bool    `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
+	Exit    bool    `help:"Exit when the build is over, even if this process serves the preview."`
 
 	config.Config `embed:"" group:"own"`
 }
@@ -92,11 +92,11 @@ func (b *buildCmd) asked(s *verb.Session) (client.CreateBuild, error) {
 		Options: buildcast.Options{NoCache: b.NoCache},
 	}
 	switch {
-	case b.Plan != "" && b.Prompt != "":
+	case b.Plan != "" && b.Prompt != nil:
 		return asked, verb.Usage("there are both a plan and a --prompt: give the plan to run it, or the prompt to have one made")
-	case b.Plan == "" && b.Prompt == "":
+	case b.Plan == "" && b.Prompt == nil:
 		return asked, verb.Usage("there is nothing to build: give a plan file, or --prompt TEXT; see `buildcast build --help`")
-	case b.Prompt != "":
+	case b.Prompt != nil:
 		text, err := b.Prompt.read(s)
 		asked.Prompt, asked.Planner = text, b.Planner
 		return asked, err

@@ -29,6 +29,8 @@ type commands struct {
 
 	Build    buildCmd         `cmd:"" help:"Run a plan and watch it, in a server of its own if none is running."`
 	Serve    serveCmd         `cmd:"" help:"Run the server: the API, the builds and their previews."`
+	Plan     planCmd          `cmd:"" help:"Make a plan from a prompt, print it and run nothing."`
+	Validate validateCmd      `cmd:"" help:"Check a plan, and print which of its steps are cached."`
 	Watch    watchCmd         `cmd:"" help:"Watch a build until it is over."`
 	List     listCmd          `cmd:"" help:"List builds, the newest first."`
 	Status   statusCmd        `cmd:"" help:"Print the status of a build."`
@@ -41,8 +43,8 @@ type commands struct {
 	Version  versionCmd       `cmd:"" help:"Print the version."`
 }
 
-// RunsCommands are the verbs that may serve builds, and so run commands of plans.
-var RunsCommands = []string{"serve", "build"}
+// RunsCommands are the verbs that may run commands: those of plans, or a planner's.
+var RunsCommands = []string{"serve", "build", "plan"}
 
 // Run runs one command line and returns the process's exit code.
 func Run(ctx context.Context, args []string, stdin, stdout, stderr *os.File) int {

@@ -1,12 +1,7 @@
 package server
 
 import (
-	"cmp"
-	"context"
-	"errors"
 	"slices"
-
-	"github.com/oklog/ulid/v2"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/httpapi"
@@ -19,6 +14,7 @@ func (s *Server) abilities() httpapi.Abilities {
 		DefaultPlanner: s.planners.Default(),
 		Targets:        []string{buildcast.DeployLocal, buildcast.DeployNone},
 		Sandbox:        "none",
+		Cache:          s.cache != nil,
 	}
 	if s.config.Cloudflare.APIToken != "" {
 		can.Targets = append(can.Targets, buildcast.DeployCloudflare)
@@ -41,33 +37,3 @@ func (s *Server) abilities() httpapi.Abilities {
 	}
 	return can
 }
-
-// plans lets the API make plans that no build asked for.
-type plans struct{ *planner.Service }
-
-// Plan asks the planner as a build of its own would: within the budgets, and for
-// nothing if the answer is kept.
-func (p plans) Plan(ctx context.Context, asked httpapi.PlanRequest) (httpapi.Planned, error) {
-	b := p.Begin(planner.Build{
-		ID: ulid.Make().String(), Created: buildcast.Now(), Project: asked.Project,
-		Prompt: asked.Prompt, Planner: asked.Planner, Fresh: asked.NoCache,
-	})
-	plan, model, err := p.Service.Plan(ctx, b, unwatched{})
-	if failed, ok := errors.AsType[*planner.Error](err); ok {
-		text := failed.Message
-		if failed.RequestID != "" {
-			text += " (request " + failed.RequestID + ")"
-		}
-		return httpapi.Planned{}, buildcast.Errorf(buildcast.PlanningFailed, "%s", text).Because(failed.Err)
-	}
-	if err != nil {
-		return httpapi.Planned{}, err
-	}
-	return httpapi.Planned{Plan: plan, Planner: cmp.Or(asked.Planner, p.Default()), Model: model}, nil
-}
-
-// unwatched is for plans whose making nobody follows.
-type unwatched struct{}
-
-func (unwatched) Progress(planner.Progress) {}
-func (unwatched) Answered(planner.Answered) {}
