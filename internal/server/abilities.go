@@ -13,7 +13,7 @@ func (s *Server) abilities() httpapi.Abilities {
 	can := httpapi.Abilities{
 		DefaultPlanner: s.planners.Default(),
 		Targets:        []string{buildcast.DeployLocal, buildcast.DeployNone},
-		Sandbox:        "none",
+		Sandbox:        s.runner.Sandbox(),
 		Cache:          s.cache != nil,
 	}
 	if s.config.Cloudflare.APIToken != "" {
@@ -31,6 +31,9 @@ func (s *Server) abilities() httpapi.Abilities {
 		default:
 			can.Planners = append(can.Planners, httpapi.Planner{Name: name})
 		}
+	}
+	if s.runner.May(false) != nil {
+		can.Sandbox = "unavailable"
 	}
 	if can.DefaultPlanner == planner.Static {
 		can.DefaultPlanner = ""
