@@ -65,6 +65,9 @@ type Config struct {
 	Tasks int `default:"4" placeholder:"N" help:"Tasks of one build that run at once, 1 to 1000."`
 	// PreviewKeep is how long a preview stays after its deploy; at least a minute.
 	PreviewKeep time.Duration `default:"168h" placeholder:"DURATION" help:"How long a preview is kept after its deploy, such as 168h; at least 1m."`
+	// KeepFailed is how long the workspace of a failed or cancelled build stays for its
+	// retry; at least a minute.
+	KeepFailed time.Duration `default:"24h" placeholder:"DURATION" help:"How long the workspace of a failed or cancelled build is kept, so that a retry takes over what was completed, such as 24h; at least 1m."`
 	// DrainTimeout bounds each step of an orderly stop.
 	DrainTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long a stop waits for requests and for running commands to end, each, such as 10s."`
 
@@ -189,6 +192,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.PreviewKeep < time.Minute {
 		return invalid("--preview-keep", "it is %v: use 1m or more", c.PreviewKeep)
+	}
+	if c.KeepFailed < time.Minute {
+		return invalid("--keep-failed", "it is %v: use 1m or more", c.KeepFailed)
 	}
 	if c.DrainTimeout <= 0 {
 		return invalid("--drain-timeout", "it is %v: use more than 0, such as 10s", c.DrainTimeout)

@@ -47,7 +47,7 @@ func defaults(t *testing.T) Config {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Listen: DefaultListen, PreviewListen: DefaultPreviewListen, DataDir: DefaultDataDir,
-		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, DrainTimeout: 10 * time.Second, LogLevel: "info", LogFormat: "text",
+		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, KeepFailed: 24 * time.Hour, DrainTimeout: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 		Webhooks:   Webhooks{Retries: []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute}},
 		Deploy:     Deploy{Timeout: 15 * time.Minute},
 		Cache:      Cache{Max: 10 << 30, MinFree: 2 << 30, Reserved: 1 << 30},
@@ -135,6 +135,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"no builds", func(c *Config) { c.Builds = 0 }, "--builds"},
 		{"too many tasks", func(c *Config) { c.Tasks = 1001 }, "--tasks"},
 		{"previews for no time", func(c *Config) { c.PreviewKeep = 0 }, "--preview-keep"},
+		{"failed builds' workspaces for no time", func(c *Config) { c.KeepFailed = time.Second }, "--keep-failed"},
 		{"no time to drain", func(c *Config) { c.DrainTimeout = 0 }, "--drain-timeout"},
 		{"no directory", func(c *Config) { c.DataDir = " " }, "--data-dir"},
 		{"another planner", func(c *Config) { c.Planner = "oracle" }, "--planner"},

@@ -18,7 +18,8 @@ const readLimit = 1000
 type history struct {
 	status    buildcast.Status
 	reported  map[string]bool // the keys of what was reported
-	completed map[string]bool // names of tasks
+	completed map[string]done // tasks, by their names
+	stages    map[string]done // by their names
 	failed    map[string]int  // attempts of a task that failed, by its name
 
 	commands map[string]string // that were found for install and build, by the stage's name
@@ -29,11 +30,18 @@ type history struct {
 	planner, model string // that made the plan
 }
 
+// done is how a task or a stage was completed.
+type done struct {
+	event      int64  // its id
+	origin     string // the build that ran it; empty: this one
+	durationMS int64  // in that build
+}
+
 // readHistory folds the log.
 func readHistory(ctx context.Context, log Log, b buildcast.Build) (*history, error) {
 	h := &history{
 		status:   buildcast.NewStatus(b.ID, b.Project, b.CreatedAt),
-		reported: map[string]bool{}, completed: map[string]bool{}, failed: map[string]int{},
+		reported: map[string]bool{}, completed: map[string]done{}, stages: map[string]done{}, failed: map[string]int{},
 		commands: map[string]string{},
 	}
 	for {
@@ -55,7 +63,7 @@ func (h *history) apply(e *buildcast.Event) {
 	d := readWords(e.Data)
 	switch e.Type {
 	case buildcast.TaskCompleted:
-		h.completed[d.TaskName] = true
+		h.completed[d.TaskName] = d.doneAt(e.ID)
 	case buildcast.TaskFailed:
 		h.failed[d.TaskName] = max(h.failed[d.TaskName], d.Attempt)
 	case buildcast.PlannerUsage:
@@ -63,7 +71,9 @@ func (h *history) apply(e *buildcast.Event) {
 		_ = json.Unmarshal(e.Data, &u)
 		h.answered(u)
 	case buildcast.BuildProgress:
-		if !d.Done {
+		if d.Done {
+			h.stages[d.Stage] = d.doneAt(e.ID)
+		} else {
 			h.commands[d.Stage] = d.Command
 		}
 	}
@@ -92,6 +102,14 @@ type words struct {
 
 	Request   string `json:"request"`
 	RequestID string `json:"requestId"`
+
+	DurationMS int64 `json:"durationMs"`
+	reused
+}
+
+// doneAt returns how the step was completed that the event tells of.
+func (w words) doneAt(event int64) done {
+	return done{event: event, origin: w.OriginBuildID, durationMS: max(w.DurationMS, w.SavedMS)}
 }
 
 func readWords(data json.RawMessage) (w words) {

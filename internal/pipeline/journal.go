@@ -29,14 +29,6 @@ func newJournal(e *outbox.Outbox, reported map[string]bool, log *slog.Logger) *j
 	return &journal{emitter: e, reported: reported, log: log, tapes: map[source]*tape{}}
 }
 
-// has reports whether the event was reported.
-func (j *journal) has(typ string, data any) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	b, err := encode(data)
-	return err == nil && j.reported[keyOf(typ, b)]
-}
-
 // report reports a step of the build.
 func (j *journal) report(typ string, data any) {
 	j.mu.Lock()

@@ -88,7 +88,8 @@ type Config struct {
 	MaxTasks      int           // of one build at once; 0: 4
 	LeaseTTL      time.Duration // after it, another node may claim a dead node's builds; 0: 30s
 	DrainTimeout  time.Duration // for events that wait when Run is told to end; 0: 5s
-	KeepWorkspace time.Duration // after a build's end; 0: 24h
+	KeepWorkspace time.Duration // after a completed build's end; 0: 1h
+	KeepFailed    time.Duration // after a failed or cancelled build's end, for its retry; 0: 24h
 	Logger        *slog.Logger  // nil: slog's default
 }
 
@@ -100,7 +101,8 @@ func (c Config) withDefaults() Config {
 	c.MaxTasks = cmp.Or(c.MaxTasks, 4)
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, 30*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
-	c.KeepWorkspace = cmp.Or(c.KeepWorkspace, 24*time.Hour)
+	c.KeepWorkspace = cmp.Or(c.KeepWorkspace, time.Hour)
+	c.KeepFailed = cmp.Or(c.KeepFailed, 24*time.Hour)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
 }
@@ -250,7 +252,7 @@ func (p *Pipeline) note(ctx context.Context, what string, err error) {
 // begin takes a place for a run, and returns the context that its stop ends.
 func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, context.Context) {
 	life, stop := context.WithCancelCause(abandon)
-	r := &run{pipeline: p, lease: lease, log: p.log.With("build", lease.BuildID), stop: stop}
+	r := &run{pipeline: p, lease: lease, log: p.log.With("build", lease.BuildID), stop: stop, ended: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.begun++
@@ -263,6 +265,7 @@ func (p *Pipeline) begin(abandon context.Context, lease store.Lease) (*run, cont
 func (p *Pipeline) end(ctx context.Context, r *run) {
 	p.mu.Lock()
 	delete(p.running, r.lease.BuildID)
+	close(r.ended)
 	remove := r.remove
 	p.mu.Unlock()
 	if remove {

@@ -366,8 +366,10 @@ func TestSweepOfWorkspaces(t *testing.T) {
 	r := newRig(t)
 	stop := r.start(r.pipeline("node"))
 	r.build("done", &buildcast.Plan{Deploy: "none", Build: "true"})
+	r.build("failed", &buildcast.Plan{Deploy: "none", Build: "false"})
 	r.build("open", &buildcast.Plan{Deploy: "none", Build: "echo ready; sleep 1000"})
 	r.end("done")
+	r.end("failed")
 	r.output("open", "ready")
 	stop()
 	entries := func() (names []string) {
@@ -380,11 +382,11 @@ func TestSweepOfWorkspaces(t *testing.T) {
 		}
 		return names
 	}
-	if d := cmp.Diff([]string{"done", "open"}, entries()); d != "" {
+	if d := cmp.Diff([]string{"done", "failed", "open"}, entries()); d != "" {
 		t.Fatalf("(-want +got):\n%s", d)
 	}
 	r.start(r.pipeline("node", func(c *Config) { c.KeepWorkspace = time.Nanosecond }))
-	eventually(t, "the old workspace is removed", func() bool { return slices.Equal(entries(), []string{"open"}) })
+	eventually(t, "the old workspace is removed", func() bool { return slices.Equal(entries(), []string{"failed", "open"}) })
 }
 
 // Attack: the build's last event is dated 9999, or 1970. Workspaces are kept by
@@ -411,7 +413,7 @@ func TestSweepGoesByTheServersTime(t *testing.T) {
 		if p.unused(t.Context(), e, cleanup.Request{}) {
 			t.Errorf("%s is removed at once", e.Name)
 		}
-		e.Changed = e.Changed.Add(-p.config.KeepWorkspace)
+		e.Changed = e.Changed.Add(-p.config.KeepFailed)
 		if !p.unused(t.Context(), e, cleanup.Request{}) {
 			t.Errorf("%s is never removed", e.Name)
 		}

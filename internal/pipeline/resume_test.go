@@ -136,7 +136,7 @@ func leaveWorkspace(r *rig, p *Pipeline, log []buildcast.Event) map[string]bool 
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	w, err := workspace.Open(p.config.Dir, "b", workspace.Owner{BuildID: "b", Created: b.CreatedAt})
+	w, err := workspace.Open(p.config.Dir, "b", workspace.Owner{BuildID: "b", Created: b.CreatedAt}, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -35,7 +35,8 @@ type run struct {
 	// is lost or the build is over.
 	stop context.CancelCauseFunc
 
-	number int // counts the runs of this pipeline, from 1
+	number int           // counts the runs of this pipeline, from 1
+	ended  chan struct{} // closed when it has ended
 
 	// Guarded by Pipeline.mu.
 	remove  bool           // whether to remove the workspace when the run has ended
@@ -46,6 +47,7 @@ type run struct {
 	journal *journal
 	space   *workspace.Workspace
 	inputs  *inputs.Taker // of the workspace
+	nothing string        // why a retry has taken nothing over; empty: it has, or it is none
 	// planning asks the build's planner; nil if it has none.
 	planning *planner.Build
 }

@@ -50,10 +50,11 @@ func (r *run) buildStage() (stage, error) {
 // find finds the stage's command in the workspace. What an earlier run began stays:
 // an install that was cut off may have written a lock file already.
 func (r *run) find(s stage, look func(*os.Root) (detect.Command, error)) (_ stage, err error) {
-	found, ok := detect.Command{}, false
+	command := r.space.Commands[s.name]
 	if r.space.Kept {
-		found, ok = detect.Known(r.past.commands[s.name])
+		command = cmp.Or(r.past.commands[s.name], command)
 	}
+	found, ok := detect.Known(command)
 	if !ok {
 		found, err = look(r.space.Root())
 	}
@@ -93,12 +94,13 @@ func (s stage) doneEvent() buildProgress {
 // over reports whether there is nothing to do for the stage: it has no command, or it
 // has completed in this workspace.
 func (r *run) over(s stage) bool {
-	return s.script == "" || r.space.Kept && r.journal.has(buildcast.BuildProgress, s.doneEvent())
+	return s.script == "" || r.stageHere(s.name)
 }
 
 // runStage runs the stage's command, unless it is over.
 func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 	if r.over(s) {
+		r.reportTakenStage(s)
 		return nil
 	}
 	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})

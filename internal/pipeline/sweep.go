@@ -26,8 +26,8 @@ func (p *Pipeline) sweepWorkspaces(ctx context.Context) {
 }
 
 // CleanWorkspaces removes the workspaces of finished builds that were last used
-// KeepWorkspace ago, and those of builds that no longer exist: the builds were
-// deleted while this node did not run. See cleanup.Part.
+// KeepWorkspace or KeepFailed ago, and those of builds that no longer exist: the builds
+// were deleted while this node did not run. See cleanup.Part.
 func (p *Pipeline) CleanWorkspaces(ctx context.Context, r cleanup.Request, progress func(done, total int)) (removed cleanup.Removed, _ error) {
 	entries, errs := workspace.List(p.config.Dir)
 	for i, e := range entries {
@@ -70,6 +70,9 @@ func (p *Pipeline) unused(ctx context.Context, e workspace.Entry, r cleanup.Requ
 	}
 	// FinishedAt is not used: it is the client's time. A command may have set a time in
 	// the future, and the server may have been killed before it corrected that.
+	if b.Status.Phase != buildcast.Completed {
+		old = e.Changed.Before(r.Before(time.Now(), p.config.KeepFailed))
+	}
 	return b.Status.Phase.Terminal() && (old || e.Changed.After(time.Now()))
 }
 

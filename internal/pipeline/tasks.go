@@ -39,11 +39,7 @@ type taskRunner struct {
 // errOver when one has failed for good, or the cause of ctx's end.
 func (r *run) runTasks(ctx context.Context) error {
 	t := &taskRunner{run: r, tasks: r.build.Plan.Tasks, outcomes: make(chan outcome, len(r.build.Plan.Tasks))}
-	completed := r.past.completed
-	if !r.space.Kept {
-		completed = nil // the files that they made no longer exist
-	}
-	t.schedule = newSchedule(t.tasks, completed)
+	t.schedule = newSchedule(t.tasks, r.completedHere())
 	ctx, cancel := context.WithCancel(ctx)
 	defer t.workers.Wait()
 	defer cancel()

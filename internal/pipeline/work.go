@@ -27,7 +27,7 @@ const (
 // work continues the build from the end of its log. It returns errOver when it has
 // reported the last event, or the cause of ctx's end.
 func (r *run) work(ctx context.Context) error {
-	if err := r.whenPossible(ctx, r.openSpace); err != nil {
+	if err := r.whenPossible(ctx, func() error { return r.openSpace(ctx) }); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -39,8 +39,9 @@ func (r *run) work(ctx context.Context) error {
 		return err
 	}
 	r.journal.report(buildcast.PlanGenerated, r.generated())
+	r.reportTaken()
 	if len(r.past.completed) > 0 && !r.space.Kept {
-		r.journal.output(source{}, []string{"[the build continues in an empty workspace: completed tasks run again, without events]"})
+		r.journal.output(source{}, []string{"[the build continues in a new workspace: completed tasks run again, without events]"})
 	}
 	if err := r.runTasks(ctx); err != nil {
 		return err
@@ -69,10 +70,12 @@ func (r *run) whenPossible(ctx context.Context, step func() error) error {
 }
 
 // openSpace opens the workspace, and ends the processes of earlier runs in it.
-func (r *run) openSpace() (err error) {
+func (r *run) openSpace(ctx context.Context) (err error) {
 	p := r.pipeline
 	owner := workspace.Owner{BuildID: r.build.ID, Created: r.build.CreatedAt}
-	r.space, err = workspace.Open(p.config.Dir, p.config.Label(r.build.ID), owner)
+	r.space, err = workspace.Open(p.config.Dir, p.config.Label(r.build.ID), owner, func(n *workspace.New) (workspace.Contents, error) {
+		return r.fill(ctx, n)
+	})
 	if err != nil {
 		return fmt.Errorf("make the workspace: %w", err)
 	}

@@ -19,7 +19,7 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 		Planner: s.planners,
 		Targets: s.targets(),
 		Runner:  s.runner, Network: s.services,
-		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
+		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, KeepFailed: s.config.KeepFailed, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
 	})
 }
 

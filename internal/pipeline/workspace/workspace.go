@@ -2,7 +2,7 @@
 //
 // Below the base directory each build has
 //
-//	{name}/build.json   its owner
+//	{name}/build.json   its owner, and what it began with
 //	{name}/work/        the workspace: files are written and commands run there
 //	{name}/home/        HOME of its commands
 //	{name}/tmp/         TMPDIR of its commands
@@ -48,21 +48,28 @@ type Owner struct {
 type meta struct {
 	Owner
 	Boot string `json:"boot"` // the machine's boot id; empty if the system has none
+	Contents
+}
+
+// of reports whether the workspace is the owner's, and can be trusted.
+func (m meta) of(owner Owner) bool {
+	return m.BuildID == owner.BuildID && m.Created.Equal(owner.Created) && m.Boot == bootID()
 }
 
 // Workspace is the directory of one build. Close it.
 type Workspace struct {
-	// Kept reports whether it has the files of earlier runs of the build; otherwise it
-	// is empty.
+	// Kept reports whether earlier runs of the build have used it; otherwise it is new.
 	Kept bool
+	Contents
 
 	dir  string // absolute, without links
 	root *os.Root
 }
 
 // Open returns the owner's workspace in base/name. It creates the workspace if it
-// does not exist, and replaces it if it cannot be trusted.
-func Open(base, name string, owner Owner) (*Workspace, error) {
+// does not exist, and replaces it if it cannot be trusted. Then fill, unless it is nil,
+// says what the new workspace begins with.
+func Open(base, name string, owner Owner, fill func(*New) (Contents, error)) (*Workspace, error) {
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return nil, err
 	}
@@ -76,42 +83,41 @@ func Open(base, name string, owner Owner) (*Workspace, error) {
 		return nil, err
 	}
 	w := &Workspace{dir: filepath.Join(base, name)}
-	mine := meta{owner, bootID()}
-	if m, err := readMeta(w.dir); err == nil && m.BuildID == owner.BuildID && m.Created.Equal(owner.Created) && m.Boot == mine.Boot {
-		if w.root, err = openWork(w.dir); err == nil {
-			w.Kept = true
+	if m, err := readMeta(w.dir); err == nil && m.of(owner) {
+		if w.root, err = openSub(w.dir, workDir); err == nil {
+			w.Kept, w.Contents = true, m.Contents
 			return w, nil
 		}
 	}
 	if err := removeAll(w.dir); err != nil {
 		return nil, err
 	}
-	if err := makeDirs(w.dir, mine); err != nil {
+	if err := makeDirs(w.dir); err != nil {
 		return nil, err
 	}
-	if w.root, err = openWork(w.dir); err != nil {
+	n := &New{base: base, dir: w.dir}
+	if fill != nil {
+		if w.Contents, err = fill(n); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.complete(meta{owner, bootID(), w.Contents}); err != nil {
+		return nil, err
+	}
+	if w.root, err = openSub(w.dir, workDir); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-// makeDirs creates an empty workspace. It writes the meta file last: a workspace
-// without one is incomplete, and is replaced.
-func makeDirs(dir string, m meta) error {
+// makeDirs creates an empty workspace, which is not complete yet.
+func makeDirs(dir string) error {
 	for _, d := range []string{workDir, homeDir, tempDir} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return err
 		}
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	temp := filepath.Join(dir, metaFile+".new")
-	if err := os.WriteFile(temp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, filepath.Join(dir, metaFile))
+	return nil
 }
 
 func readMeta(dir string) (m meta, err error) {
@@ -122,22 +128,22 @@ func readMeta(dir string) (m meta, err error) {
 	return m, json.Unmarshal(b, &m)
 }
 
-// openWork opens the workspace itself. A command may have replaced it with a link,
-// which must not lead out of the build's directory.
-func openWork(dir string) (*os.Root, error) {
+// openSub opens the workspace itself, or HOME. A command may have replaced it with a
+// link, which must not lead out of the build's directory.
+func openSub(dir, name string) (*os.Root, error) {
 	parent, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	info, err := parent.Lstat(workDir)
+	info, err := parent.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s is not a directory", workDir)
+		return nil, fmt.Errorf("%s is not a directory", name)
 	}
-	return parent.OpenRoot(workDir)
+	return parent.OpenRoot(name)
 }
 
 // Path returns the workspace itself; Home and Temp return its commands' HOME and

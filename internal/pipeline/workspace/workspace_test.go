@@ -19,7 +19,7 @@ var owner = Owner{BuildID: "b1", Created: buildcast.TimeOf(time.Unix(1_800_000_0
 
 func open(t *testing.T, base string, o Owner) *Workspace {
 	t.Helper()
-	w, err := Open(base, o.BuildID, o)
+	w, err := Open(base, o.BuildID, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
