@@ -187,10 +187,27 @@ func checkVariable(name, at string) *Error {
 	if name == "" || len(name) > MaxProject || name[0] >= '0' && name[0] <= '9' || !each(name, isVariable) {
 		return Errorf(InvalidArgument, "%q is not a variable's name: use letters, digits and _, and begin with a letter or _", clip(name, 60)).At(at)
 	}
-	if strings.HasPrefix(name, "BUILDCAST_") {
-		return Errorf(InvalidArgument, "%s: names that begin with BUILDCAST_ are buildcast's own: use another one", clip(name, 60)).At(at)
+	if reserved(name) {
+		return Errorf(InvalidArgument, "%s is not a plan's to set (docs/plan.md, Variables and secrets): use another name, or set it in the command", clip(name, 60)).At(at)
 	}
 	return nil
+}
+
+// reserved reports whether buildcast itself sets the variable, or the programs with
+// which it starts a command would obey it.
+func reserved(name string) bool {
+	for _, prefix := range []string{"BUILDCAST_", "LD_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	switch strings.ToLower(name) {
+	case "home", "tmpdir", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+		"npm_config_cache", "npm_config_proxy", "npm_config_https_proxy", "npm_config_noproxy",
+		"turbo_api", "turbo_token", "turbo_team", "turbo_teamid":
+		return true
+	}
+	return false
 }
 
 func isVariable(c byte) bool {

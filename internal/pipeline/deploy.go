@@ -51,7 +51,7 @@ func (r *run) runDeploy(ctx context.Context) error {
 	}
 	r.journal.report(buildcast.DeployStarted, deployStarted{target})
 	if err == nil {
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, runner.Clean(made.URL), made.Ref})
+		return r.end(buildcast.DeployCompleted, deployCompleted{target, runner.Clean(r.mask.String(made.URL)), r.mask.String(made.Ref)})
 	}
 	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
 }
@@ -67,7 +67,7 @@ func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.De
 			r.journal.output(source{Stage: deployStage}, p.Output)
 			return
 		}
-		e := deployProgress{Message: runner.Clean(p.Message), Uploaded: p.Uploaded, Total: p.Total}
+		e := deployProgress{Message: runner.Clean(r.mask.String(p.Message)), Uploaded: p.Uploaded, Total: p.Total}
 		if p.Percent > 0 {
 			e.Percent = deployBegan + p.Percent*(100-deployBegan)/100
 		}

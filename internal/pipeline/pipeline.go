@@ -75,6 +75,7 @@ type Config struct {
 	Targets map[string]Target                                           // by name; "none" needs no entry
 	Runner  Runner
 	Planner Planner // nil: there is none
+	Secrets Secrets // nil: builds have none
 
 	// Network, if set, gives commands a way to the network and to this server's services.
 	Network Network

@@ -12,6 +12,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/outbox"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
@@ -50,6 +51,9 @@ type run struct {
 	nothing string        // why a retry has taken nothing over; empty: it has, or it is none
 	// planning asks the build's planner; nil if it has none.
 	planning *planner.Build
+
+	secrets map[string]string // by name; see openSecrets
+	mask    *mask.Masker      // hides their values
 }
 
 // run runs the build until it is over, its lease is lost, or draining ends. It

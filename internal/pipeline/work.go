@@ -1,11 +1,9 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -42,6 +40,9 @@ func (r *run) work(ctx context.Context) error {
 	r.reportTaken()
 	if len(r.past.completed) > 0 && !r.space.Kept {
 		r.journal.output(source{}, []string{"[the build continues in a new workspace: completed tasks run again, without events]"})
+	}
+	if err := r.openSecrets(); err != nil {
+		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
 	if err := r.runTasks(ctx); err != nil {
 		return err
@@ -140,22 +141,13 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 
-// commandPath is the PATH of all commands.
-func commandPath() string { return cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/usr/bin:/bin") }
-
-// command returns a command in the build's workspace. It inherits only PATH from
-// the server's environment, which may hold secrets.
+// command returns a command in the build's workspace.
 func (r *run) command(script, name string, from source) runner.Spec {
 	return runner.Spec{
 		Script: script,
 		Dir:    r.space.Path(), Home: r.space.Home(), Temp: r.space.Temp(),
-		Env: []string{
-			"PATH=" + commandPath(),
-			"LANG=C.UTF-8",
-			"CI=1",
-			envBuildID + "=" + r.build.ID,
-			envTask + "=" + name,
-		},
+		Env:     r.environment(name, from),
+		Mask:    r.mask,
 		Output:  func(lines []string) { r.journal.output(from, lines) },
 		Planned: r.build.Planned(),
 	}
@@ -180,15 +172,15 @@ func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Acces
 // so it goes only to the server's log.
 func (r *run) failureOf(err error) failure {
 	if f, ok := errors.AsType[*runner.Failure](err); ok {
-		return failure{Error: runner.Clean(f.Reason), ExitCode: f.ExitCode, Output: f.Tail}
+		return failure{Error: runner.Clean(r.mask.String(f.Reason)), ExitCode: f.ExitCode, Output: f.Tail}
 	}
 	if f, ok := failurePlanning(err); ok {
 		r.log.Info("a planner gave no answer", "error", err, "cause", errors.Unwrap(err))
 		return f
 	}
-	r.log.Warn("a step of the build failed", "error", err)
+	r.log.Warn("a step of the build failed", "error", r.mask.String(err.Error()))
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
-		return failure{Error: runner.Clean(e.Message)}
+		return failure{Error: runner.Clean(r.mask.String(e.Message))}
 	}
 	return failure{Error: "the server could not continue the build; the server's log has the reason"}
 }

@@ -49,9 +49,10 @@ func newOutput(emit func([]string)) *Output {
 	return &Output{emit: emit}
 }
 
-func (o *Output) readFrom(r io.Reader) {
-	// An error ends the output: the pipe's deadline, or its end.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{o}, struct{ io.Reader }{r}, make([]byte, 16<<10))
+// readAll copies the output of a command. An error ends it: the pipe's deadline, or its
+// end.
+func readAll(to io.Writer, from io.Reader) {
+	_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 16<<10))
 }
 
 // Write adds output. It never fails and never blocks.

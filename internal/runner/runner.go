@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/runner/sandbox"
 )
 
@@ -55,6 +56,8 @@ type Spec struct {
 	TimeoutOf string
 	// Output receives the lines, see [Output]. It must not block.
 	Output func(lines []string)
+	// Mask hides secrets in the output, before it is divided into lines.
+	Mask *mask.Masker
 	// Bridges are the services that a command in a sandbox may reach. It reaches nothing
 	// else of the network.
 	Bridges []Bridge
@@ -164,7 +167,8 @@ func (r *Runner) run(limited context.Context, spec *Spec, out *Output) (end endi
 		return end, false, err
 	}
 	var parts sync.WaitGroup
-	parts.Go(func() { out.readFrom(lines) })
+	visible := spec.Mask.Writer(out)
+	parts.Go(func() { readAll(visible, lines) })
 	gone := make(chan struct{})
 	var stopper sync.WaitGroup
 	stopper.Go(func() {
@@ -180,6 +184,7 @@ func (r *Runner) run(limited context.Context, spec *Spec, out *Output) (end endi
 	stopper.Wait()
 	_ = lines.SetReadDeadline(time.Now().Add(pipeGrace))
 	parts.Wait()
+	_ = visible.Close() // what the mask holds back; out never fails
 	out.Close()
 	return end, stopped, err
 }
