@@ -68,6 +68,8 @@ type Config struct {
 	// KeepFailed is how long the workspace of a failed or cancelled build stays for its
 	// retry; at least a minute.
 	KeepFailed time.Duration `default:"24h" placeholder:"DURATION" help:"How long the workspace of a failed or cancelled build is kept, so that a retry takes over what was completed, such as 24h; at least 1m."`
+	// SecretsDir holds a file for each secret that plans may name. Empty: none.
+	SecretsDir string `placeholder:"DIR" help:"Directory with the secrets that plans may name: the files NAME, or PROJECT/NAME for one project. Other users must not be able to read them."`
 	// DrainTimeout bounds each step of an orderly stop.
 	DrainTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long a stop waits for requests and for running commands to end, each, such as 10s."`
 

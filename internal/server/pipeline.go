@@ -7,10 +7,15 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy/program"
 	"github.com/buildcast/buildcast/internal/pipeline"
 	"github.com/buildcast/buildcast/internal/runner"
+	"github.com/buildcast/buildcast/internal/secretdir"
 )
 
 // newPipeline returns the pipeline with its deploy targets.
-func (s *Server) newPipeline() *pipeline.Pipeline {
+func (s *Server) newPipeline() (*pipeline.Pipeline, error) {
+	secrets, err := s.secrets()
+	if err != nil {
+		return nil, err
+	}
 	return pipeline.New(pipeline.Config{
 		Owner: s.dir.owner, Dir: s.file("builds"), Label: local.HostLabel,
 		Log: s.log, Builds: s.store, Leases: s.store, Plans: s.store,
@@ -19,8 +24,17 @@ func (s *Server) newPipeline() *pipeline.Pipeline {
 		Planner: s.planners,
 		Targets: s.targets(),
 		Runner:  s.runner, Network: s.services,
+		Secrets:   secrets,
 		MaxBuilds: s.config.Builds, MaxTasks: s.config.Tasks, KeepFailed: s.config.KeepFailed, DrainTimeout: s.config.DrainTimeout, Logger: s.logger,
-	})
+	}), nil
+}
+
+// secrets are those that plans may name; nil if there is no directory of them.
+func (s *Server) secrets() (pipeline.Secrets, error) {
+	if s.config.SecretsDir == "" {
+		return nil, nil
+	}
+	return secretdir.Open(s.config.SecretsDir)
 }
 
 // targets are what builds may be deployed to.

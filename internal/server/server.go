@@ -147,7 +147,9 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.services, err = s.newServices(); err != nil {
 		return err
 	}
-	s.pipeline = s.newPipeline()
+	if s.pipeline, err = s.newPipeline(); err != nil {
+		return err
+	}
 	s.cleanup = s.newCleanup()
 	s.leftovers = newLeftovers(s.logger, s.removeFiles)
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
