@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"hash"
 	"slices"
+
+	"github.com/buildcast/buildcast"
 )
 
 // format enters each key. Another number makes everything that is kept unreachable:
@@ -50,12 +52,12 @@ type Part struct {
 
 // The kinds of parts.
 const (
-	PartFile     = "file"     // an input, by its path
-	PartEnv      = "variable" // an environment variable, by its name
-	PartCommand  = "command"
-	PartOutputs  = "outputs"
-	PartPlatform = "platform" // what runs the command: the system, the sandbox, versions of tools
-	PartOther    = "part"
+	PartFile     = buildcast.CacheFile
+	PartEnv      = buildcast.CacheVariable
+	PartCommand  = buildcast.CacheCommand
+	PartOutputs  = buildcast.CacheOutputs
+	PartPlatform = buildcast.CachePlatform
+	PartOther    = buildcast.CachePart
 )
 
 // Key is what a result depends on. The zero value is an empty key. It does not depend

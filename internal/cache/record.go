@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -121,98 +118,64 @@ func (c *Cache) lastPath(s Scope, name string) string {
 	return c.path(append(append([]string{lastDir}, s.dir()...), shortSum("record", name))...)
 }
 
-// Explanation says why a task of a build was cached or not.
-type Explanation struct {
-	Record
-	// Changes are the parts in which the key differs from the one of Before.
-	Changes []Change `json:"changes"`
-	// More counts changes that are left out.
-	More int `json:"more,omitempty"`
-}
-
-// Change is a part of a key that differs.
-type Change struct {
-	Kind string `json:"kind"`
-	Name string `json:"name,omitempty"`
-	// Old and New are its values; the hash of a value that is not stored. Empty: there
-	// is none.
-	Old string `json:"old,omitempty"`
-	New string `json:"new,omitempty"`
-}
-
-// String says what has changed, such as "src/App.jsx changed".
-func (c Change) String() string {
-	what := map[string]string{PartFile: "", PartEnv: "variable "}
-	prefix, known := what[c.Kind]
-	if !known {
-		prefix = c.Kind + " "
-	}
-	name := strings.TrimSpace(prefix + c.Name)
-	switch {
-	case c.Old == "":
-		return name + " is new"
-	case c.New == "":
-		return name + " no longer exists"
-	case c.Kind == PartPlatform || c.Kind == PartOther:
-		return fmt.Sprintf("%s changed from %s to %s", name, c.Old, c.New)
-	}
-	return name + " changed"
-}
-
 // maxChanges bounds the changes of an explanation.
 const maxChanges = 100
 
 // Why explains the task or stage of a build. It returns NotFound if the cache has no
 // record of it.
-func (c *Cache) Why(ctx context.Context, buildID, name string) (*Explanation, error) {
+func (c *Cache) Why(ctx context.Context, buildID, name string) (why buildcast.CacheReason, err error) {
 	if err := buildcast.ValidateBuildID(buildID); err != nil {
-		return nil, err
+		return why, err
 	}
 	r, err := c.record(buildID, name)
-	if errors.Is(err, fs.ErrNotExist) && !strings.HasPrefix(name, StageName("")) {
-		name = StageName(name)
-		r, err = c.record(buildID, name)
+	if err != nil {
+		r, err = c.record(buildID, StageName(name))
 	}
 	if err != nil {
-		return nil, buildcast.Errorf(buildcast.NotFound, "the cache has no record of this task of build %s: the task did not run here, or the record was removed", buildID)
+		return why, buildcast.Errorf(buildcast.NotFound, "the cache has no record of task %q of build %s: it did not run here, or the record was removed", clip(name), buildID)
 	}
-	x := &Explanation{Record: *r, Changes: []Change{}}
+	why = buildcast.CacheReason{
+		BuildID: r.BuildID, Name: r.Name, Cached: r.Cached, OriginBuildID: r.Origin, Note: r.Note, Before: r.Before, Changes: []buildcast.CacheChange{},
+	}
 	if r.Before == "" {
-		return x, nil
+		return why, nil
 	}
 	mine, err := c.parts(ctx, r.Blobs[partsBlob])
 	if err != nil {
-		return nil, unreadableParts(buildID, err)
+		return why, unreadableParts(buildID, err)
 	}
 	before, err := c.parts(ctx, r.Blobs[beforeBlob])
 	if err != nil {
-		return nil, unreadableParts(r.Before, err)
+		return why, unreadableParts(r.Before, err)
 	}
-	x.Changes = diff(before, mine)
-	if n := len(x.Changes); n > maxChanges {
-		x.Changes, x.More = x.Changes[:maxChanges], n-maxChanges
+	why.Changes = diff(before, mine)
+	if n := len(why.Changes); n > maxChanges {
+		why.Changes, why.More = why.Changes[:maxChanges], n-maxChanges
 	}
-	return x, nil
+	return why, nil
 }
+
+// clip shortens a name for a message.
+func clip(name string) string { return name[:min(len(name), 60)] }
 
 func unreadableParts(buildID string, cause error) error {
 	return buildcast.Errorf(buildcast.NotFound, "the cache no longer has the key's parts of build %s: they were removed or damaged", buildID).Because(cause)
 }
 
 // diff returns the parts in which the keys differ. Both are sorted.
-func diff(before, after []Part) []Change {
-	changes := []Change{}
+func diff(before, after []Part) []buildcast.CacheChange {
+	changes := []buildcast.CacheChange{}
 	for len(before) > 0 || len(after) > 0 {
 		switch {
 		case len(after) == 0 || len(before) > 0 && comparePart(before[0], after[0]) < 0 && !samePart(before[0], after[0]):
-			changes = append(changes, Change{Kind: before[0].Kind, Name: before[0].Name, Old: before[0].Value})
+			changes = append(changes, buildcast.CacheChange{Kind: before[0].Kind, Name: before[0].Name, Old: before[0].Value})
 			before = before[1:]
 		case len(before) == 0 || !samePart(before[0], after[0]):
-			changes = append(changes, Change{Kind: after[0].Kind, Name: after[0].Name, New: after[0].Value})
+			changes = append(changes, buildcast.CacheChange{Kind: after[0].Kind, Name: after[0].Name, New: after[0].Value})
 			after = after[1:]
 		default:
 			if before[0].Value != after[0].Value {
-				changes = append(changes, Change{Kind: after[0].Kind, Name: after[0].Name, Old: before[0].Value, New: after[0].Value})
+				changes = append(changes, buildcast.CacheChange{Kind: after[0].Kind, Name: after[0].Name, Old: before[0].Value, New: after[0].Value})
 			}
 			before, after = before[1:], after[1:]
 		}

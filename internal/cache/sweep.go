@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/buildcast/buildcast"
 )
 
 const (
@@ -45,15 +47,9 @@ func (c *Cache) Run(ctx context.Context) error {
 	return nil
 }
 
-// Swept is what a sweep removed and left, in bytes of disk.
-type Swept struct {
-	Removed, Left int64
-	Entries       int // removed
-}
-
 // Prune removes everything that was last used before the time, and what a sweep
 // removes.
-func (c *Cache) Prune(ctx context.Context, before time.Time) (Swept, error) {
+func (c *Cache) Prune(ctx context.Context, before time.Time) (buildcast.CachePruned, error) {
 	return c.sweep(ctx, func(total int64, all []small) (int64, int) {
 		n := 0
 		for _, s := range all {
@@ -80,7 +76,7 @@ type stock struct {
 	small  []small // the one that was not used for longest first
 	blobs  map[string]*stored
 	total  int64
-	result Swept
+	result buildcast.CachePruned
 }
 
 // stored is a blob on disk.
@@ -107,7 +103,7 @@ func (c *Cache) room(total int64, _ []small) (keep int64, least int) {
 // longest first, at least as many entries as allowed says, and more until the rest
 // fits. Entries are removed before their blobs: after a crash in between, no entry
 // names a blob that does not exist.
-func (c *Cache) sweep(ctx context.Context, allowed func(total int64, all []small) (keep int64, least int)) (Swept, error) {
+func (c *Cache) sweep(ctx context.Context, allowed func(total int64, all []small) (keep int64, least int)) (buildcast.CachePruned, error) {
 	s := &stock{began: time.Now(), blobs: map[string]*stored{}}
 	for _, step := range []func(context.Context, *stock) error{c.clearTemp, c.listBlobs, c.listSmall} {
 		if err := step(ctx, s); err != nil {
@@ -132,7 +128,7 @@ func (c *Cache) sweep(ctx context.Context, allowed func(total int64, all []small
 		}
 		c.evict(s, e)
 	}
-	s.result.Left = s.total
+	s.result.Bytes = s.total
 	c.mu.Lock()
 	c.used = s.total // what was written during the sweep is counted by the next one
 	c.mu.Unlock()
@@ -204,7 +200,7 @@ func (c *Cache) evict(s *stock, e small) {
 		return
 	}
 	s.total -= e.size
-	s.result.Removed += e.size
+	s.result.RemovedBytes += e.size
 	s.result.Entries++
 	for _, b := range e.blobs {
 		if known := s.blobs[b.Digest]; known != nil {
@@ -221,7 +217,7 @@ func (c *Cache) evictBlob(s *stock, digest string) {
 	}
 	size := onDisk(s.blobs[digest].size)
 	s.total -= size
-	s.result.Removed += size
+	s.result.RemovedBytes += size
 	delete(s.blobs, digest)
 }
 

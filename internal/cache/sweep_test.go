@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/buildcast/buildcast"
 )
 
 // age makes everything in the cache older.
@@ -34,7 +36,7 @@ func age(t testing.TB, path string, by time.Duration) {
 	}
 }
 
-func sweep(t testing.TB, c *Cache) Swept {
+func sweep(t testing.TB, c *Cache) buildcast.CachePruned {
 	t.Helper()
 	done, err := c.sweep(t.Context(), c.room)
 	if err != nil {
@@ -56,7 +58,7 @@ func TestEviction(t *testing.T) {
 		}
 	}
 	done := sweep(t, c)
-	if done.Left > c.config.Max || done.Left != int64(20-done.Entries)*16384 {
+	if done.Bytes > c.config.Max || done.Bytes != int64(20-done.Entries)*16384 {
 		t.Errorf("%+v", done)
 	}
 	for i := range 20 {
@@ -65,7 +67,7 @@ func TestEviction(t *testing.T) {
 			t.Errorf("entry %d: kept is %v (%d were removed)", i, kept, done.Entries)
 		}
 	}
-	if again := sweep(t, c); again.Entries != 0 || again.Left != done.Left {
+	if again := sweep(t, c); again.Entries != 0 || again.Bytes != done.Bytes {
 		t.Errorf("a second sweep removes %+v", again)
 	}
 }
@@ -75,7 +77,7 @@ func TestReservedSpaceIsKeptAlsoIfTheDiskIsFull(t *testing.T) {
 	for i := range 20 {
 		put(t, c, people, key(fmt.Sprint(i)), content(i))
 	}
-	if done := sweep(t, c); done.Left != c.config.Reserved {
+	if done := sweep(t, c); done.Bytes != c.config.Reserved {
 		t.Errorf("%+v", done)
 	}
 }

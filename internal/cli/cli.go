@@ -39,6 +39,7 @@ type commands struct {
 	Cleanup  cleanupCmd       `cmd:"" help:"Remove what old builds left: deployments at Cloudflare, previews, workspaces, cache."`
 	Emit     emitCmd          `cmd:"" help:"Report one event of a build."`
 	Exec     execCmd          `cmd:"" help:"Run any command and report it as a build or as a task of one."`
+	Cache    cacheCmd         `cmd:"" help:"See what builds can take over from builds before them, and why they could not."`
 	Webhooks webhooks.Command `cmd:"" help:"Send events to webhook endpoints: list, add, test and repair them."`
 	Version  versionCmd       `cmd:"" help:"Print the version."`
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
 	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/httpapi/query"
@@ -99,6 +100,8 @@ type Config struct {
 	Planners Planners
 	// Abilities are what GET /api/server answers with, except for the version.
 	Abilities Abilities
+	// Cache, if set, serves /api/cache; without it these routes answer 404.
+	Cache cacheapi.Cache
 	// Guard, if set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,

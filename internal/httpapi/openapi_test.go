@@ -40,9 +40,10 @@ func TestOpenAPI(t *testing.T) {
 	want := []string{
 		"DELETE /api/builds/{id}", "DELETE /api/webhooks/endpoints/{id}",
 		"GET /api/builds", "GET /api/builds/{id}", "GET /api/builds/{id}/events", "GET /api/builds/{id}/status",
+		"GET /api/cache", "GET /api/cache/why",
 		"GET /api/server", "GET /api/webhooks/deliveries", "GET /api/webhooks/endpoints", "GET /api/webhooks/endpoints/{id}", "GET /api/webhooks/status",
 		"GET /events", "GET /events/{id}", "GET /healthz", "GET /readyz", "PATCH /api/webhooks/endpoints/{id}",
-		"POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events", "POST /api/builds/{id}/retry", "POST /api/plans",
+		"POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events", "POST /api/builds/{id}/retry", "POST /api/cache/prune", "POST /api/plans",
 		"POST /api/webhooks/endpoints", "POST /api/webhooks/endpoints/{id}/redeliver", "POST /api/webhooks/endpoints/{id}/rewind",
 		"POST /api/webhooks/endpoints/{id}/rotate-secret", "POST /api/webhooks/endpoints/{id}/test",
 	}

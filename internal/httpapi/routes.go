@@ -8,6 +8,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/eventjson"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
+	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
 	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/httpapi/query"
@@ -31,11 +32,12 @@ func describe(version, server string) huma.Config {
 	c.Tags = []*huma.Tag{
 		{Name: "builds", Description: "What is built, and where it stands."},
 		{Name: "events", Description: "Append to a build's log, and follow it."},
+		{Name: "cache", Description: "What builds have made and others need not make again. All of it needs a key if the server has keys."},
 		{Name: "webhooks", Description: "Endpoints that events are sent to. All of it needs a key if the server has keys."},
 		{Name: "server", Description: "The state of the server itself."},
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks, if the server has keys; reading builds is open."},
+		"key": {Type: "http", Scheme: "bearer", Description: "An API key. Needed to write, and for all of webhooks and cache, if the server has keys; reading builds is open."},
 	}
 	c.Extensions = map[string]any{"x-problem-codes": problem.Codes}
 	schema.Alias(c.Components.Schemas)
@@ -46,6 +48,7 @@ func (a *api) routes() {
 	a.buildRoutes()
 	a.planRoutes()
 	a.eventRoutes()
+	cacheapi.Add(cacheapi.Config{Cache: a.Cache, Bodies: &a.bodies}, a.doc, a.handle)
 	webhookapi.Add(webhookapi.Config{Webhooks: a.Webhooks, Bodies: &a.bodies, Prefix: a.Prefix}, a.doc, a.handle)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/api/server", OperationID: "getServer", Tags: []string{"server"},

@@ -56,6 +56,16 @@ func openDataDir(path string) (*dataDir, error) {
 	return d, nil
 }
 
+// LockDataDir keeps servers from using the data directory until unlock is called. It
+// fails with Conflict if one uses it.
+func LockDataDir(path string) (unlock func(), err error) {
+	d, err := openDataDir(path)
+	if err != nil {
+		return nil, err
+	}
+	return d.close, nil
+}
+
 // checkMode refuses a directory in which other users may write: they could replace
 // the server's files, and add commands to builds.
 func checkMode(path string) error {

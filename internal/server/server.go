@@ -161,6 +161,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
+		Cache:    s.cache,
 		Planners: plans{s.planners}, Abilities: s.abilities(),
 		Guard: guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
