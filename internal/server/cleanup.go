@@ -31,14 +31,14 @@ func (s *Server) cleanCache(ctx context.Context, r cleanup.Request, _ func(done,
 	case r.DryRun:
 		usage, err := s.cache.List(ctx, math.MaxInt32)
 		for _, e := range usage.Entries {
-			if e.Used.Before(before) {
+			if e.UsedAt.Std().Before(before) {
 				removed.Count++ // its blobs may belong to others too, so their size says nothing
 			}
 		}
 		return removed, err
 	}
 	swept, err := s.cache.Prune(ctx, before)
-	return cleanup.Removed{Count: swept.Entries, Bytes: swept.Removed}, err
+	return cleanup.Removed{Count: swept.Entries, Bytes: swept.RemovedBytes}, err
 }
 
 // Cleanup removes what old builds left, in a server that does not run.
