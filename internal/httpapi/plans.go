@@ -40,7 +40,7 @@ func (a *api) planRoutes() {
 		Method: http.MethodPost, Path: "/api/plans", OperationID: "createPlan", Tags: []string{"builds"}, Security: openapi.NeedsKey,
 		Summary: "Make a plan from a prompt, and run nothing",
 		Description: "The answer comes when the planner has made the plan, which may take minutes. What it costs counts in the budgets of the server. " +
-			"The same prompt again is answered with the same plan, at no cost, unless noCache is set.",
+			"The same prompt for the same project is answered with the same plan, at no cost, unless noCache is set.",
 		RequestBody: openapi.Body(true, asked),
 		Responses: a.doc.Answers(openapi.Answer[Planned](http.StatusOK, "The plan. Nothing of it is stored as a build."),
 			openapi.Problems(buildcast.InvalidArgument, buildcast.NoPlanner, buildcast.PlanningFailed), openapi.WriteProblems),

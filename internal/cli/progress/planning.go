@@ -38,15 +38,20 @@ type planning struct {
 
 // planProgress shows the planner's step, and the tasks that it has named so far.
 func (s *State) planProgress(at time.Time, d data) {
-	if s.Status.StartedAt != nil && s.find(stepPlan, true) == nil {
-		at = s.Status.StartedAt.Std() // planning began with the build
-	}
 	d.Percent = nil
-	s.step(stepPlan, at, d)
+	s.step(stepPlan, s.planningSince(at), d)
 	s.plan.tasks = s.plan.tasks[:0]
 	for _, name := range d.Tasks[:min(len(d.Tasks), tailLines)] {
 		s.plan.tasks = append(s.plan.tasks, oneLine(name))
 	}
+}
+
+// planningSince returns when planning began: with the build.
+func (s *State) planningSince(at time.Time) time.Time {
+	if s.Status.StartedAt == nil {
+		return at
+	}
+	return s.Status.StartedAt.Std()
 }
 
 // planned ends the planner's step. A build that came with its plan has none.
@@ -57,7 +62,7 @@ func (s *State) planned(at time.Time, d data) []Line {
 		return nil
 	}
 	if w == nil {
-		w = &work{name: stepPlan, started: at}
+		w = &work{name: stepPlan, started: s.planningSince(at)}
 	}
 	row := s.end(w, at, data{TaskName: stepPlan})
 	row[0].Left = append(row[0].Left, Span{Dim, "  " + count(d.TaskCount, "task")})

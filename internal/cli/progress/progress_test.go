@@ -87,6 +87,15 @@ var prompted = []step{
 	{7000, "deploy_completed", `{"previewUrl":"https://build-27.example.pages.dev"}`},
 }
 
+// programmed is a build whose plan a program makes.
+var programmed = []step{
+	{0, "plan_started", `{"message":"Analyzing requirements…","sandbox":"bwrap"}`},
+	{900, "build_log", `{"stage":"planning","lines":["thinking"]}`},
+	{1500, "planner_usage", `{"purpose":"plan","planner":"command","inputTokens":0,"outputTokens":0,"costUsd":null,"cached":false}`},
+	{1510, "plan_generated", `{"taskCount":1,"tasks":["Page"],"planner":"command"}`},
+	{1520, "build_failed", `{"stage":"planning","error":"late","requestId":7}`},
+}
+
 // unplanned is a build whose planner fails.
 var unplanned = []step{
 	{0, "plan_started", `{"message":"Analyzing requirements…","sandbox":"none"}`},
@@ -158,6 +167,7 @@ func TestFrames(t *testing.T) {
 		"wide":            film(reference[:5], Look{Width: 200, Height: 24}),
 		"prompted":        film(prompted, Look{Width: 80, Height: 24}),
 		"prompted-low":    still(prompted[:4], Look{Width: 40, Height: 5}),
+		"programmed":      film(programmed, Look{Width: 80, Height: 24}),
 		"unplanned":       film(unplanned, Look{Width: 80, Height: 24}),
 		"failing":         film(failing, Look{Width: 80, Height: 24}),
 		"retrying":        film(retrying, Look{Width: 80, Height: 24}),

@@ -146,6 +146,9 @@ func (s *State) Apply(e buildcast.Event) []Line {
 	case buildcast.TaskFailed:
 		return s.fail(s.task(d), at, d)
 	case buildcast.BuildLog:
+		if d.Stage == planningStage && s.Status.Phase == buildcast.Planning {
+			s.step(stepPlan, s.planningSince(at), data{})
+		}
 		s.log(d)
 	case buildcast.DeployStarted:
 		s.step(stepDeploy, at, d)
@@ -303,15 +306,15 @@ func milliseconds(ms float64) time.Duration {
 // failStep ends the step that failed: the planning or the build step if the event is
 // about it, otherwise the deploy.
 func (s *State) failStep(typ string, at time.Time, d data) []Line {
-	name, w := stepDeploy, s.find(stepDeploy, true)
+	name, w, began := stepDeploy, s.find(stepDeploy, true), at
 	if b := s.find(stepBuild, true); b != nil && typ == buildcast.BuildFailed {
 		name, w = stepBuild, b
 	}
 	if d.Stage == planningStage {
-		name, w = stepPlan, s.find(stepPlan, true)
+		name, w, began = stepPlan, s.find(stepPlan, true), s.planningSince(at)
 	}
 	if w == nil {
-		w = &work{name: name, started: at, output: s.output}
+		w = &work{name: name, started: began, output: s.output}
 	}
 	w.request = d.RequestID
 	return s.fail(w, at, data{Error: d.Error, Message: d.Message, Output: d.Output, Lines: d.Lines, TaskName: name})
@@ -324,8 +327,11 @@ func (s *State) log(d data) {
 		return
 	}
 	w := s.find(d.TaskName, false)
+	if w == nil && d.Stage == planningStage {
+		w = s.find(stepPlan, true)
+	}
 	if w == nil && d.TaskName == "" {
-		w = s.find(map[bool]string{true: stepPlan, false: stepBuild}[d.Stage == planningStage], true)
+		w = s.find(stepBuild, true)
 	}
 	if w == nil {
 		s.output = tail(append(s.output, lines...))
