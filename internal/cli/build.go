@@ -16,19 +16,27 @@ import (
 )
 
 type buildCmd struct {
-	Plan string `arg:"" optional:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
-	verb.Remote
+	Plan    string  `arg:"" optional:"" placeholder:"PLAN" help:"The plan file, YAML or JSON, or a directory with a site."`
 	Prompt  *prompt `placeholder:"TEXT" help:"What to build, instead of PLAN: a planner of the server makes the plan. @FILE reads it from a file, - from standard input."`
 	NoCache bool    `help:"Run everything, and read nothing from the cache."`
 	ID      string  `placeholder:"ID" help:"The build's id, 1 to 26 of A-Z a-z 0-9 _ -. Default: a new one."`
 	Project string  `placeholder:"NAME" help:"The project that the build belongs to. Default: the plan's name."`
 	Deploy  string  `placeholder:"TARGET" help:"Where the output goes: local, cloudflare, command or none. Default: the plan's."`
-	Detach  bool    `help:"Exit as soon as the server has accepted the build."`
-	JSON    bool    `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
-	Exit    bool    `help:"Exit when the build is over, even if this process serves the preview."`
+	Queued
+}
+
+// Queued is how a verb that queues a build runs it, on whichever server there is.
+type Queued struct {
+	verb.Remote
+	Detach bool `help:"Exit as soon as the server has accepted the build."`
+	JSON   bool `name:"json" help:"Print each event as a line of JSON, and nothing else, on stdout."`
+	Exit   bool `help:"Exit when the build is over, even if this process serves the preview."`
 
 	config.Config `embed:"" group:"own"`
 }
+
+// queue queues a build.
+type queue func(ctx context.Context, c *client.Client) (buildcast.Build, error)
 
 // Help returns the text below the summary in the verb's help.
 func (buildCmd) Help() string {
@@ -70,6 +78,11 @@ func (b *buildCmd) Run(s *verb.Session) error {
 	if err != nil {
 		return err
 	}
+	return b.run(s, func(ctx context.Context, c *client.Client) (buildcast.Build, error) { return c.CreateBuild(ctx, asked) })
+}
+
+// run queues the build and watches it to its end.
+func (b *Queued) run(s *verb.Session, asked queue) error {
 	ctx, stop := s.UntilInterrupted()
 	defer stop()
 	at := b.Server
@@ -113,13 +126,13 @@ func (b *buildCmd) asked(s *verb.Session) (client.CreateBuild, error) {
 }
 
 // onServer runs the build on a server that is another process.
-func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, asked client.CreateBuild) error {
+func (b *Queued) onServer(ctx context.Context, s *verb.Session, at string, asked queue) error {
 	f := newFollower(s, b.JSON)
 	c, err := b.Client(at, f.option())
 	if err != nil {
 		return err
 	}
-	build, err := c.CreateBuild(ctx, asked)
+	build, err := asked(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -135,7 +148,7 @@ func (b *buildCmd) onServer(ctx context.Context, s *verb.Session, at string, ask
 }
 
 // onOwnServer runs the build in this process.
-func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, asked client.CreateBuild) error {
+func (b *Queued) onOwnServer(ctx context.Context, s *verb.Session, asked queue) error {
 	if err := b.Check(); err != nil {
 		return err
 	}
@@ -151,13 +164,13 @@ func (b *buildCmd) onOwnServer(ctx context.Context, s *verb.Session, asked clien
 	return err
 }
 
-func (b *buildCmd) onOwn(ctx context.Context, s *verb.Session, own *ownServer, asked client.CreateBuild) error {
+func (b *Queued) onOwn(ctx context.Context, s *verb.Session, own *ownServer, asked queue) error {
 	c, err := client.New(own.url, client.APIKey(own.key))
 	if err != nil {
 		return err
 	}
 	defer c.CloseIdleConnections()
-	build, err := c.CreateBuild(ctx, asked)
+	build, err := asked(ctx, c)
 	if err != nil {
 		return err
 	}

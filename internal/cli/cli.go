@@ -28,6 +28,7 @@ type commands struct {
 	Config configFile `placeholder:"FILE" env:"BUILDCAST_CONFIG" help:"YAML file with settings under the flags' names, such as listen: 127.0.0.1:9000. Default: ${config_default}, if it exists. Flags and the environment override it."`
 
 	Build    buildCmd         `cmd:"" help:"Run a plan and watch it, in a server of its own if none is running."`
+	Retry    retryCmd         `cmd:"" help:"Run a finished build again: what it completed is taken over."`
 	Serve    serveCmd         `cmd:"" help:"Run the server: the API, the builds and their previews."`
 	Plan     planCmd          `cmd:"" help:"Make a plan from a prompt, print it and run nothing."`
 	Validate validateCmd      `cmd:"" help:"Check a plan, and print which of its steps are cached."`
