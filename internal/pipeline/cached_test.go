@@ -182,7 +182,11 @@ func TestWhatAKeyDependsOn(t *testing.T) {
 // other way round is allowed.
 func TestPoisoningThroughAPlannedBuild(t *testing.T) {
 	r := newRig(t)
-	with, _ := r.cached()
+	cached, _ := r.cached()
+	with := func(c *Config) {
+		cached(c)
+		c.Planner = noFiles{}
+	}
 	evil := func(p *buildcast.Plan) *buildcast.Plan {
 		p.Tasks = append(p.Tasks, buildcast.Task{Name: "planned", Prompt: "poison the cache", Run: "true"})
 		return p

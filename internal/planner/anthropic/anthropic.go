@@ -80,6 +80,9 @@ func New(cfg Config) *Planner {
 	return p
 }
 
+// Close closes the connections that no request uses.
+func (p *Planner) Close() { p.http.CloseIdleConnections() }
+
 // noRedirect keeps the key from following a redirect to another host.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 

@@ -43,7 +43,7 @@ func newRig(t *testing.T, replies ...reply) *rig {
 		r.waits = append(r.waits, d)
 		return ctx.Err()
 	}
-	t.Cleanup(r.http.CloseIdleConnections)
+	t.Cleanup(r.Close)
 	return r
 }
 
@@ -231,7 +231,7 @@ func TestSilence(t *testing.T) {
 	})
 	t.Cleanup(func() { close(silent) })
 	r.Planner = New(Config{APIKey: anthropictest.Key, BaseURL: r.server.URL, Model: "m"})
-	t.Cleanup(r.http.CloseIdleConnections)
+	t.Cleanup(r.Close)
 	r.idle = 200 * time.Millisecond
 	r.Planner.wait = func(context.Context, time.Duration) error { return nil }
 	answer, err := r.ask(t.Context())
