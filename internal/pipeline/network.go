@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/egress"
@@ -41,11 +43,29 @@ func (r *run) connect(c *runner.Spec, access egress.Access) (end func(), err err
 	if network == nil {
 		return func() {}, nil
 	}
-	way, err := network.Open(services.Command{Build: &r.build, Access: access, Tell: func(line string) { c.Output([]string{line}) }})
+	way, err := network.Open(services.Command{Build: &r.build, Access: access, Tell: func(line string) { c.Output([]string{c.Mask.String(line)}) }})
 	if err != nil {
 		return nil, err
 	}
 	c.Env = slices.Concat(way.Env, c.Env)
 	c.Bridges = append(c.Bridges, way.Bridges...)
 	return way.Close, nil
+}
+
+// unreachable are the texts of programs that want the network and do not have it.
+var unreachable = []string{"ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ENETUNREACH", "Could not resolve host", "Temporary failure in name resolution", "Network is unreachable"}
+
+// explainOff adds the likely reason to a failure if the command looks for the network,
+// which is off for it.
+func (r *run) explainOff(err error, access egress.Access) error {
+	f, ok := errors.AsType[*runner.Failure](err)
+	if !ok || access != egress.Off || r.pipeline.config.Network == nil {
+		return err
+	}
+	if !slices.ContainsFunc(unreachable, func(text string) bool { return strings.Contains(f.Tail, text) }) {
+		return err
+	}
+	explained := *f
+	explained.Reason += "; the network is off for this command: if it needs it, set network to true in the plan"
+	return &explained
 }

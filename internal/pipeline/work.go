@@ -164,7 +164,7 @@ func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Acces
 		}
 		defer end()
 		_, err = r.pipeline.config.Runner.Run(ctx, c)
-		return err
+		return r.explainOff(err, access)
 	})
 }
 
