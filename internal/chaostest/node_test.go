@@ -62,7 +62,7 @@ func newNode(t *testing.T, database string, args ...string) *node {
 	addr := freeAddr(t)
 	n := &node{t: t, url: "http://" + addr}
 	n.args = append([]string{
-		"serve", "--listen", addr, "--preview-listen", freeAddr(t),
+		"serve", "--sandbox", "off", "--listen", addr, "--preview-listen", freeAddr(t),
 		"--data-dir", filepath.Join(t.TempDir(), "data"), "--database", database,
 	}, args...)
 	t.Cleanup(func() {

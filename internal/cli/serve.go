@@ -42,7 +42,7 @@ func (c *serveCmd) Run(s *verb.Session) error {
 		return err
 	}
 	if c.LogFormat == "json" {
-		logger.Info("ready", "url", srv.URL(), "public_url", srv.PublicURL(), "preview_url", srv.PreviewURL(), "store", c.Store())
+		logger.Info("ready", "url", srv.URL(), "public_url", srv.PublicURL(), "preview_url", srv.PreviewURL(), "store", c.Store(), "sandbox", srv.Sandbox())
 	} else {
 		welcome(s, srv, &c.Config)
 	}
@@ -62,6 +62,7 @@ func welcome(s *verb.Session, srv *server.Server, c *config.Config) {
 	}
 	s.Note("  previews  %s", srv.PreviewURL())
 	s.Note("  data      %s", c.Store())
+	s.Note("  sandbox   %s", srv.Sandbox())
 	if public := c.Public(); public != nil && len(c.APIKeys) == 0 && !c.Insecure && !config.Loopback(net.JoinHostPort(public.Hostname(), "0")) {
 		s.Note("  NOTE      nobody may write, because the server is public and has no --api-keys")
 	}

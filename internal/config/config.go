@@ -73,6 +73,13 @@ type Config struct {
 	// DrainTimeout bounds each step of an orderly stop.
 	DrainTimeout time.Duration `default:"10s" placeholder:"DURATION" help:"How long a stop waits for requests and for running commands to end, each, such as 10s."`
 
+	// Sandbox is auto, bwrap or off; see runner.Config. Empty is auto.
+	Sandbox string `default:"auto" enum:"auto,bwrap,off" placeholder:"MODE" help:"What confines the commands of builds: bwrap (the server does not start if it does not work), off (nothing), or auto: bwrap if it works; if not, commands run without, but only if the server listens on loopback and has no --api-keys."`
+	// SandboxRead is what commands may read in addition to the system's programs.
+	SandboxRead []string `placeholder:"DIR" help:"Directories that commands may read inside the sandbox, besides /usr and what PATH needs, such as a tool's own below /opt."`
+	// Limits bound each command.
+	Limits Limits `embed:"" prefix:"limit-"`
+
 	// Webhooks is how events are sent to endpoints.
 	Webhooks Webhooks `embed:"" prefix:"webhook-"`
 
@@ -117,7 +124,7 @@ func (c *Config) Check() error {
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkDatabase, c.Webhooks.check, c.Egress.check, c.checkRegistry, c.Cache.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner, c.Deploy.check} {
+	for _, check := range []func() error{c.checkAddresses, c.checkPublic, c.checkLimits, c.checkSandbox, c.checkDatabase, c.Webhooks.check, c.Egress.check, c.checkRegistry, c.Cache.check, c.Cloudflare.check, c.Anthropic.check, c.checkPlanner, c.Deploy.check} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -61,6 +61,9 @@ type Runner interface {
 	Run(ctx context.Context, spec runner.Spec) (runner.Result, error)
 	// Sandbox names what confines the commands; "none" if nothing does.
 	Sandbox() string
+	// May returns why no commands run here, or none of builds in which a planner has a
+	// part (planned); nil if they do.
+	May(planned bool) error
 }
 
 // Config configures a Pipeline. The first nine fields are required.

@@ -32,6 +32,9 @@ func (r *run) work(ctx context.Context) error {
 		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
 	}
 	r.journal.report(buildcast.PlanStarted, r.started())
+	if err := r.mayRun(); err != nil {
+		return r.end(buildcast.BuildFailed, buildFailed{failure: failure{Error: runner.Clean(err.Error())}.of("the build")})
+	}
 	r.beginPlanning()
 	if err := r.plan(ctx); err != nil {
 		return err
@@ -95,6 +98,15 @@ func (r *run) killStrays() {
 	if n > 0 || err != nil {
 		r.log.Warn("processes of the build were left over", "killed", n, "error", err)
 	}
+}
+
+// mayRun returns why the build cannot run on this server. It asks before anything is
+// done for the build, because a planner may cost money.
+func (r *run) mayRun() error {
+	if planned := r.build.Planned(); planned || r.build.Plan != nil && hasCommands(r.build.Plan) {
+		return r.pipeline.config.Runner.May(planned)
+	}
+	return nil
 }
 
 func hasCommands(p *buildcast.Plan) bool {

@@ -106,13 +106,51 @@ func TestAttackDataDirectory(t *testing.T) {
 	script := fmt.Sprintf(`for d in '%[1]s' /proc/1/root'%[1]s' /proc/1/cwd'%[1]s' /oldroot'%[1]s' /newroot'%[1]s' ../..'%[1]s'; do ls -la "$d"; cat "$d/buildcast.db"; done; find / -name buildcast.db 2>/dev/null; echo end`, dir)
 	for _, change := range []func(*Config){
 		func(*Config) {},
-		func(c *Config) { c.Hidden, c.Read = []string{dir}, []string{dir} },
-		func(c *Config) { c.Hidden, c.Read = []string{dir}, []string{filepath.Dir(filepath.Dir(dir))} },
+		func(c *Config) { c.Hidden = []string{dir} },
 	} {
 		out, _ := attack(t, script, change)
 		if strings.Contains(out, "data-of-the-server") || strings.Contains(out, "/buildcast.db\n") || !strings.Contains(out, "end") {
 			t.Error(out)
 		}
+	}
+}
+
+// What an operator lets commands read never includes the server's own directories.
+func TestReadableDirectories(t *testing.T) {
+	base := t.TempDir()
+	data := filepath.Join(base, "data")
+	t.Setenv("HOME", filepath.Join(base, "home", "operator"))
+	for _, dir := range []string{data, base, data + "/builds", "/", filepath.Join(base, "home")} {
+		_, err := New(t.Context(), Config{Sandbox: SandboxAuto, Dir: base, Hidden: []string{data}, Read: []string{dir}})
+		if err == nil || !strings.Contains(err.Error(), "may not read") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	tool := filepath.Join("/var/tmp", fmt.Sprintf("buildcast-tool-%d", os.Getpid()))
+	if err := os.MkdirAll(tool, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tool)
+	if out, err := attack(t, `ls -d `+tool, func(c *Config) { c.Read = []string{tool} }); out != tool || err != nil {
+		t.Error(out, err)
+	}
+	if out, _ := attack(t, `ls -d `+tool); out == tool {
+		t.Error("it is seen without the setting")
+	}
+}
+
+// A data directory below a directory that commands see is covered.
+func TestAttackDataDirectoryInPath(t *testing.T) {
+	base := filepath.Join("/var/tmp", fmt.Sprintf("buildcast-lib-%d", os.Getpid()))
+	data := filepath.Join(base, "lib", "data")
+	if err := errors.Join(os.MkdirAll(data, 0o755), os.Mkdir(filepath.Join(base, "bin"), 0o755), os.WriteFile(data+"/buildcast.db", []byte("data-of-the-server"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(base)
+	t.Setenv("PATH", base+"/bin:"+os.Getenv("PATH"))
+	out, _ := attack(t, `cat `+data+`/*; ls `+data+`; echo end`, func(c *Config) { c.Hidden = []string{data} })
+	if strings.Contains(out, "data-of-the-server") || strings.Contains(out, "buildcast.db") || !strings.HasSuffix(out, "end") {
+		t.Error(out)
 	}
 }
 

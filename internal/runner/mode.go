@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/runner/sandbox"
 )
 
 // The modes of a Config.
@@ -41,13 +43,17 @@ type Config struct {
 }
 
 // New returns a runner. It tries the sandbox out with the options that commands get.
-// It returns an error only for SandboxBwrap, if that does not work.
+// It returns an error if a directory of cfg.Read may not be shown, and for SandboxBwrap if
+// the sandbox does not work.
 func New(ctx context.Context, cfg Config) (*Runner, error) {
 	r := &Runner{limits: cfg.Limits}
 	if cfg.Sandbox == SandboxOff {
 		return r, nil
 	}
 	r.strict = true
+	if err := checkRead(cfg); err != nil {
+		return nil, err
+	}
 	err := r.enter(ctx, cfg)
 	if err == nil {
 		return r, nil
@@ -59,6 +65,19 @@ func New(ctx context.Context, cfg Config) (*Runner, error) {
 	}
 	r.closed = cfg.Exposed
 	return r, nil
+}
+
+// checkRead refuses directories that would show commands what they must not see.
+func checkRead(cfg Config) error {
+	home, _ := os.UserHomeDir()
+	for _, dir := range cfg.Read {
+		for _, h := range append([]string{home}, cfg.Hidden...) {
+			if h, err := filepath.Abs(h); err == nil && (sandbox.Below(h, dir) || sandbox.Below(dir, h) && h != home) {
+				return fmt.Errorf("commands may not read %s: it has %s in it, or is a part of that; name a directory with nothing of the server's own", dir, h)
+			}
+		}
+	}
+	return nil
 }
 
 // Problem returns why there is no sandbox, although one was wanted.

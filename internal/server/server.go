@@ -64,7 +64,7 @@ type Server struct {
 	logger *slog.Logger
 	dir    *dataDir
 	store  store.Store
-	// warning is what the store reported when it was opened; empty: nothing.
+	// warning is what is wrong although the server runs; empty: nothing.
 	warning string
 
 	log      *eventlog.Log
@@ -120,6 +120,9 @@ func New(ctx context.Context, cfg config.Config, version string, logger *slog.Lo
 	if s.warning != "" {
 		logger.Warn(s.warning)
 	}
+	if err := s.openRunner(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.wire(guard, version); err != nil {
 		return nil, err
 	}
@@ -143,7 +146,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	if s.planners, err = s.newPlanners(); err != nil {
 		return err
 	}
-	s.runner, s.cache = runner.Direct(), s.openCache()
+	s.cache = s.openCache()
 	if s.services, err = s.newServices(); err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func Binds(path string, extra, hidden []string) (binds []Bind, hide []string) {
 		add(filepath.Clean(dir))
 	}
 	for _, dir := range hidden {
-		if slices.ContainsFunc(binds, func(b Bind) bool { return !b.Link && below(dir, b.Target) }) {
+		if slices.ContainsFunc(binds, func(b Bind) bool { return !b.Link && Below(dir, b.Target) }) {
 			hide = append(hide, dir)
 		}
 	}
@@ -82,24 +82,24 @@ func shown(dir string, binds []Bind, hidden []string) (source string, ok bool) {
 		return "", false
 	}
 	for _, t := range taken {
-		if below(dir, t) || below(t, dir) {
+		if Below(dir, t) || Below(t, dir) {
 			return "", false
 		}
 	}
 	home, _ := os.UserHomeDir()
 	for _, h := range append([]string{home}, hidden...) {
-		if h != "" && below(h, source) { // it holds all of that directory
+		if h != "" && Below(h, source) { // it holds all of that directory
 			return "", false
 		}
 	}
-	if slices.ContainsFunc(hidden, func(h string) bool { return below(source, h) }) {
+	if slices.ContainsFunc(hidden, func(h string) bool { return Below(source, h) }) {
 		return "", false
 	}
-	return source, !slices.ContainsFunc(binds, func(b Bind) bool { return below(dir, b.Target) })
+	return source, !slices.ContainsFunc(binds, func(b Bind) bool { return Below(dir, b.Target) })
 }
 
-// below reports whether path is dir or lies below it.
-func below(path, dir string) bool {
+// Below reports whether path is dir or lies below it.
+func Below(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
