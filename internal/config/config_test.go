@@ -47,7 +47,8 @@ func defaults(t *testing.T) Config {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Listen: DefaultListen, PreviewListen: DefaultPreviewListen, DataDir: DefaultDataDir,
-		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, KeepFailed: 24 * time.Hour, DrainTimeout: 10 * time.Second, LogLevel: "info", LogFormat: "text",
+		Builds: 4, Tasks: 4, PreviewKeep: 7 * 24 * time.Hour, KeepFailed: 24 * time.Hour, DrainTimeout: 10 * time.Second,
+		Sandbox: "auto", Limits: Limits{Memory: 4 << 30, Processes: 2048, FileSize: 4 << 30, Disk: 20 << 30, CPU: 4 * time.Hour}, LogLevel: "info", LogFormat: "text",
 		Webhooks:   Webhooks{Retries: []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute}},
 		Deploy:     Deploy{Timeout: 15 * time.Minute},
 		Cache:      Cache{Max: 10 << 30, MinFree: 2 << 30, Reserved: 1 << 30},
