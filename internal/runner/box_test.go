@@ -84,7 +84,7 @@ func TestBoxedFailures(t *testing.T) {
 		`kill -9 $$`:                "the command was ended by signal 9 (killed)",
 		`exit 137`:                  "the command ended with exit code 137",
 		`no-such-abc`:               "the command ended with exit code 127",
-		`kill -9 -1`:                "the command was ended by signal 9 (killed)",
+		killAll(t):                  "the command was ended by signal 9 (killed)",
 		`sleep 1000`:                "the command ran longer than 2s and was stopped: set a longer timeout, 24h0m0s at most",
 		`kill -9 $PPID; sleep 1000`: "the command was ended by signal 9 (killed)",
 	} {
