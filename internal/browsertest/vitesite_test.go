@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,9 +86,17 @@ func buildSite(t *testing.T, site, data string) ([]buildcast.Event, time.Duratio
 // registryAllowed lets commands reach npm's registry if this machine has it at a private
 // address, as a mirror has.
 func registryAllowed() (flags []string) {
-	ips, err := net.LookupIP("registry.npmjs.org")
+	registry, err := exec.Command("npm", "config", "get", "registry").Output()
 	if err != nil {
-		return nil // npm says what is wrong
+		return nil // the build says what is wrong
+	}
+	u, err := url.Parse(strings.TrimSpace(string(registry)))
+	if err != nil {
+		return nil
+	}
+	ips, err := net.LookupIP(u.Hostname())
+	if err != nil {
+		return nil
 	}
 	for _, ip := range ips {
 		bits := "/32"

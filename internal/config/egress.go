@@ -8,7 +8,7 @@ import (
 // Egress is what the commands of builds may reach of the network.
 type Egress struct {
 	// Allow are hosts, see egress.ParsePattern.
-	Allow []string `placeholder:"HOST" help:"Hosts that tasks and build commands with network: true in the plan may reach, such as registry.npmjs.org or *.example.com. * is every host. A port other than 80 and 443 is written HOST:PORT, and is then open to install commands too. Default: none. Install commands reach every public host."`
+	Allow []string `placeholder:"HOST" help:"Hosts that tasks and build commands with network: true in the plan may reach, such as registry.example.com or *.example.com. * is every host. A port other than 80 and 443 is written HOST:PORT, and is then open to install commands too. Default: none. Install commands reach every public host."`
 	// AllowPrivate are ranges in which commands may reach hosts all the same.
 	AllowPrivate []netip.Prefix `placeholder:"CIDR" help:"Private address ranges that commands may reach, such as 10.1.2.3/32 for a registry of your own. Default: none: loopback, private ranges and the metadata service of clouds are refused."`
 	// Proxy is the proxy that connections of commands go through.

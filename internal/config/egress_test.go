@@ -26,11 +26,11 @@ func TestNPMRegistry(t *testing.T) {
 }
 
 func TestEgress(t *testing.T) {
-	c, err := parse(t, "egress-allow: [registry.npmjs.org, '*.example.com']\n", "--egress-allow-private=10.1.2.3/32,fd00::/8")
+	c, err := parse(t, "egress-allow: [registry.example.com, '*.example.com']\n", "--egress-allow-private=10.1.2.3/32,fd00::/8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(c.Egress.Allow, " "); got != "registry.npmjs.org *.example.com" {
+	if got := strings.Join(c.Egress.Allow, " "); got != "registry.example.com *.example.com" {
 		t.Errorf("%q", got)
 	}
 	if len(c.Egress.AllowPrivate) != 2 || c.Egress.AllowPrivate[0].String() != "10.1.2.3/32" {

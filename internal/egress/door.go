@@ -106,7 +106,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (d *Door) connect(w http.ResponseWriter, r *http.Request) {
 	t, ok := parseTarget(r.Host, 0)
 	if !ok {
-		http.Error(w, "buildcast: CONNECT takes a host and a port, such as registry.npmjs.org:443", http.StatusBadRequest)
+		http.Error(w, "buildcast: CONNECT takes a host and a port, such as registry.example.com:443", http.StatusBadRequest)
 		return
 	}
 	if err := d.proxy.check(d.access, t); err != nil {

@@ -18,7 +18,7 @@ type Pattern struct {
 // ParsePattern reads HOST, *.HOST or *, each with an optional :PORT.
 func ParsePattern(text string) (Pattern, error) {
 	bad := func() (Pattern, error) {
-		return Pattern{}, buildcast.Errorf(buildcast.InvalidArgument, "%.100q is not a host: use registry.npmjs.org, *.example.com, 192.0.2.7 or *, with :PORT if it is neither 80 nor 443", text)
+		return Pattern{}, buildcast.Errorf(buildcast.InvalidArgument, "%.100q is not a host: use registry.example.com, *.example.com, 192.0.2.7 or *, with :PORT if it is neither 80 nor 443", text)
 	}
 	host, port := text, ""
 	if at := strings.LastIndexByte(text, ':'); at >= 0 && strings.IndexByte(text, ':') == at || strings.HasPrefix(text, "[") {
