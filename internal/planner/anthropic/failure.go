@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
 
 	"github.com/buildcast/buildcast/internal/planner"
 )
@@ -63,11 +62,11 @@ type stopped struct {
 func (s *stopped) Error() string { return s.reason }
 
 // explain describes the error of an attempt for users. Whatever comes from the API is
-// bounded and holds no key: an error of the SDK itself would show the request.
+// bounded and holds no key.
 func (p *Planner) explain(ctx context.Context, err error) failure {
 	f := failure{err: errors.New(p.redact(err.Error()))}
 	var end *stopped
-	var api *sdk.Error
+	var api *apiError
 	switch {
 	case errors.Is(context.Cause(ctx), errTooLong):
 		f.reason = fmt.Sprintf("the model did not answer within %v: set a longer --planner-timeout, or ask for less", p.config.Timeout)
@@ -86,18 +85,18 @@ func (p *Planner) explain(ctx context.Context, err error) failure {
 }
 
 // explainAPI decides by the error's type: one inside a stream has no status but 200.
-func (p *Planner) explainAPI(ctx context.Context, f *failure, api *sdk.Error) {
-	f.requestID = short(api.RequestID)
+func (p *Planner) explainAPI(ctx context.Context, f *failure, api *apiError) {
+	f.requestID = short(api.requestID)
 	message := p.messageOf(api)
-	typ := string(api.Type())
+	typ := api.typ
 	if typ == "" {
-		typ = typeOf(api.StatusCode)
+		typ = typeOf(api.status)
 	}
 	switch typ {
 	case typeRateLimit:
-		f.again, f.rate, f.after = true, true, retryAfter(api.Response)
+		f.again, f.rate, f.after = true, true, retryAfter(api.header)
 	case typeOverloaded, typeAPI, typeTimeout:
-		f.again, f.after = true, retryAfter(api.Response)
+		f.again, f.after = true, retryAfter(api.header)
 	case typeNotFound:
 		message += p.models(ctx)
 	}
@@ -115,17 +114,11 @@ func typeOf(status int) string {
 	return fmt.Sprintf("HTTP %d", status)
 }
 
-func (p *Planner) messageOf(api *sdk.Error) string {
-	var body struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
+func (p *Planner) messageOf(api *apiError) string {
+	if api.message == "" {
+		return http.StatusText(api.status)
 	}
-	_ = json.Unmarshal([]byte(api.RawJSON()), &body) // a proxy's page has none
-	if body.Error.Message == "" {
-		return http.StatusText(api.StatusCode)
-	}
-	return p.redact(short(body.Error.Message))
+	return p.redact(short(api.message))
 }
 
 // redact removes the key, in case an answer repeats it.
@@ -134,11 +127,8 @@ func (p *Planner) redact(text string) string {
 }
 
 // retryAfter returns what the API asks to wait, in its two forms; 0: nothing.
-func retryAfter(r *http.Response) time.Duration {
-	if r == nil {
-		return 0
-	}
-	text := r.Header.Get("Retry-After")
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
 	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds >= 0 {
 		return time.Duration(min(seconds, 1e6) * float64(time.Second))
 	}
@@ -155,7 +145,16 @@ const modelsTimeout = 10 * time.Second
 func (p *Planner) models(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, modelsTimeout)
 	defer cancel()
-	page, err := p.client.Models.List(ctx, sdk.ModelListParams{})
+	var page struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	resp, err := p.send(ctx, http.MethodGet, "/v1/models", nil)
+	if err == nil {
+		defer resp.Body.Close()
+		err = json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&page)
+	}
 	if err != nil || len(page.Data) == 0 {
 		return "; set --model to a model that exists"
 	}

@@ -7,11 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
-
-	sdk "github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
 
 	"github.com/buildcast/buildcast/internal/planner"
 )
@@ -24,31 +20,24 @@ var (
 
 // attempt sends the request once and reads the answer. Usage is what is known of it,
 // also with an error.
-func (p *Planner) attempt(ctx context.Context, params sdk.MessageNewParams, progress func(planner.Progress)) (planner.Answer, error) {
+func (p *Planner) attempt(ctx context.Context, params request, progress func(planner.Progress)) (planner.Answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var response *http.Response
-	events := p.client.Messages.NewStreaming(withIdle(ctx, cancel), params, option.WithResponseInto(&response))
-	defer events.Close()
-	m := message{progress: progress}
-	if response != nil {
-		m.usage.RequestID = short(response.Header.Get("Request-Id"))
+	// Silence is told by bytes, because pings count: each read winds the timer.
+	timer := time.AfterFunc(p.idle, func() { cancel(errIdle) })
+	defer timer.Stop()
+	resp, err := p.send(ctx, http.MethodPost, "/v1/messages", params)
+	if err != nil {
+		return planner.Answer{}, idleOr(ctx, err)
 	}
-	for !m.over && events.Next() {
-		if err := m.take(events.Current()); err != nil {
-			return planner.Answer{Usage: m.usage}, err
-		}
-	}
+	defer resp.Body.Close()
+	m := message{progress: progress, header: resp.Header}
+	m.usage.RequestID = short(resp.Header.Get("Request-Id"))
+	err = events(&watched{resp.Body, timer, p.idle}, m.take)
 	answer := planner.Answer{Usage: m.usage}
-	switch err := events.Err(); {
-	case errors.Is(context.Cause(ctx), errIdle):
-		return answer, errIdle
-	case err != nil && m.begun && !isAPI(err):
-		return answer, fmt.Errorf("%w: %w", errCut, err)
+	switch {
 	case err != nil:
-		return answer, err
-	case !m.over:
-		return answer, errCut
+		return answer, idleOr(ctx, err)
 	case m.stop != "tool_use":
 		return answer, ended(m.stop, m.usage.RequestID, m.category, m.usage)
 	case !json.Valid(m.input):
@@ -58,17 +47,34 @@ func (p *Planner) attempt(ctx context.Context, params sdk.MessageNewParams, prog
 	return answer, nil
 }
 
-func isAPI(err error) bool {
-	var api *sdk.Error
-	return errors.As(err, &api)
+// idleOr returns errIdle if silence has ended the request.
+func idleOr(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errIdle) {
+		return errIdle
+	}
+	return err
+}
+
+// watched is a body whose reads wind the timer.
+type watched struct {
+	io.Reader
+	timer *time.Timer
+	idle  time.Duration
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.Reader.Read(b)
+	if n > 0 {
+		w.timer.Reset(w.idle)
+	}
+	return n, err
 }
 
 // message is put together from the events of a stream.
 type message struct {
 	progress func(planner.Progress)
 	usage    planner.Usage
-	begun    bool
-	over     bool // message_stop
+	header   http.Header
 	stop     string
 	category string // of a refusal
 	tool     int64  // the index of the tool's block, from 1; 0: none
@@ -76,31 +82,32 @@ type message struct {
 	names    planner.Names
 }
 
-func (m *message) take(e sdk.MessageStreamEventUnion) error {
+// take takes an event, and reports whether it is the last.
+func (m *message) take(e *event) (over bool, err error) {
 	switch e.Type {
 	case "message_start":
-		m.begun = true
-		u := e.Message.Usage
 		m.usage.Model = short(e.Message.Model)
-		m.usage.InputTokens, m.usage.OutputTokens = u.InputTokens, u.OutputTokens
-		m.usage.CacheReadTokens, m.usage.CacheWriteTokens = u.CacheReadInputTokens, u.CacheCreationInputTokens
+		m.addUsage(e.Message.Usage)
 		m.tell("The model reads the request")
 	case "content_block_start":
 		if e.ContentBlock.Type == "tool_use" && m.tool == 0 {
 			m.tool = e.Index + 1
 		}
 	case "content_block_delta":
-		return m.addDelta(e)
+		return false, m.addDelta(e)
 	case "message_delta":
-		m.stop, m.category = string(e.Delta.StopReason), string(e.Delta.StopDetails.Category)
+		m.stop = e.Delta.StopReason
+		if e.Delta.StopDetails != nil {
+			m.category = e.Delta.StopDetails.Category
+		}
 		m.addUsage(e.Usage)
-	case "message_stop":
-		m.over = true
+	case "error":
+		return false, &apiError{http.StatusOK, e.Error.Type, e.Error.Message, m.usage.RequestID, m.header}
 	}
-	return nil
+	return e.Type == "message_stop", nil
 }
 
-func (m *message) addDelta(e sdk.MessageStreamEventUnion) error {
+func (m *message) addDelta(e *event) error {
 	if e.Index+1 != m.tool || e.Delta.Type != "input_json_delta" {
 		if e.Delta.Type == "thinking_delta" {
 			m.tell("The model thinks")
@@ -127,78 +134,13 @@ func (m *message) tell(doing string) {
 	})
 }
 
-// addUsage takes what a message_delta has: its numbers are sums, and those that are
-// absent stay as they are.
-func (m *message) addUsage(u sdk.MessageDeltaUsage) {
-	for _, n := range []struct {
-		present bool
-		to      *int64
-		value   int64
-	}{
-		{u.JSON.InputTokens.Valid(), &m.usage.InputTokens, u.InputTokens},
-		{u.JSON.OutputTokens.Valid(), &m.usage.OutputTokens, u.OutputTokens},
-		{u.JSON.CacheReadInputTokens.Valid(), &m.usage.CacheReadTokens, u.CacheReadInputTokens},
-		{u.JSON.CacheCreationInputTokens.Valid(), &m.usage.CacheWriteTokens, u.CacheCreationInputTokens},
+func (m *message) addUsage(u usage) {
+	for to, value := range map[*int64]*int64{
+		&m.usage.InputTokens: u.Input, &m.usage.OutputTokens: u.Output,
+		&m.usage.CacheReadTokens: u.CacheRead, &m.usage.CacheWriteTokens: u.CacheWrite,
 	} {
-		if n.present {
-			*n.to = n.value
+		if value != nil {
+			*to = *value
 		}
 	}
-}
-
-// The SDK drops pings before anybody sees them, so silence is told by bytes: a
-// middleware wraps the body, and each read winds the timer of the request's context.
-
-type idleKey struct{}
-
-func withIdle(ctx context.Context, cancel context.CancelCauseFunc) context.Context {
-	return context.WithValue(ctx, idleKey{}, cancel)
-}
-
-// watchIdle cancels a request of attempt if nothing comes for too long.
-func (p *Planner) watchIdle(r *http.Request, next option.MiddlewareNext) (*http.Response, error) {
-	cancel, ok := r.Context().Value(idleKey{}).(context.CancelCauseFunc)
-	if !ok {
-		return next(r)
-	}
-	timer := time.AfterFunc(p.idle, func() { cancel(errIdle) })
-	response, err := next(r)
-	if err != nil || response.Body == nil {
-		timer.Stop()
-		return response, err
-	}
-	timer.Reset(p.idle)
-	response.Body = &watched{ReadCloser: response.Body, timer: timer, idle: p.idle}
-	return response, nil
-}
-
-type watched struct {
-	io.ReadCloser
-	idle  time.Duration
-	mu    sync.Mutex
-	timer *time.Timer
-	done  bool
-}
-
-func (w *watched) Read(b []byte) (int, error) {
-	n, err := w.ReadCloser.Read(b)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.done:
-	case err != nil:
-		w.done = true
-		w.timer.Stop()
-	case n > 0:
-		w.timer.Reset(w.idle)
-	}
-	return n, err
-}
-
-func (w *watched) Close() error {
-	w.mu.Lock()
-	w.done = true
-	w.timer.Stop()
-	w.mu.Unlock()
-	return w.ReadCloser.Close()
 }
