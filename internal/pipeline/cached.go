@@ -17,13 +17,14 @@ import (
 	"github.com/buildcast/buildcast/internal/cache/archive"
 	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
 // cacheable is a command whose outputs may be cached: a task's, or a stage's.
 type cacheable struct {
 	kind, name string // of its entries and records
-	from       source
+	from       report.Source
 	unfit      string // why it is not cached; empty: it is
 	env        map[string]string
 
@@ -63,41 +64,41 @@ const maxLog = 8 << 20
 // runCached runs the command, unless another build has run the same with the same
 // inputs: then it restores what that made. The network is open to the command as far as
 // access says.
-func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access egress.Access) (reused, error) {
+func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access egress.Access) (report.Reused, error) {
 	defer s.release()
 	if found, err := r.lookUp(ctx, s); found.Cached || err != nil {
 		return found, err
 	}
-	began, stop := time.Now(), r.journal.record(s.from)
+	began, stop := time.Now(), r.journal.Record(s.from)
 	err := r.runCommand(ctx, c, access)
 	printed := stop()
 	if err == nil && s.unfit == "" {
 		r.keep(ctx, s, time.Since(began), printed)
 	}
-	return reused{}, err
+	return report.Reused{}, err
 }
 
 // lookUp restores the step's result if it is in the cache. Otherwise it takes the
 // key's turn: while another build does the same work, it waits. An error is the cause
 // of ctx's end. A failure of the cache is a miss.
-func (r *run) lookUp(ctx context.Context, s *cacheable) (reused, error) {
+func (r *run) lookUp(ctx context.Context, s *cacheable) (report.Reused, error) {
 	if s.unfit != "" || s.done != nil {
 		r.note(ctx, s)
-		return reused{}, nil
+		return report.Reused{}, nil
 	}
 	c, scope := r.pipeline.config.Cache, r.scope()
 	defer r.note(ctx, s)
 	if r.build.NoCache {
-		return reused{}, nil
+		return report.Reused{}, nil
 	}
 	if found := r.restore(ctx, s, c.Get(scope, s.key)); found.Cached || ctx.Err() != nil {
 		return found, context.Cause(ctx)
 	}
 	done, err := c.Turn(ctx, s.key.In(scope), r.build.ID, func(other string) {
-		r.journal.output(s.from, []string{fmt.Sprintf("[build %s runs the same command with the same inputs: waiting for its result]", other)})
+		r.journal.Output(s.from, []string{fmt.Sprintf("[build %s runs the same command with the same inputs: waiting for its result]", other)})
 	})
 	if err != nil {
-		return reused{}, err
+		return report.Reused{}, err
 	}
 	s.done = done
 	found := r.restore(ctx, s, c.Get(scope, s.key))
@@ -118,9 +119,9 @@ func (r *run) scope() cache.Scope {
 
 // restore puts the entry's outputs in their place and replays its log. If it cannot,
 // it leaves none of the outputs.
-func (r *run) restore(ctx context.Context, s *cacheable, e *cache.Entry) reused {
+func (r *run) restore(ctx context.Context, s *cacheable, e *cache.Entry) report.Reused {
 	if e == nil {
-		return reused{}
+		return report.Reused{}
 	}
 	began := time.Now()
 	printed, err := r.readLog(ctx, e)
@@ -131,11 +132,11 @@ func (r *run) restore(ctx context.Context, s *cacheable, e *cache.Entry) reused 
 		if ctx.Err() == nil {
 			r.log.Warn("a cached result cannot be restored: the command runs", "step", s.name, "error", err)
 		}
-		return reused{}
+		return report.Reused{}
 	}
 	s.hit = e
-	r.journal.replay(s.from, printed)
-	return reused{Cached: true, OriginBuildID: e.BuildID, SavedMS: max(0, e.DurationMS-time.Since(began).Milliseconds())}
+	r.journal.Replay(s.from, printed)
+	return report.Reused{Cached: true, OriginBuildID: e.BuildID, SavedMS: max(0, e.DurationMS-time.Since(began).Milliseconds())}
 }
 
 func (r *run) unpack(ctx context.Context, s *cacheable, e *cache.Entry) error {
@@ -161,7 +162,7 @@ func (r *run) unpack(ctx context.Context, s *cacheable, e *cache.Entry) error {
 	return err
 }
 
-func (r *run) readLog(ctx context.Context, e *cache.Entry) (printed tape, err error) {
+func (r *run) readLog(ctx context.Context, e *cache.Entry) (printed report.Tape, err error) {
 	content, err := r.pipeline.config.Cache.Content(ctx, e, logBlob)
 	if err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ func (r *run) readLog(ctx context.Context, e *cache.Entry) (printed tape, err er
 }
 
 // keep stores what the command made, if it depends on nothing but the key.
-func (r *run) keep(ctx context.Context, s *cacheable, took time.Duration, printed tape) {
+func (r *run) keep(ctx context.Context, s *cacheable, took time.Duration, printed report.Tape) {
 	err := r.store(ctx, s, took, printed)
 	switch {
 	case err == nil || ctx.Err() != nil:
@@ -186,11 +187,11 @@ func (r *run) keep(ctx context.Context, s *cacheable, took time.Duration, printe
 	default:
 		s.unfit = runner.Clean(err.Error())
 	}
-	r.journal.output(s.from, []string{"[not kept in the cache: " + s.unfit + "]"})
+	r.journal.Output(s.from, []string{"[not kept in the cache: " + s.unfit + "]"})
 	r.note(ctx, s)
 }
 
-func (r *run) store(ctx context.Context, s *cacheable, took time.Duration, printed tape) error {
+func (r *run) store(ctx context.Context, s *cacheable, took time.Duration, printed report.Tape) error {
 	names, err := s.outputs()
 	if err != nil {
 		return err
@@ -286,7 +287,7 @@ func (r *run) begin(ctx context.Context, s *cacheable, outputs []string) {
 // are inputs too.
 func (r *run) taskStep(ctx context.Context, t *buildcast.Task) *cacheable {
 	s := &cacheable{
-		kind: cache.KindTask, name: t.Name, from: source{TaskName: t.Name}, unfit: cache.WhyTask(r.build.Plan, t), strict: true,
+		kind: cache.KindTask, name: t.Name, from: report.Source{TaskName: t.Name}, unfit: cache.WhyTask(r.build.Plan, t), strict: true,
 		env: merged(r.build.Plan.Env, t.Env), interest: taskInterest(r.build.Plan, t), outputs: always(t.Outputs), stale: always(t.Outputs),
 	}
 	if r.begin(ctx, s, t.Outputs); s.unfit == "" {

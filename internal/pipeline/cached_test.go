@@ -11,6 +11,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cache"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -53,7 +54,7 @@ func (r *rig) queue(id string, plan *buildcast.Plan, options ...buildcast.Option
 func origins(events []buildcast.Event) map[string]string {
 	found := map[string]string{}
 	for _, e := range of(events, buildcast.TaskCompleted) {
-		d := read[taskCompleted](&e)
+		d := read[report.TaskCompleted](&e)
 		found[d.TaskName] = d.OriginBuildID
 		if d.Cached != (d.OriginBuildID != "") {
 			found[d.TaskName] = fmt.Sprintf("cached is %v, originBuildId %q", d.Cached, d.OriginBuildID)
@@ -104,7 +105,7 @@ func TestASecondBuildTakesItsTasksFromTheCache(t *testing.T) {
 	}
 	// The output is replayed as new events that say so.
 	for _, e := range of(second, buildcast.BuildLog) {
-		if d := read[buildLog](&e); !d.Cached || !strings.HasPrefix(d.Lines[0], "compiling src/") {
+		if d := read[report.BuildLog](&e); !d.Cached || !strings.HasPrefix(d.Lines[0], "compiling src/") {
 			t.Errorf("the output is %+v", d)
 		}
 	}
@@ -392,7 +393,7 @@ func TestInstallAndBuildAreTakenFromTheCache(t *testing.T) {
 	stages := func(events []buildcast.Event) string {
 		var all []string
 		for _, e := range of(events, buildcast.BuildProgress) {
-			if d := read[buildProgress](&e); d.Stage != "" {
+			if d := read[report.BuildProgress](&e); d.Stage != "" {
 				b, _ := json.Marshal([]any{d.Stage, d.Done, d.OriginBuildID})
 				all = append(all, string(b))
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/detect"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // stageSteps are the stages as steps. Their inputs are those before install: if the
@@ -39,17 +40,17 @@ func (s stageSteps) release() {
 // of returns the step of the stage.
 func (s stageSteps) of(which stage) *cacheable {
 	switch {
-	case which.name == installName && s.install != nil:
+	case which.name == report.Install && s.install != nil:
 		return s.install
-	case which.name == buildName && s.build != nil && s.buildScript == which.script:
+	case which.name == report.Build && s.build != nil && s.buildScript == which.script:
 		return s.build
 	}
-	return &cacheable{name: cache.StageName(which.name), from: source{Stage: which.name}, unfit: "install has brought another command"}
+	return &cacheable{name: cache.StageName(which.name), from: report.Source{Stage: which.name}, unfit: "install has brought another command"}
 }
 
 // took has the build's entry know how long install took.
 func (s stageSteps) took(which stage, ms int64) {
-	if which.name == installName && s.build != nil {
+	if which.name == report.Install && s.build != nil {
 		s.build.meta = map[string]string{installMeta: strconv.FormatInt(ms, 10)}
 	}
 }
@@ -107,14 +108,14 @@ func (r *run) stageSteps(ctx context.Context, install stage) (steps stageSteps) 
 	if s := steps.build; s.key != nil {
 		s.before.AddTo(s.key, all)
 		s.key.AddHidden(cache.PartCommand, "", build.script)
-		s.key.AddHidden(cache.PartCommand, installName, install.script)
+		s.key.AddHidden(cache.PartCommand, report.Install, install.script)
 		s.key.Add(cache.PartOutputs, "", plan.Output)
 	}
 	return steps
 }
 
 func (r *run) stageStep(s stage, unfit string) *cacheable {
-	return &cacheable{kind: cache.KindStage, name: cache.StageName(s.name), from: source{Stage: s.name}, unfit: unfit, env: r.build.Plan.Env}
+	return &cacheable{kind: cache.KindStage, name: cache.StageName(s.name), from: report.Source{Stage: s.name}, unfit: unfit, env: r.build.Plan.Env}
 }
 
 // needLock makes the steps unfit if what the install command brings is not fixed by a
@@ -151,11 +152,11 @@ func (r *run) restoreStages(ctx context.Context, install stage, steps stageSteps
 	}
 	if install.script != "" {
 		saved, _ := strconv.ParseInt(s.hit.Meta[installMeta], 10, 64)
-		r.journal.report(buildcast.BuildProgress, install.ending(reused{Cached: true, OriginBuildID: found.OriginBuildID, SavedMS: saved}, 0))
+		r.journal.Report(buildcast.BuildProgress, install.ending(report.Reused{Cached: true, OriginBuildID: found.OriginBuildID, SavedMS: saved}, 0))
 		steps.install.hit = s.hit
 		r.note(ctx, steps.install)
 	}
-	r.journal.report(buildcast.BuildProgress, build.ending(found, time.Since(began).Milliseconds()))
+	r.journal.Report(buildcast.BuildProgress, build.ending(found, time.Since(began).Milliseconds()))
 	return true, nil
 }
 

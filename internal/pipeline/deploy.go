@@ -9,6 +9,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
@@ -28,32 +29,32 @@ func (r *run) runDeploy(ctx context.Context) error {
 	target := cmp.Or(asked, buildcast.DeployLocal)
 	optional := asked == "" && r.build.Plan.Output == ""
 	if target != buildcast.DeployNone && !optional {
-		r.journal.report(buildcast.DeployStarted, deployStarted{target})
+		r.journal.Report(buildcast.DeployStarted, report.DeployStarted{Target: target})
 	}
-	r.journal.report(buildcast.BuildStarted, nothing{})
+	r.journal.Report(buildcast.BuildStarted, report.Nothing{})
 	built, err := r.runStages(ctx)
 	if err != nil {
 		return err
 	}
 	if target == buildcast.DeployNone {
-		return r.end(buildcast.BuildCompleted, nothing{})
+		return r.end(buildcast.BuildCompleted, report.Nothing{})
 	}
 	output, err := r.outputDir(built)
 	if err != nil {
-		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err).of("the search for the output")})
+		return r.end(buildcast.BuildFailed, report.BuildFailed{Failure: r.failureOf(err).Of("the search for the output")})
 	}
 	made, err := r.deployTo(ctx, target, output)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case optional && errors.Is(err, fs.ErrNotExist):
-		return r.end(buildcast.BuildCompleted, nothing{})
+		return r.end(buildcast.BuildCompleted, report.Nothing{})
 	}
-	r.journal.report(buildcast.DeployStarted, deployStarted{target})
+	r.journal.Report(buildcast.DeployStarted, report.DeployStarted{Target: target})
 	if err == nil {
-		return r.end(buildcast.DeployCompleted, deployCompleted{target, runner.Clean(r.mask.String(made.URL)), r.mask.String(made.Ref)})
+		return r.end(buildcast.DeployCompleted, report.DeployCompleted{Target: target, PreviewURL: runner.Clean(r.mask.String(made.URL)), Ref: r.mask.String(made.Ref)})
 	}
-	return r.end(buildcast.DeployFailed, deployFailed{target, r.failureOf(err).of("the deploy")})
+	return r.end(buildcast.DeployFailed, report.DeployFailed{Target: target, Failure: r.failureOf(err).Of("the deploy")})
 }
 
 func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.Deployment, err error) {
@@ -62,16 +63,16 @@ func (r *run) deployTo(ctx context.Context, name, output string) (made deploy.De
 		return made, buildcast.Errorf(buildcast.InvalidArgument, "deploy target %q is not set up on this server: use one of %s, or set it up (buildcast serve --help)", name, strings.Join(r.pipeline.targets(), ", ")).At("deploy")
 	}
 	progress := func(p deploy.Progress) {
-		r.journal.report(buildcast.DeployStarted, deployStarted{name})
+		r.journal.Report(buildcast.DeployStarted, report.DeployStarted{Target: name})
 		if len(p.Output) > 0 {
-			r.journal.output(source{Stage: deployStage}, p.Output)
+			r.journal.Output(report.Source{Stage: deployStage}, p.Output)
 			return
 		}
-		e := deployProgress{Message: runner.Clean(r.mask.String(p.Message)), Uploaded: p.Uploaded, Total: p.Total}
+		e := report.DeployProgress{Message: runner.Clean(r.mask.String(p.Message)), Uploaded: p.Uploaded, Total: p.Total}
 		if p.Percent > 0 {
 			e.Percent = deployBegan + p.Percent*(100-deployBegan)/100
 		}
-		r.journal.report(buildcast.DeployProgress, e)
+		r.journal.Report(buildcast.DeployProgress, e)
 	}
 	err = r.whenPossible(ctx, func() error {
 		dir, err := r.space.Output(output)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/mask"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // Secrets returns the values of secrets. A message of a *buildcast.Error is shown to
@@ -67,7 +68,7 @@ func commandPath() string { return cmp.Or(os.Getenv("PATH"), "/usr/local/bin:/us
 // only PATH from the server's environment, which may hold secrets. What comes later
 // replaces what comes before: the defaults, the plan's variables, the task's, secrets,
 // and the marks by which a build's processes are found.
-func (r *run) environment(name string, from source) []string {
+func (r *run) environment(name string, from report.Source) []string {
 	env := map[string]string{
 		"PATH": commandPath(),
 		"LANG": "C.UTF-8",

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // kept are the secrets of a test, by project and name.
@@ -31,7 +32,7 @@ func (r *rig) runWith(secrets Secrets, id string, plan *buildcast.Plan) []buildc
 // output returns the lines of all build_log events.
 func outputOf(events []buildcast.Event) (all []string) {
 	for _, e := range of(events, buildcast.BuildLog) {
-		all = append(all, read[buildLog](&e).Lines...)
+		all = append(all, read[report.BuildLog](&e).Lines...)
 	}
 	return all
 }
@@ -81,7 +82,7 @@ func TestSecretsAreHidden(t *testing.T) {
 		t.Errorf("only %d values are hidden:\n%s", n, all)
 	}
 	last := events[len(events)-1]
-	if f := read[taskFailed](&last); f.TaskName != "other" || f.Output != "***\n***" {
+	if f := read[report.TaskFailed](&last); f.TaskName != "other" || f.Output != "***\n***" {
 		t.Errorf("the build ends with %+v\n%s", f, all)
 	}
 }
@@ -95,7 +96,8 @@ func TestSecretsThatAreMissing(t *testing.T) {
 		"unknown":   {kept{}, buildcast.Plan{Secrets: []string{"TOKEN"}, Build: "true"}, "secret TOKEN does not exist: put it into the file TOKEN"},
 		"no server": {nil, buildcast.Plan{Secrets: []string{"TOKEN"}, Build: "true"}, "start it with --secrets-dir DIR, and put the value into the file DIR/TOKEN"},
 		"planned": {
-			kept{"test/TOKEN": "value"}, buildcast.Plan{Secrets: []string{"TOKEN"}, Tasks: []buildcast.Task{{Name: "t", Prompt: "make a page"}}},
+			kept{"test/TOKEN": "value"},
+			buildcast.Plan{Secrets: []string{"TOKEN"}, Tasks: []buildcast.Task{{Name: "t", Prompt: "make a page"}}},
 			"a build in which a planner has a part gets no secrets",
 		},
 		"too much": {
@@ -106,7 +108,7 @@ func TestSecretsThatAreMissing(t *testing.T) {
 			r := newRig(t)
 			events := r.runWith(c.secrets, "b", &c.plan)
 			last := events[len(events)-1]
-			if f := read[buildFailed](&last); last.Type != buildcast.BuildFailed || !strings.Contains(f.Error, c.want) {
+			if f := read[report.BuildFailed](&last); last.Type != buildcast.BuildFailed || !strings.Contains(f.Error, c.want) {
 				t.Errorf("events\n%s", lines(events))
 			}
 			if strings.Contains(lines(events), "task_started") {

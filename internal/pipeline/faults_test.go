@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 func cancelBuild(r *rig, id string) {
@@ -146,7 +147,7 @@ func TestStoreAwayLosesNothing(t *testing.T) {
 	}
 	var output []string
 	for i := range events {
-		output = append(output, read[buildLog](&events[i]).Lines...)
+		output = append(output, read[report.BuildLog](&events[i]).Lines...)
 		if i > 0 && events[i].Timestamp.Std().Before(events[i-1].Timestamp.Std()) {
 			t.Errorf("event %d is older than the one before", i+1)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -23,7 +24,7 @@ func TestCommandsSeeNoSecrets(t *testing.T) {
 	events := r.run("b", &buildcast.Plan{Deploy: "none", Tasks: []buildcast.Task{shell("look", `env | sed 's/=.*//' | sort; cat; ls -A "$HOME" "$TMPDIR"`)}})
 	var got []string
 	for i := range events {
-		got = append(got, read[buildLog](&events[i]).Lines...)
+		got = append(got, read[report.BuildLog](&events[i]).Lines...)
 	}
 	all := strings.Join(got, " ")
 	for _, name := range []string{"BUILDCAST_BUILD_ID", "BUILDCAST_TASK", "BUILDCAST_WORKSPACE", "CI", "HOME", "LANG", "PATH", "TMPDIR"} {
@@ -46,7 +47,7 @@ func TestPlantedLinkIsNotFollowed(t *testing.T) {
 		{Name: "write", Needs: []string{"plant"}, Files: map[string]buildcast.File{"assets/evil": {Content: []byte("evil")}}},
 	}})
 	last := events[len(events)-1]
-	if d := read[taskFailed](&last); last.Type != buildcast.TaskFailed || d.Error != `file "assets/evil" cannot be written: it leads outside the workspace` {
+	if d := read[report.TaskFailed](&last); last.Type != buildcast.TaskFailed || d.Error != `file "assets/evil" cannot be written: it leads outside the workspace` {
 		t.Errorf("%s", last.Data)
 	}
 	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
@@ -59,7 +60,7 @@ func TestPlantedOutputIsNotDeployed(t *testing.T) {
 	r := newRig(t)
 	events := r.run("b", &buildcast.Plan{Build: "ln -s /etc dist", Output: "dist"})
 	last := events[len(events)-1]
-	if d := read[deployFailed](&last); last.Type != buildcast.DeployFailed || !strings.Contains(d.Error, "leads outside the workspace") {
+	if d := read[report.DeployFailed](&last); last.Type != buildcast.DeployFailed || !strings.Contains(d.Error, "leads outside the workspace") {
 		t.Errorf("%s", last.Data)
 	}
 	if r.target.files["b"] != nil {
@@ -80,7 +81,7 @@ func TestFloodOfOutputIsBounded(t *testing.T) {
 		t.Errorf("%d bytes of output are in the log, %d in one event", bytes, largest)
 	}
 	last := events[len(events)-1]
-	if d := read[taskFailed](&last); !strings.HasSuffix(d.Output, "the end") || len(d.Output) > 4<<10 {
+	if d := read[report.TaskFailed](&last); !strings.HasSuffix(d.Output, "the end") || len(d.Output) > 4<<10 {
 		t.Errorf("the tail has %d bytes", len(d.Output))
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 const (
@@ -55,7 +56,7 @@ func (r *run) read(ctx context.Context) (err error) {
 	r.pipeline.mu.Lock()
 	r.created = r.build.CreatedAt
 	r.pipeline.mu.Unlock()
-	r.past, err = readHistory(ctx, r.pipeline.config.Log, r.build)
+	r.past, err = report.ReadHistory(ctx, r.pipeline.config.Log, r.build)
 	return err
 }
 
@@ -63,14 +64,14 @@ func (r *run) read(ctx context.Context) (err error) {
 // claimed for shelfTime, so that its place is free for others.
 func (r *run) failUnread(ctx context.Context, cause *unreadable) {
 	r.log.Error("the build fails: it cannot be read from the store", "error", cause.err)
-	data, err := encode(buildFailed{failure: failure{
+	event, err := report.Event(buildcast.BuildFailed, report.BuildFailed{Failure: report.Failure{
 		Message: "the build cannot be read from the store",
 		Error:   "the build cannot be read from the store; the server's log has the reason: repair the row, and start the build again under another id",
 	}})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		err = r.append(ctx, []buildcast.NewEvent{{Type: buildcast.BuildFailed, Data: data, Key: eventKey(keyOf(buildcast.BuildFailed, data))}})
+		err = r.append(ctx, []buildcast.NewEvent{event})
 	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Error("the build can neither be read nor failed: it is left alone", "for", shelfTime, "error", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -34,7 +35,7 @@ func TestUnreadablePlanFailsTheBuild(t *testing.T) {
 	p := r.pipeline("node", func(c *Config) { c.MaxBuilds = 1 })
 	p.readPatience = 0
 	r.start(p)
-	if last := r.end("bad"); last.Type != buildcast.BuildFailed || read[buildFailed](&last).Error == "" {
+	if last := r.end("bad"); last.Type != buildcast.BuildFailed || read[report.BuildFailed](&last).Error == "" {
 		t.Errorf("%s", lines(r.events("bad")))
 	}
 	r.end("next")

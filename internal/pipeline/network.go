@@ -7,6 +7,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/egress"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/services"
 )
@@ -28,7 +29,7 @@ func taskAccess(t *buildcast.Task) egress.Access {
 // use all of it: what it runs is fixed by a lock file.
 func (r *run) stageAccess(name string) egress.Access {
 	switch {
-	case name == installName:
+	case name == report.Install:
 		return egress.Open
 	case r.build.Plan.Network:
 		return egress.Listed

@@ -15,6 +15,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cleanup"
 	"github.com/buildcast/buildcast/internal/deploy/local"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/planfile"
 )
@@ -50,20 +51,20 @@ func TestBuild27(t *testing.T) {
 	if d := cmp.Diff([]int{10, 20, 30, 40, 50, 60, 70, 70, 80, 80, 80, 100}, progress); d != "" {
 		t.Errorf("progress (-want +got):\n%s", d)
 	}
-	if d := cmp.Diff(planGenerated{TaskCount: 3, Tasks: []string{"Create HTML Test Page", "Create CSS Styles", "Create JavaScript File"}}, read[planGenerated](&events[1])); d != "" {
+	if d := cmp.Diff(report.PlanGenerated{TaskCount: 3, Tasks: []string{"Create HTML Test Page", "Create CSS Styles", "Create JavaScript File"}}, read[report.PlanGenerated](&events[1])); d != "" {
 		t.Errorf("plan_generated (-want +got):\n%s", d)
 	}
 	for i, e := range of(events, buildcast.TaskStarted) {
-		if d := cmp.Diff(task{plan.Tasks[i].Name, i + 1, 1}, read[task](&e)); d != "" {
+		if d := cmp.Diff(report.Task{TaskName: plan.Tasks[i].Name, Index: i + 1, Attempt: 1}, read[report.Task](&e)); d != "" {
 			t.Errorf("task_started (-want +got):\n%s", d)
 		}
 	}
 	for _, e := range of(events, buildcast.TaskCompleted) {
-		if read[taskCompleted](&e).FilesCreated != 1 {
+		if read[report.TaskCompleted](&e).FilesCreated != 1 {
 			t.Errorf("task_completed: %s", e.Data)
 		}
 	}
-	if url := read[deployCompleted](&last).PreviewURL; url != previews.URL("27") {
+	if url := read[report.DeployCompleted](&last).PreviewURL; url != previews.URL("27") {
 		t.Errorf("previewUrl %q, want %q", url, previews.URL("27"))
 	}
 }
@@ -100,7 +101,7 @@ func TestTasksRunAsTheirNeedsAllow(t *testing.T) {
 		}
 	}
 	started := of(r.events("b"), buildcast.TaskStarted)
-	if a, b := read[task](&started[0]).TaskName, read[task](&started[1]).TaskName; a != "a" || b != "b" {
+	if a, b := read[report.Task](&started[0]).TaskName, read[report.Task](&started[1]).TaskName; a != "a" || b != "b" {
 		t.Errorf("%s and %s start first, not the first two that are ready", a, b)
 	}
 }
@@ -114,7 +115,7 @@ func TestFailedTaskIsTriedAgain(t *testing.T) {
 	if d := cmp.Diff([]string{"task_started:1:flaky", "task_failed:1:flaky", "task_started:2:flaky", "task_completed:flaky"}, tasks); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	failed := read[taskFailed](&of(events, buildcast.TaskFailed)[0])
+	failed := read[report.TaskFailed](&of(events, buildcast.TaskFailed)[0])
 	if !failed.WillRetry || failed.ExitCode == nil || *failed.ExitCode != 3 || failed.Output != "broken" {
 		t.Errorf("task_failed: %+v", failed)
 	}
@@ -135,7 +136,7 @@ func TestLastFailureEndsTheBuild(t *testing.T) {
 		shell("never", rec.note("never"), "bad"),
 	}})
 	last := events[len(events)-1]
-	d := read[taskFailed](&last)
+	d := read[report.TaskFailed](&last)
 	if last.Type != buildcast.TaskFailed || d.WillRetry || d.Attempt != 2 || d.TaskName != "bad" || *d.ExitCode != 7 || d.Output != "the reason" || !strings.Contains(d.Error, "7") {
 		t.Errorf("the last event is %s", lines(events[len(events)-1:]))
 	}
@@ -161,13 +162,13 @@ func TestTimeoutSaysWhatToChange(t *testing.T) {
 	slow := shell("slow", "echo so far; sleep 1000")
 	slow.Timeout = buildcast.Duration(3 * time.Second)
 	events := r.run("task", &buildcast.Plan{Tasks: []buildcast.Task{slow}})
-	d := read[taskFailed](&events[len(events)-1])
+	d := read[report.TaskFailed](&events[len(events)-1])
 	if d.Error != `the command ran longer than 3s and was stopped: set a longer timeout of task "slow" in the plan, 24h0m0s at most` || d.ExitCode != nil || d.Output != "so far" {
 		t.Errorf("%+v", d)
 	}
 	events = r.run("stage", &buildcast.Plan{Build: "sleep 1000", Timeout: buildcast.Duration(time.Millisecond)})
 	last := events[len(events)-1]
-	if f := read[buildFailed](&last); last.Type != buildcast.BuildFailed || f.Stage != "build" || !strings.Contains(f.Error, "set a longer timeout of the plan") {
+	if f := read[report.BuildFailed](&last); last.Type != buildcast.BuildFailed || f.Stage != "build" || !strings.Contains(f.Error, "set a longer timeout of the plan") {
 		t.Errorf("%s", lines(events))
 	}
 }
@@ -192,7 +193,7 @@ func TestFailedBuildCommand(t *testing.T) {
 	r := newRig(t)
 	events := r.run("b", &buildcast.Plan{Install: "echo no network; exit 9", Build: "echo never"})
 	last := events[len(events)-1]
-	if d := read[buildFailed](&last); last.Type != buildcast.BuildFailed || d.Stage != "install" || *d.ExitCode != 9 || d.Output != "no network" {
+	if d := read[report.BuildFailed](&last); last.Type != buildcast.BuildFailed || d.Stage != "install" || *d.ExitCode != 9 || d.Output != "no network" {
 		t.Errorf("%s", lines(events))
 	}
 }
@@ -253,7 +254,7 @@ func TestFailedDeploy(t *testing.T) {
 			r.target.deploy = func(string) error { return tt.err }
 			events := r.run("b", &buildcast.Plan{Build: "true"})
 			last := events[len(events)-1]
-			if d := read[deployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != tt.want || d.Target != buildcast.DeployLocal {
+			if d := read[report.DeployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != tt.want || d.Target != buildcast.DeployLocal {
 				t.Errorf("%s", lines(events))
 			}
 			if strings.Contains(lines(events), "/srv") {

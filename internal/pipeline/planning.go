@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/runner"
 )
@@ -28,8 +29,8 @@ const (
 )
 
 // started is the data of the build's first event.
-func (r *run) started() planStarted {
-	e := planStarted{Sandbox: r.pipeline.config.Runner.Sandbox()}
+func (r *run) started() report.PlanStarted {
+	e := report.PlanStarted{Sandbox: r.pipeline.config.Runner.Sandbox()}
 	if r.build.Prompt != "" {
 		e.Message = analyzing
 	}
@@ -43,7 +44,7 @@ func (r *run) beginPlanning() {
 	}
 	r.planning = r.pipeline.config.Planner.Begin(planner.Build{
 		ID: r.build.ID, Created: r.build.CreatedAt, Project: r.build.Project, Prompt: r.build.Prompt,
-		Planner: r.build.Planner, Fresh: r.build.NoCache, Spent: r.past.spent,
+		Planner: r.build.Planner, Fresh: r.build.NoCache, Spent: r.past.Spent(),
 	})
 }
 
@@ -67,7 +68,7 @@ func (r *run) plan(ctx context.Context) error {
 	case buildcast.CodeOf(err) == buildcast.Fenced:
 		return err
 	case err != nil:
-		return r.end(buildcast.BuildFailed, buildFailed{planningStage, r.failureOf(err).of(planningStage)})
+		return r.end(buildcast.BuildFailed, report.BuildFailed{Stage: planningStage, Failure: r.failureOf(err).Of(planningStage)})
 	}
 	r.build.Plan = plan
 	return nil
@@ -77,7 +78,7 @@ func (r *run) askPlan(ctx context.Context) (*buildcast.Plan, error) {
 	if r.planning == nil {
 		return nil, errNoPlanner
 	}
-	w := &planWatcher{run: r, from: source{Stage: planningStage}}
+	w := &planWatcher{run: r, from: report.Source{Stage: planningStage}}
 	w.progress = &throttle{every: progressEvery, pass: r.reportProgress}
 	defer w.progress.stop()
 	plan, _, err := r.pipeline.config.Planner.Plan(ctx, r.planning, w) // the model is in its usage
@@ -85,7 +86,7 @@ func (r *run) askPlan(ctx context.Context) (*buildcast.Plan, error) {
 }
 
 func (r *run) savePlan(ctx context.Context, plan *buildcast.Plan) error {
-	if err := r.journal.emitter.Flush(ctx); err != nil {
+	if err := r.journal.Flush(ctx); err != nil {
 		return err
 	}
 	return insist(ctx, func(ctx context.Context) error {
@@ -95,29 +96,27 @@ func (r *run) savePlan(ctx context.Context, plan *buildcast.Plan) error {
 
 // generated is the data of plan_generated. Who made the plan is in the log of its
 // usage, also if an earlier run made it.
-func (r *run) generated() planGenerated {
-	e := planGenerated{TaskCount: len(r.build.Plan.Tasks), Tasks: namesOf(r.build.Plan.Tasks)}
+func (r *run) generated() report.PlanGenerated {
+	e := report.PlanGenerated{TaskCount: len(r.build.Plan.Tasks), Tasks: report.Names(r.build.Plan.Tasks)}
 	if r.build.Prompt != "" {
-		r.past.mu.Lock()
-		defer r.past.mu.Unlock()
-		e.Planner, e.Model = r.past.planner, r.past.model
+		e.Planner, e.Model = r.past.PlannedBy()
 	}
 	return e
 }
 
 func (r *run) reportProgress(p planner.Progress) {
-	e := planProgress{Message: runner.Clean(p.Message), Tasks: []string{}, OutputTokens: p.OutputTokens}
+	e := report.PlanProgress{Message: runner.Clean(p.Message), Tasks: []string{}, OutputTokens: p.OutputTokens}
 	tasks := make([]buildcast.Task, 0, len(p.Tasks))
 	for _, name := range p.Tasks {
 		tasks = append(tasks, buildcast.Task{Name: runner.Clean(name)})
 	}
-	e.Tasks = namesOf(tasks)
-	r.journal.report(buildcast.PlanProgress, e)
+	e.Tasks = report.Names(tasks)
+	r.journal.Report(buildcast.PlanProgress, e)
 }
 
 // writePlanned asks the planner for the files of a task with a prompt, and writes
 // them. It returns how many they are.
-func (r *run) writePlanned(ctx context.Context, about task, t *buildcast.Task) (int, error) {
+func (r *run) writePlanned(ctx context.Context, about report.Task, t *buildcast.Task) (int, error) {
 	if t.Prompt == "" {
 		return 0, nil
 	}
@@ -128,7 +127,7 @@ func (r *run) writePlanned(ctx context.Context, about task, t *buildcast.Task) (
 	if err != nil {
 		return 0, err
 	}
-	w := &planWatcher{run: r, from: source{TaskName: t.Name}}
+	w := &planWatcher{run: r, from: report.Source{TaskName: t.Name}}
 	asked := planner.Task{Name: t.Name, Prompt: t.Prompt}
 	files, err := r.pipeline.config.Planner.Files(ctx, r.planning.ForAttempt(about.Attempt), r.build.Plan, asked, context, w)
 	if err != nil {
@@ -153,7 +152,7 @@ func (r *run) contextOf(ctx context.Context) (files []planner.File, err error) {
 // planWatcher reports what a planner does.
 type planWatcher struct {
 	run      *run
-	from     source
+	from     report.Source
 	progress *throttle // nil: only output is reported
 }
 
@@ -161,7 +160,7 @@ type planWatcher struct {
 func (w *planWatcher) Progress(p planner.Progress) {
 	switch {
 	case len(p.Lines) > 0:
-		w.run.journal.output(w.from, p.Lines)
+		w.run.journal.Output(w.from, p.Lines)
 	case w.progress != nil:
 		w.progress.put(p)
 	}
@@ -169,22 +168,22 @@ func (w *planWatcher) Progress(p planner.Progress) {
 
 // Answered reports what an answer took.
 func (w *planWatcher) Answered(a planner.Answered) {
-	e := plannerUsage{
+	e := report.PlannerUsage{
 		Purpose: string(a.Purpose), Task: a.Task, Planner: a.Planner, Request: a.Request,
 		Usage: a.Usage, Cached: a.Cached, Failed: a.Failed,
 	}
 	e.Model, e.RequestID = runner.Clean(a.Model), runner.Clean(a.RequestID)
-	w.run.journal.report(buildcast.PlannerUsage, e)
-	w.run.past.answered(e)
+	w.run.journal.Report(buildcast.PlannerUsage, e)
+	w.run.past.Answered(e)
 }
 
 // failurePlanning describes an error of a planner to users.
-func failurePlanning(err error) (failure, bool) {
+func failurePlanning(err error) (report.Failure, bool) {
 	e, ok := errors.AsType[*planner.Error](err)
 	if !ok {
-		return failure{}, false
+		return report.Failure{}, false
 	}
-	return failure{Error: runner.Clean(e.Message), RequestID: runner.Clean(e.RequestID)}, true
+	return report.Failure{Error: runner.Clean(e.Message), RequestID: runner.Clean(e.RequestID)}, true
 }
 
 // throttle passes on the latest progress, at most once each interval.

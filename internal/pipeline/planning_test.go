@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/planner/anthropic"
 	"github.com/buildcast/buildcast/internal/planner/anthropic/anthropictest"
@@ -75,10 +76,10 @@ func TestPromptBecomesASite(t *testing.T) {
 	if len(types) < len(want) || !slices.Equal(types[:len(want)], want) {
 		t.Errorf("%v", types)
 	}
-	if d := read[planStarted](&events[0]); d.Message != analyzing {
+	if d := read[report.PlanStarted](&events[0]); d.Message != analyzing {
 		t.Errorf("%+v", d)
 	}
-	generated := read[planGenerated](&of(events, buildcast.PlanGenerated)[0])
+	generated := read[report.PlanGenerated](&of(events, buildcast.PlanGenerated)[0])
 	if generated.TaskCount != 2 || generated.Planner != "anthropic" || generated.Model != "claude-sonnet-5-5" {
 		t.Errorf("%+v", generated)
 	}
@@ -86,7 +87,7 @@ func TestPromptBecomesASite(t *testing.T) {
 	if len(usages) != 3 {
 		t.Fatalf("%s", lines(usages))
 	}
-	u := read[plannerUsage](&usages[0])
+	u := read[report.PlannerUsage](&usages[0])
 	if u.Purpose != "plan" || u.RequestID != "req_1" || u.InputTokens != 100 || u.OutputTokens != 50 || u.CacheReadTokens != 7 || u.CostUSD == nil || u.Cached {
 		t.Errorf("%+v", u)
 	}
@@ -117,7 +118,7 @@ func TestPlanProgressWhileTheStreamIsOpen(t *testing.T) {
 	r.prompt("b1")
 	defer r.start(r.pipeline("solo", change))()
 	r.await("b1", func(e *buildcast.Event) bool {
-		return e.Type == buildcast.PlanProgress && slices.Equal(read[planProgress](e).Tasks, []string{"Write the page", "Write the styles"})
+		return e.Type == buildcast.PlanProgress && slices.Equal(read[report.PlanProgress](e).Tasks, []string{"Write the page", "Write the styles"})
 	})
 	if len(of(r.events("b1"), buildcast.PlanGenerated)) > 0 {
 		t.Error("the plan is there before its end")
@@ -150,7 +151,7 @@ func TestPlanningFails(t *testing.T) {
 			r.prompt("b1")
 			defer r.start(r.pipeline("solo", change))()
 			e := r.end("b1")
-			d := read[buildFailed](&e)
+			d := read[report.BuildFailed](&e)
 			if e.Type != buildcast.BuildFailed || d.Stage != "planning" || !strings.Contains(d.Error, tt.want) || !strings.HasPrefix(d.Message, "planning failed: ") || !strings.HasPrefix(d.RequestID, "req_") {
 				t.Errorf("%s", e.Data)
 			}
@@ -178,7 +179,7 @@ func TestFilesFailAndAreRetried(t *testing.T) {
 		t.Fatalf("%s", lines(r.events("b1")))
 	}
 	failed := of(r.events("b1"), buildcast.TaskFailed)
-	if len(failed) != 1 || !strings.Contains(read[taskFailed](&failed[0]).Error, "refuses") || read[taskFailed](&failed[0]).RequestID != "req_1" {
+	if len(failed) != 1 || !strings.Contains(read[report.TaskFailed](&failed[0]).Error, "refuses") || read[report.TaskFailed](&failed[0]).RequestID != "req_1" {
 		t.Errorf("%s", lines(failed))
 	}
 }
@@ -187,7 +188,7 @@ func TestNoPlanner(t *testing.T) {
 	r := newRig(t)
 	r.prompt("b1")
 	defer r.start(r.pipeline("solo"))()
-	if e := r.end("b1"); e.Type != buildcast.BuildFailed || !strings.Contains(read[buildFailed](&e).Error, "ANTHROPIC_API_KEY") {
+	if e := r.end("b1"); e.Type != buildcast.BuildFailed || !strings.Contains(read[report.BuildFailed](&e).Error, "ANTHROPIC_API_KEY") {
 		t.Errorf("%s", e.Data)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -168,7 +169,7 @@ func TestUnknownTargetFailsTheBuild(t *testing.T) {
 	r.build("b", &buildcast.Plan{Build: "touch page", Deploy: buildcast.DeployLocal})
 	r.start(r.pipeline("node", func(c *Config) { c.Targets = nil }))
 	last := r.end("b")
-	if d := read[deployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != `deploy target "local" is not set up on this server: use one of none, or set it up (buildcast serve --help)` {
+	if d := read[report.DeployFailed](&last); last.Type != buildcast.DeployFailed || d.Error != `deploy target "local" is not set up on this server: use one of none, or set it up (buildcast serve --help)` {
 		t.Errorf("%s", lines([]buildcast.Event{last}))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 )
 
@@ -44,7 +45,7 @@ func reference(t *testing.T) []buildcast.Event {
 
 // cutOff makes a build whose log is the first n events of another.
 func cutOff(r *rig, plan *buildcast.Plan, log []buildcast.Event) {
-	cutOffWith(r, plan, log, func(e *buildcast.Event) string { return eventKey(keyOf(e.Type, e.Data)) })
+	cutOffWith(r, plan, log, func(e *buildcast.Event) string { return report.Key(e.Type, e.Data) })
 }
 
 // cutOffWith is cutOff with other keys.
@@ -114,7 +115,9 @@ func TestResumeOfALogOfAnEarlierVersion(t *testing.T) {
 	at := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.BuildStarted })
 	r := newRig(t)
 	plan := resumable(r.record())
-	cutOffWith(r, plan, whole[:at], func(e *buildcast.Event) string { return keyOf(e.Type, e.Data) })
+	cutOffWith(r, plan, whole[:at], func(e *buildcast.Event) string {
+		return strings.TrimPrefix(report.Key(e.Type, e.Data), buildcast.ReservedKeyPrefix)
+	})
 	notes := []buildcast.NewEvent{
 		{Type: "note", Key: buildcast.DeployCompleted}, {Type: "note", Key: buildcast.BuildStarted}, {Type: "note", Key: "build_progress:build:true"},
 	}
@@ -143,7 +146,11 @@ func leaveWorkspace(r *rig, p *Pipeline, log []buildcast.Event) map[string]bool 
 	defer w.Close()
 	done := map[string]bool{}
 	for i := range log {
-		d := readWords(log[i].Data)
+		d := read[struct {
+			TaskName string
+			Stage    string
+			Done     bool
+		}](&log[i])
 		switch {
 		case log[i].Type == buildcast.TaskCompleted:
 			done[d.TaskName] = true
@@ -195,7 +202,7 @@ func TestResumeWithoutTheWorkspaceFails(t *testing.T) {
 	completed := slices.IndexFunc(whole, func(e buildcast.Event) bool { return e.Type == buildcast.TaskCompleted })
 	cutOff(r, plan, whole[:completed+1])
 	r.start(r.pipeline("other"))
-	if last := r.end("b"); last.Type != buildcast.TaskFailed || read[taskFailed](&last).WillRetry {
+	if last := r.end("b"); last.Type != buildcast.TaskFailed || read[report.TaskFailed](&last).WillRetry {
 		t.Errorf("%s", lines(r.events("b")))
 	}
 }
@@ -254,7 +261,7 @@ func checkGone(t *testing.T, events []buildcast.Event) {
 	t.Helper()
 	found := 0
 	for i := range events {
-		for _, line := range read[buildLog](&events[i]).Lines {
+		for _, line := range read[report.BuildLog](&events[i]).Lines {
 			if pid, err := strconv.Atoi(line); err == nil {
 				found++
 				eventually(t, "process "+line+" is gone", func() bool { return gone(pid) })

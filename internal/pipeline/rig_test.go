@@ -22,6 +22,7 @@ import (
 	"github.com/buildcast/buildcast/internal/deploy"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/live"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/store"
 	"github.com/buildcast/buildcast/internal/store/sqlite"
@@ -292,7 +293,7 @@ func (r *rig) end(id string) buildcast.Event {
 // output waits for a line of output.
 func (r *rig) output(id, line string) {
 	r.t.Helper()
-	r.await(id, func(e *buildcast.Event) bool { return slices.Contains(read[buildLog](e).Lines, line) })
+	r.await(id, func(e *buildcast.Event) bool { return slices.Contains(read[report.BuildLog](e).Lines, line) })
 }
 
 func (r *rig) status(id string) buildcast.Status {
@@ -322,7 +323,7 @@ func of(events []buildcast.Event, typ string) (found []buildcast.Event) {
 // keys returns the keys of the events, without output.
 func keys(events []buildcast.Event) (all []string) {
 	for i := range events {
-		if k := keyOf(events[i].Type, events[i].Data); k != "" {
+		if k := strings.TrimPrefix(report.Key(events[i].Type, events[i].Data), buildcast.ReservedKeyPrefix); k != "" {
 			all = append(all, k)
 		}
 	}

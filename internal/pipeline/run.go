@@ -15,6 +15,7 @@ import (
 	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/outbox"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/store"
@@ -44,8 +45,8 @@ type run struct {
 	created buildcast.Time // when the build was created; zero until it is read
 
 	build   buildcast.Build
-	past    *history
-	journal *journal
+	past    *report.History
+	journal *report.Journal
 	space   *workspace.Workspace
 	inputs  *inputs.Taker // of the workspace
 	nothing string        // why a retry has taken nothing over; empty: it has, or it is none
@@ -76,12 +77,12 @@ func (r *run) run(life, draining context.Context) {
 		r.log.Info("the build cannot run now", "error", err)
 		return
 	}
-	if r.past.status.Phase.Terminal() {
+	if r.past.Status.Phase.Terminal() {
 		return // it was cancelled while it was queued
 	}
-	r.log.Info("build runs", "after", r.past.status.LastEventID)
+	r.log.Info("build runs", "after", r.past.Status.LastEventID)
 	emitter := outbox.New(r.append, outbox.Options{MaxEvents: waitEvents, MaxBytes: waitBytes, Logger: r.log})
-	r.journal = newJournal(emitter, r.past.reported, r.log)
+	r.journal = report.NewJournal(emitter, r.past, r.log)
 	helpers.Go(func() {
 		if err := emitter.Run(life); err != nil {
 			r.stop(err) // fenced
@@ -109,7 +110,7 @@ func (r *run) guard(work func() error) (err error) {
 				stack = p.stack
 			}
 			r.log.Error("panic in a build", "panic", v, "stack", string(stack))
-			err = r.end(buildcast.BuildFailed, buildFailed{failure: failure{
+			err = r.end(buildcast.BuildFailed, report.BuildFailed{Failure: report.Failure{
 				Error: "a defect of buildcast ended the build; please report it with the lines in the server's log",
 			}})
 		}
@@ -119,7 +120,7 @@ func (r *run) guard(work func() error) (err error) {
 
 // end reports the last event. Nothing is reported after it.
 func (r *run) end(typ string, data any) error {
-	r.journal.end(typ, data)
+	r.journal.End(typ, data)
 	return errOver
 }
 
@@ -180,9 +181,9 @@ func leaseLost(err error) bool {
 // watch ends the run when the log has the build's last event. Any node may have
 // appended it, because a cancel may arrive at any node.
 func (r *run) watch(life context.Context) {
-	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.status.LastEventID, nil)
+	cursor := r.pipeline.config.Watch(r.lease.BuildID, r.past.Status.LastEventID, nil)
 	defer cursor.Close()
-	status := r.past.status
+	status := r.past.Status
 	for {
 		var batch *live.Batch
 		err := insist(life, func(context.Context) (err error) {

@@ -8,12 +8,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/detect"
-)
-
-// The names of the stages.
-const (
-	installName = "install"
-	buildName   = "build"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // stage is install or build: a command after the tasks. began and ended are the
@@ -27,7 +22,7 @@ type stage struct {
 
 // installStage returns the install stage. It is called after the tasks.
 func (r *run) installStage() (stage, error) {
-	s := stage{name: installName, doing: "Installing", done: "Installed", script: r.build.Plan.Install, began: 0, ended: 40}
+	s := stage{name: report.Install, doing: "Installing", done: "Installed", script: r.build.Plan.Install, began: 0, ended: 40}
 	if s.script != "" || !r.build.Plan.Detect {
 		return s, nil
 	}
@@ -40,7 +35,7 @@ func (r *run) installStage() (stage, error) {
 // buildStage returns the build stage. It is called after the install stage, which may
 // have brought the files that decide it.
 func (r *run) buildStage() (stage, error) {
-	s := stage{name: buildName, doing: "Building", done: "Built", script: r.build.Plan.Build, began: 40, ended: deployBegan}
+	s := stage{name: report.Build, doing: "Building", done: "Built", script: r.build.Plan.Build, began: 40, ended: deployBegan}
 	if s.script != "" || !r.build.Plan.Detect {
 		return s, nil
 	}
@@ -52,7 +47,7 @@ func (r *run) buildStage() (stage, error) {
 func (r *run) find(s stage, look func(*os.Root) (detect.Command, error)) (_ stage, err error) {
 	command := r.space.Commands[s.name]
 	if r.space.Kept {
-		command = cmp.Or(r.past.commands[s.name], command)
+		command = cmp.Or(r.past.Commands[s.name], command)
 	}
 	found, ok := detect.Known(command)
 	if !ok {
@@ -70,9 +65,9 @@ func (r *run) runStages(ctx context.Context) (built bool, err error) {
 	for _, which := range []func() (stage, error){r.installStage, r.buildStage} {
 		s, err := which()
 		if err != nil {
-			return false, r.end(buildcast.BuildFailed, buildFailed{s.name, r.failureOf(err).of("the " + s.name)})
+			return false, r.end(buildcast.BuildFailed, report.BuildFailed{Stage: s.name, Failure: r.failureOf(err).Of("the " + s.name)})
 		}
-		if s.name == installName {
+		if s.name == report.Install {
 			steps = r.stageSteps(ctx, s)
 			if restored, err := r.restoreStages(ctx, s, steps); restored || err != nil {
 				return restored, err
@@ -87,8 +82,8 @@ func (r *run) runStages(ctx context.Context) (built bool, err error) {
 }
 
 // doneEvent is what is reported when the stage has ended.
-func (s stage) doneEvent() buildProgress {
-	return buildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
+func (s stage) doneEvent() report.BuildProgress {
+	return report.BuildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
 }
 
 // over reports whether there is nothing to do for the stage: it has no command, or it
@@ -103,9 +98,9 @@ func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 		r.reportTakenStage(s)
 		return nil
 	}
-	r.journal.report(buildcast.BuildProgress, buildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})
+	r.journal.Report(buildcast.BuildProgress, report.BuildProgress{Stage: s.name, Message: s.message(), Percent: s.began, Command: s.found.Script})
 	began := time.Now()
-	c := r.command(s.script, s.name, source{Stage: s.name})
+	c := r.command(s.script, s.name, report.Source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
 	step := steps.of(s)
 	found, err := r.runCached(ctx, step, c, r.stageAccess(s.name))
@@ -113,18 +108,18 @@ func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 	case err == nil:
 		took := time.Since(began).Milliseconds()
 		steps.took(s, cmp.Or(step.origin().DurationMS, took))
-		r.journal.report(buildcast.BuildProgress, s.ending(found, took))
+		r.journal.Report(buildcast.BuildProgress, s.ending(found, took))
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return r.end(buildcast.BuildFailed, buildFailed{s.name, s.explain(r.failureOf(err)).of("the " + s.name + " command")})
+	return r.end(buildcast.BuildFailed, report.BuildFailed{Stage: s.name, Failure: s.explain(r.failureOf(err)).Of("the " + s.name + " command")})
 }
 
 // ending is what is reported when the stage has run, or its result was found.
-func (s stage) ending(found reused, took int64) buildProgress {
+func (s stage) ending(found report.Reused, took int64) report.BuildProgress {
 	e := s.doneEvent()
-	e.DurationMS, e.reused = took, found
+	e.DurationMS, e.Reused = took, found
 	if found.Cached {
 		e.Message += ", from the cache"
 	}
@@ -140,7 +135,7 @@ func (s stage) message() string {
 }
 
 // explain adds the fix to a failure if the command's tool is not installed.
-func (s stage) explain(f failure) failure {
+func (s stage) explain(f report.Failure) report.Failure {
 	if f.ExitCode != nil {
 		if fix, ok := s.found.Missing(*f.ExitCode, f.Output); ok {
 			f.Error = fix
@@ -157,7 +152,7 @@ func (r *run) outputDir(built bool) (string, error) {
 	}
 	dir, err := detect.Output(r.space.Root(), built)
 	if err == nil {
-		r.journal.report(buildcast.BuildProgress, buildProgress{
+		r.journal.Report(buildcast.BuildProgress, report.BuildProgress{
 			Message: "Found the site in " + cmp.Or(map[string]string{".": "the workspace itself"}[dir], dir), Percent: deployBegan,
 		})
 	}

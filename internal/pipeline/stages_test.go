@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // files is a task that writes files.
@@ -36,7 +37,7 @@ func TestDetectBuilds(t *testing.T) {
 	if got := r.target.files["b"]; !slices.Equal(got, []string{"index.html", "made"}) {
 		t.Errorf("deployed %q", got)
 	}
-	begun := read[buildProgress](&of(events, buildcast.BuildProgress)[0])
+	begun := read[report.BuildProgress](&of(events, buildcast.BuildProgress)[0])
 	if begun.Command != "npm run build" || begun.Message != "Found the build script in package.json: npm run build" {
 		t.Errorf("the build is told as %+v", begun)
 	}
@@ -58,7 +59,7 @@ func TestDetectFindsNothing(t *testing.T) {
 	r := newRig(t)
 	events := r.run("b", detected(map[string]string{"README.md": "x"}))
 	last := events[len(events)-1]
-	if last.Type != buildcast.BuildFailed || !strings.Contains(read[buildFailed](&last).Error, "name the directory with output") {
+	if last.Type != buildcast.BuildFailed || !strings.Contains(read[report.BuildFailed](&last).Error, "name the directory with output") {
 		t.Errorf("events\n%s", lines(events))
 	}
 }
@@ -79,7 +80,7 @@ func TestDetectedToolIsMissing(t *testing.T) {
 	events := r.run("b", detected(map[string]string{"package.json": `{"dependencies": {"a": "1"}, "scripts": {"build": "x"}}`, "pnpm-lock.yaml": ""}))
 	last := events[len(events)-1]
 	want := "pnpm is not installed on this server, but pnpm-lock.yaml needs it: install it (npm install --global pnpm), or give another command in the plan"
-	if got := read[buildFailed](&last); got.Error != want || got.Stage != "install" {
+	if got := read[report.BuildFailed](&last); got.Error != want || got.Stage != "install" {
 		t.Errorf("events\n%s", lines(events))
 	}
 }
@@ -88,7 +89,7 @@ func TestDetectBadManifest(t *testing.T) {
 	r := newRig(t)
 	events := r.run("b", detected(map[string]string{"package.json": "{", "index.html": ""}))
 	last := events[len(events)-1]
-	if got := read[buildFailed](&last); last.Type != buildcast.BuildFailed || !strings.Contains(got.Error, "package.json cannot be read") {
+	if got := read[report.BuildFailed](&last); last.Type != buildcast.BuildFailed || !strings.Contains(got.Error, "package.json cannot be read") {
 		t.Errorf("events\n%s", lines(events))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/runner"
 	"github.com/buildcast/buildcast/internal/store"
@@ -22,7 +23,7 @@ func (e errNothing) Error() string { return e.reason }
 // what the other build has completed, if its workspace is still on this machine;
 // otherwise the retry runs everything.
 func (r *run) fill(ctx context.Context, space *workspace.New) (workspace.Contents, error) {
-	empty := workspace.Contents{After: r.past.status.LastEventID}
+	empty := workspace.Contents{After: r.past.Status.LastEventID}
 	r.nothing = ""
 	if r.build.RetryOf == "" || r.build.RetryFrom != buildcast.RetryFailed {
 		return empty, nil
@@ -65,7 +66,7 @@ func (r *run) takeOver(ctx context.Context, space *workspace.New) (none workspac
 	if err != nil {
 		return none, err
 	}
-	contents := workspace.Contents{Taken: past.completedIn(kept, old.ID), Commands: past.commandsIn(kept)}
+	contents := workspace.Contents{Taken: completedIn(kept, past, old.ID), Commands: commandsIn(kept, past)}
 	if len(contents.Taken) == 0 {
 		return none, nil // an empty workspace is as good
 	}
@@ -73,12 +74,12 @@ func (r *run) takeOver(ctx context.Context, space *workspace.New) (none workspac
 }
 
 // readOld reads the build that this one repeats, and its log.
-func (r *run) readOld(ctx context.Context) (old buildcast.Build, past *history, err error) {
+func (r *run) readOld(ctx context.Context) (old buildcast.Build, past *report.History, err error) {
 	err = insist(ctx, func(ctx context.Context) (err error) {
 		if old, err = r.pipeline.config.Builds.GetBuild(ctx, r.build.RetryOf); err != nil {
 			return err
 		}
-		past, err = readHistory(ctx, r.pipeline.config.Log, old)
+		past, err = report.ReadHistory(ctx, r.pipeline.config.Log, old)
 		return err
 	})
 	switch code := buildcast.CodeOf(err); {
@@ -123,10 +124,10 @@ func (p *Pipeline) awaitEnd(ctx context.Context, buildID string) error {
 
 // completedIn returns the tasks and stages whose files the build's workspace has. A
 // stage begins when all tasks have completed: those that ran again without events, too.
-func (h *history) completedIn(kept workspace.Contents, buildID string) []workspace.Step {
+func completedIn(kept workspace.Contents, past *report.History, buildID string) []workspace.Step {
 	after := kept.After
-	for _, d := range h.stages {
-		if d.event > kept.After {
+	for _, d := range past.Stages {
+		if d.Event > kept.After {
 			after = 0
 		}
 	}
@@ -135,25 +136,25 @@ func (h *history) completedIn(kept workspace.Contents, buildID string) []workspa
 	for _, s := range steps {
 		has[workspace.Step{Task: s.Task, Stage: s.Stage}] = true
 	}
-	add := func(s workspace.Step, d done) {
-		if d.event <= after || has[s] {
+	add := func(s workspace.Step, d report.Done) {
+		if d.Event <= after || has[s] {
 			return
 		}
-		s.BuildID, s.DurationMS = cmp.Or(d.origin, buildID), d.durationMS
+		s.BuildID, s.DurationMS = cmp.Or(d.Origin, buildID), d.DurationMS
 		steps = append(steps, s)
 	}
-	for name, d := range h.completed {
+	for name, d := range past.Completed {
 		add(workspace.Step{Task: name}, d)
 	}
-	for name, d := range h.stages {
+	for name, d := range past.Stages {
 		add(workspace.Step{Stage: name}, d)
 	}
 	return steps
 }
 
-func (h *history) commandsIn(kept workspace.Contents) map[string]string {
+func commandsIn(kept workspace.Contents, past *report.History) map[string]string {
 	found := map[string]string{}
-	for _, from := range []map[string]string{kept.Commands, h.commands} {
+	for _, from := range []map[string]string{kept.Commands, past.Commands} {
 		for stage, command := range from {
 			if command != "" {
 				found[stage] = command
@@ -166,7 +167,7 @@ func (h *history) commandsIn(kept workspace.Contents) map[string]string {
 // completedHere returns the tasks whose files this build's workspace has.
 func (r *run) completedHere() map[string]bool {
 	here := map[string]bool{}
-	for _, s := range r.past.completedIn(r.space.Contents, r.build.ID) {
+	for _, s := range completedIn(r.space.Contents, r.past, r.build.ID) {
 		here[s.Task] = true
 	}
 	return here
@@ -175,7 +176,7 @@ func (r *run) completedHere() map[string]bool {
 // stageHere reports whether this build's workspace has what the stage makes.
 func (r *run) stageHere(name string) bool {
 	_, ok := r.takenStage(name)
-	return ok || r.past.stages[name].event > r.space.After
+	return ok || r.past.Stages[name].Event > r.space.After
 }
 
 // takenStage returns the stage that was taken over from another build.
@@ -192,20 +193,20 @@ func (r *run) takenStage(name string) (workspace.Step, bool) {
 func (r *run) reportTakenStage(s stage) {
 	if taken, ok := r.takenStage(s.name); ok {
 		e := s.doneEvent()
-		e.reused = reusedFrom(taken)
-		r.journal.report(buildcast.BuildProgress, e)
+		e.Reused = reusedFrom(taken)
+		r.journal.Report(buildcast.BuildProgress, e)
 	}
 }
 
-func reusedFrom(s workspace.Step) reused {
-	return reused{Cached: true, OriginBuildID: s.BuildID, SavedMS: s.DurationMS}
+func reusedFrom(s workspace.Step) report.Reused {
+	return report.Reused{Cached: true, OriginBuildID: s.BuildID, SavedMS: s.DurationMS}
 }
 
 // reportTaken reports the tasks that were taken over, in the plan's order, or why
 // nothing was.
 func (r *run) reportTaken() {
 	if r.nothing != "" {
-		r.journal.output(source{}, []string{fmt.Sprintf("[nothing is taken over from build %s: %s]", r.build.RetryOf, r.nothing)})
+		r.journal.Output(report.Source{}, []string{fmt.Sprintf("[nothing is taken over from build %s: %s]", r.build.RetryOf, r.nothing)})
 	}
 	taken := map[string]workspace.Step{}
 	for _, s := range r.space.Taken {
@@ -213,9 +214,9 @@ func (r *run) reportTaken() {
 	}
 	for i, t := range r.build.Plan.Tasks {
 		if s, ok := taken[t.Name]; ok {
-			about := task{TaskName: t.Name, Index: i + 1, Attempt: 1}
-			r.journal.report(buildcast.TaskStarted, about)
-			r.journal.report(buildcast.TaskCompleted, taskCompleted{task: about, reused: reusedFrom(s)})
+			about := report.Task{TaskName: t.Name, Index: i + 1, Attempt: 1}
+			r.journal.Report(buildcast.TaskStarted, about)
+			r.journal.Report(buildcast.TaskCompleted, report.TaskCompleted{Task: about, Reused: reusedFrom(s)})
 		}
 	}
 }

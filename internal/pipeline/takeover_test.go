@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/store"
 )
 
@@ -51,7 +52,7 @@ func taken(events []buildcast.Event) map[string]string {
 	found := map[string]string{}
 	for i := range events {
 		if d := read[struct {
-			taskCompleted
+			report.TaskCompleted
 			Stage string `json:"stage"`
 		}](&events[i]); d.Cached {
 			found[d.TaskName+d.Stage] = d.OriginBuildID
@@ -102,7 +103,7 @@ func TestRetryRunsWhatIsLeft(t *testing.T) {
 	first := rec.lines(t)
 	completed := map[string]string{}
 	for _, e := range of(r.events("b1"), buildcast.TaskCompleted) {
-		completed[read[task](&e).TaskName] = "b1"
+		completed[read[report.Task](&e).TaskName] = "b1"
 	}
 	if len(completed) < 5 || len(completed) > 15 {
 		t.Fatalf("%d tasks completed", len(completed))
@@ -120,7 +121,7 @@ func TestRetryRunsWhatIsLeft(t *testing.T) {
 		}
 	}
 	for _, e := range of(r.events("b2"), buildcast.TaskCompleted) {
-		if name := read[task](&e).TaskName; completed[name] == "" {
+		if name := read[report.Task](&e).TaskName; completed[name] == "" {
 			completed[name] = "b2"
 		}
 	}
@@ -146,7 +147,7 @@ func TestRetryRunsWhatIsLeft(t *testing.T) {
 			completed[name] = "b3"
 		}
 	}
-	completed[buildName] = "b3"
+	completed[report.Build] = "b3"
 	wantRetried(t, r, "b4", completed, rec.lines(t)[len(third):])
 	if n := len(rec.lines(t)); n != len(third) {
 		t.Errorf("%d commands ran again: %v", n-len(third), rec.lines(t)[len(third):])
@@ -229,7 +230,7 @@ func TestRetryResumesFromEachPrefix(t *testing.T) {
 		// The workspace was made before the first event, and the files are those of b1:
 		// what the retry itself has completed is in its log with higher ids.
 		for _, e := range whole[:n] {
-			in := buildcast.NewEvent{Type: e.Type, Data: e.Data, Key: eventKey(keyOf(e.Type, e.Data))}
+			in := buildcast.NewEvent{Type: e.Type, Data: e.Data, Key: report.Key(e.Type, e.Data)}
 			if _, err := r.log.Append(t.Context(), id, 0, in); err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
 // retryDelay is how long a failed task waits before its next attempt. The delay
@@ -21,7 +22,7 @@ func (b retryDelay) after(attempt int) time.Duration {
 type outcome struct {
 	index  int
 	waited bool // the wait is over: the next attempt may begin
-	done   taskCompleted
+	done   report.TaskCompleted
 	err    error
 }
 
@@ -62,7 +63,7 @@ func (r *run) runTasks(ctx context.Context) error {
 func (t *taskRunner) startReady(ctx context.Context) {
 	ready := t.schedule.next(t.pipeline.config.MaxTasks)
 	for _, i := range ready {
-		t.journal.report(buildcast.TaskStarted, t.about(i))
+		t.journal.Report(buildcast.TaskStarted, t.about(i))
 	}
 	for _, i := range ready {
 		about := t.about(i) // here, not in the worker: take changes what it reads
@@ -73,9 +74,9 @@ func (t *taskRunner) startReady(ctx context.Context) {
 	}
 }
 
-func (t *taskRunner) about(i int) task {
+func (t *taskRunner) about(i int) report.Task {
 	name := t.tasks[i].Name
-	return task{TaskName: name, Index: i + 1, Attempt: t.past.failed[name] + 1}
+	return report.Task{TaskName: name, Index: i + 1, Attempt: t.past.Failed[name] + 1}
 }
 
 // take acts on an outcome.
@@ -85,7 +86,7 @@ func (t *taskRunner) take(ctx context.Context, o outcome) error {
 		t.schedule.ready(o.index)
 		return nil
 	case o.err == nil:
-		t.journal.report(buildcast.TaskCompleted, o.done)
+		t.journal.Report(buildcast.TaskCompleted, o.done)
 		t.schedule.complete(o.index)
 		return nil
 	case ctx.Err() != nil:
@@ -100,15 +101,15 @@ func (t *taskRunner) fail(ctx context.Context, o outcome) error {
 	if errors.As(o.err, &p) {
 		panic(p) // where run.guard sees it
 	}
-	event := taskFailed{task: t.about(o.index), failure: t.failureOf(o.err), Attempts: t.tasks[o.index].Retries + 1}
+	event := report.TaskFailed{Task: t.about(o.index), Failure: t.failureOf(o.err), Attempts: t.tasks[o.index].Retries + 1}
 	if event.Attempt >= event.Attempts {
-		event.failure = event.of("task " + event.TaskName)
+		event.Failure = event.Of("task " + event.TaskName)
 		return t.end(buildcast.TaskFailed, event)
 	}
 	delay := t.pipeline.retry.after(event.Attempt)
 	event.WillRetry, event.RetryInMS = true, delay.Milliseconds()
-	t.journal.report(buildcast.TaskFailed, event)
-	t.past.failed[event.TaskName] = event.Attempt
+	t.journal.Report(buildcast.TaskFailed, event)
+	t.past.Failed[event.TaskName] = event.Attempt
 	t.schedule.pause(o.index)
 	t.workers.Go(func() {
 		wait(ctx, delay)
@@ -124,7 +125,7 @@ func (t *taskRunner) stopped(ctx context.Context) error {
 	close(t.outcomes)
 	for o := range t.outcomes {
 		if !o.waited && o.err == nil {
-			t.journal.report(buildcast.TaskCompleted, o.done)
+			t.journal.Report(buildcast.TaskCompleted, o.done)
 		}
 	}
 	return context.Cause(ctx)

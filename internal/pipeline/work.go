@@ -11,6 +11,7 @@ import (
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/runner"
 )
@@ -29,23 +30,23 @@ func (r *run) work(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
+		return r.end(buildcast.BuildFailed, report.BuildFailed{Failure: r.failureOf(err)})
 	}
-	r.journal.report(buildcast.PlanStarted, r.started())
+	r.journal.Report(buildcast.PlanStarted, r.started())
 	if err := r.mayRun(); err != nil {
-		return r.end(buildcast.BuildFailed, buildFailed{failure: failure{Error: runner.Clean(err.Error())}.of("the build")})
+		return r.end(buildcast.BuildFailed, report.BuildFailed{Failure: report.Failure{Error: runner.Clean(err.Error())}.Of("the build")})
 	}
 	r.beginPlanning()
 	if err := r.plan(ctx); err != nil {
 		return err
 	}
-	r.journal.report(buildcast.PlanGenerated, r.generated())
+	r.journal.Report(buildcast.PlanGenerated, r.generated())
 	r.reportTaken()
-	if len(r.past.completed) > 0 && !r.space.Kept {
-		r.journal.output(source{}, []string{"[the build continues in a new workspace: completed tasks run again, without events]"})
+	if len(r.past.Completed) > 0 && !r.space.Kept {
+		r.journal.Output(report.Source{}, []string{"[the build continues in a new workspace: completed tasks run again, without events]"})
 	}
 	if err := r.openSecrets(); err != nil {
-		return r.end(buildcast.BuildFailed, buildFailed{failure: r.failureOf(err)})
+		return r.end(buildcast.BuildFailed, report.BuildFailed{Failure: r.failureOf(err)})
 	}
 	if err := r.runTasks(ctx); err != nil {
 		return err
@@ -119,7 +120,7 @@ func hasCommands(p *buildcast.Plan) bool {
 }
 
 // attempt runs the task once: it writes the files, then runs the command.
-func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done taskCompleted, err error) {
+func (r *run) attempt(ctx context.Context, about report.Task, t *buildcast.Task) (done report.TaskCompleted, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicked{v, debug.Stack()}
@@ -134,15 +135,15 @@ func (r *run) attempt(ctx context.Context, about task, t *buildcast.Task) (done 
 	if err != nil {
 		return done, err
 	}
-	var reused reused
+	var reused report.Reused
 	if t.Run != "" {
-		c := r.command(t.Run, t.Name, source{TaskName: t.Name})
+		c := r.command(t.Run, t.Name, report.Source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
 		if reused, err = r.runCached(ctx, r.taskStep(ctx, t), c, taskAccess(t)); err != nil {
 			return done, err
 		}
 	}
-	return taskCompleted{task: about, reused: reused, FilesCreated: len(t.Files) + planned, DurationMS: time.Since(began).Milliseconds()}, nil
+	return report.TaskCompleted{Task: about, Reused: reused, FilesCreated: len(t.Files) + planned, DurationMS: time.Since(began).Milliseconds()}, nil
 }
 
 // panicked carries a worker's panic to the goroutine that fails the build.
@@ -154,13 +155,13 @@ type panicked struct {
 func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 
 // command returns a command in the build's workspace.
-func (r *run) command(script, name string, from source) runner.Spec {
+func (r *run) command(script, name string, from report.Source) runner.Spec {
 	return runner.Spec{
 		Script: script,
 		Dir:    r.space.Path(), Home: r.space.Home(), Temp: r.space.Temp(),
 		Env:     r.environment(name, from),
 		Mask:    r.mask,
-		Output:  func(lines []string) { r.journal.output(from, lines) },
+		Output:  func(lines []string) { r.journal.Output(from, lines) },
 		Planned: r.build.Planned(),
 	}
 }
@@ -182,9 +183,9 @@ func (r *run) runCommand(ctx context.Context, c runner.Spec, access egress.Acces
 
 // failureOf describes an error to users. The cause may hold the server's own paths,
 // so it goes only to the server's log.
-func (r *run) failureOf(err error) failure {
+func (r *run) failureOf(err error) report.Failure {
 	if f, ok := errors.AsType[*runner.Failure](err); ok {
-		return failure{Error: runner.Clean(r.mask.String(f.Reason)), ExitCode: f.ExitCode, Output: f.Tail}
+		return report.Failure{Error: runner.Clean(r.mask.String(f.Reason)), ExitCode: f.ExitCode, Output: f.Tail}
 	}
 	if f, ok := failurePlanning(err); ok {
 		r.log.Info("a planner gave no answer", "error", err, "cause", errors.Unwrap(err))
@@ -192,7 +193,7 @@ func (r *run) failureOf(err error) failure {
 	}
 	r.log.Warn("a step of the build failed", "error", r.mask.String(err.Error()))
 	if e, ok := errors.AsType[*buildcast.Error](err); ok {
-		return failure{Error: runner.Clean(r.mask.String(e.Message))}
+		return report.Failure{Error: runner.Clean(r.mask.String(e.Message))}
 	}
-	return failure{Error: "the server could not continue the build; the server's log has the reason"}
+	return report.Failure{Error: "the server could not continue the build; the server's log has the reason"}
 }

@@ -1,4 +1,7 @@
-package pipeline
+// Package report is how a run of a build tells what it does: the events that it reports,
+// with their data and keys; the Journal that reports each of them once; and the History
+// that the next run reads from the log.
+package report
 
 import (
 	"bytes"
@@ -12,17 +15,23 @@ import (
 	"github.com/buildcast/buildcast/internal/planner"
 )
 
-// The data of the events that a run reports. build_started and build_completed have
-// none.
+// The names of the stages after the tasks.
+const (
+	Install = "install"
+	Build   = "build"
+)
 
-// planStarted is in the build's first event.
-type planStarted struct {
+// The types below are the data of the events that a run reports. build_started and
+// build_completed have Nothing.
+
+// PlanStarted is in the build's first event.
+type PlanStarted struct {
 	Sandbox string `json:"sandbox"`           // of all commands: bwrap or none
 	Message string `json:"message,omitempty"` // if the build has a prompt
 }
 
-// planGenerated. Tasks has as many names as fit; TaskCount counts all.
-type planGenerated struct {
+// PlanGenerated. Tasks has as many names as fit; TaskCount counts all.
+type PlanGenerated struct {
 	TaskCount int      `json:"taskCount"`
 	Tasks     []string `json:"tasks"`
 	// Planner and Model made the plan. They are empty if a person wrote it.
@@ -30,15 +39,15 @@ type planGenerated struct {
 	Model   string `json:"model,omitempty"`
 }
 
-// planProgress. Tasks has the names of the tasks so far.
-type planProgress struct {
+// PlanProgress. Tasks has the names of the tasks so far.
+type PlanProgress struct {
 	Message      string   `json:"message"`
 	Tasks        []string `json:"tasks"`
 	OutputTokens int64    `json:"outputTokens"`
 }
 
-// plannerUsage is what one answer of a planner took.
-type plannerUsage struct {
+// PlannerUsage is what one answer of a planner took.
+type PlannerUsage struct {
 	Purpose string `json:"purpose"` // plan or files
 	Task    string `json:"taskName,omitempty"`
 	Planner string `json:"planner"`
@@ -48,38 +57,40 @@ type plannerUsage struct {
 	Failed bool `json:"failed,omitempty"` // it was of no use
 }
 
-// task is in the data of each event about a task; of task_started it is all.
-type task struct {
+// Task is in the data of each event about a task; of task_started it is all.
+type Task struct {
 	TaskName string `json:"taskName"`
 	Index    int    `json:"index"`   // in the plan, from 1
 	Attempt  int    `json:"attempt"` // from 1
 }
 
-// reused is in the event of a task or stage that did not run: its result was there.
-type reused struct {
+// Reused is in the event of a task or stage that did not run: its result was there.
+type Reused struct {
 	Cached        bool   `json:"cached,omitempty"`
 	OriginBuildID string `json:"originBuildId,omitempty"` // the build that made it
 	SavedMS       int64  `json:"savedMs,omitempty"`
 }
 
-type taskCompleted struct {
-	task
-	reused
+// TaskCompleted is reported once, when the attempt that succeeded has ended.
+type TaskCompleted struct {
+	Task
+	Reused
 	FilesCreated int   `json:"filesCreated"`
 	DurationMS   int64 `json:"durationMs"` // of the last attempt
 }
 
-type taskFailed struct {
-	task
-	failure
+// TaskFailed is reported of each attempt that fails.
+type TaskFailed struct {
+	Task
+	Failure
 	WillRetry bool  `json:"willRetry"`
 	Attempts  int   `json:"attempts"`            // at most, the first one included
 	RetryInMS int64 `json:"retryInMs,omitempty"` // until the next attempt begins
 }
 
-// failure is what went wrong. Message is set in the build's last event and names
+// Failure is what went wrong. Message is set in the build's last event and names
 // the step that failed: the build's status shows it.
-type failure struct {
+type Failure struct {
 	Message  string `json:"message,omitempty"`
 	Error    string `json:"error"`
 	ExitCode *int   `json:"exitCode,omitempty"`
@@ -88,73 +99,78 @@ type failure struct {
 	RequestID string `json:"requestId,omitempty"`
 }
 
-// of returns the failure with its Message.
-func (f failure) of(what string) failure {
+// Of returns the failure with its Message.
+func (f Failure) Of(what string) Failure {
 	f.Message = what + " failed: " + f.Error
 	return f
 }
 
-type deployStarted struct {
+// DeployStarted is reported once, before any other event of the deploy.
+type DeployStarted struct {
 	Target string `json:"target"`
 }
 
-// buildProgress is reported when a stage begins and, with Done, when it has ended.
-type buildProgress struct {
+// BuildProgress is reported when a stage begins and, with Done, when it has ended.
+type BuildProgress struct {
 	Stage      string `json:"stage,omitempty"` // install or build; empty: what comes after them
 	Message    string `json:"message"`
 	Percent    int    `json:"percent"` // of the deploying phase, 0-100
 	Done       bool   `json:"done,omitempty"`
 	DurationMS int64  `json:"durationMs,omitempty"`
 	Command    string `json:"command,omitempty"` // that was found; empty: it is the plan's
-	reused
+	Reused
 }
 
-type buildFailed struct {
+// BuildFailed. Stage is planning, install or build; empty if the build failed elsewhere.
+type BuildFailed struct {
 	Stage string `json:"stage,omitempty"`
-	failure
+	Failure
 }
 
-type deployProgress struct {
+// DeployProgress is how far the target is.
+type DeployProgress struct {
 	Message  string `json:"message"`
 	Percent  int    `json:"percent,omitempty"` // of the deploying phase, 0-100; 0: the target cannot tell
 	Uploaded int    `json:"uploaded,omitempty"`
 	Total    int    `json:"total,omitempty"` // files that are to be uploaded
 }
 
-type deployCompleted struct {
+// DeployCompleted is the last event of a build that was deployed.
+type DeployCompleted struct {
 	Target     string `json:"target"`
 	PreviewURL string `json:"previewUrl"`
 	Ref        string `json:"ref,omitempty"` // the target's own name of the deployment
 }
 
-type deployFailed struct {
+// DeployFailed is the last event of a build whose deploy failed.
+type DeployFailed struct {
 	Target string `json:"target"`
-	failure
+	Failure
 }
 
-// source names the step whose output a build_log has.
-type source struct {
+// Source names the step whose output a build_log has.
+type Source struct {
 	TaskName string `json:"taskName,omitempty"`
 	Stage    string `json:"stage,omitempty"`
 }
 
-// buildLog. Dropped counts lines that were left out before these: they did not fit
+// BuildLog. Dropped counts lines that were left out before these: they did not fit
 // into the buffer while the store was unreachable.
-type buildLog struct {
-	source
+type BuildLog struct {
+	Source
 	Lines   []string `json:"lines"`
 	Dropped int      `json:"dropped,omitempty"`
 	Cached  bool     `json:"cached,omitempty"` // another build's command has printed it
 }
 
-// nothing is the data of an event without data.
-type nothing struct{}
+// Nothing is the data of an event without data.
+type Nothing struct{}
 
 // maxNames bounds the names in plan_generated, in bytes as JSON.
 const maxNames = 48 << 10
 
-// namesOf returns the tasks' names that fit.
-func namesOf(tasks []buildcast.Task) []string {
+// Names returns the tasks' names that fit.
+func Names(tasks []buildcast.Task) []string {
 	names := []string{}
 	bytes := 0
 	for _, t := range tasks {
@@ -164,6 +180,12 @@ func namesOf(tasks []buildcast.Task) []string {
 		names = append(names, t.Name)
 	}
 	return names
+}
+
+// Event returns the event with its data and its key.
+func Event(typ string, data any) (buildcast.NewEvent, error) {
+	b, err := encode(data)
+	return buildcast.NewEvent{Type: typ, Data: b, Key: Key(typ, b)}, err
 }
 
 // encode returns data as the log stores it. It does not escape < and >: the
@@ -176,19 +198,11 @@ func encode(data any) (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// eventKey is the idempotency key of an event that has the key of keyOf.
-func eventKey(key string) string {
-	if key == "" {
-		return ""
-	}
-	return buildcast.ReservedKeyPrefix + key
-}
-
-// keyOf names an event by what it reports. It is empty if an event of this type
-// may be reported more than once. Reading a log does not return the events' keys,
+// Key is the idempotency key of an event: it names what the event reports. It is empty
+// if an event of this type may be reported more than once. Reading a log does not return the events' keys,
 // so a resumed run computes them from the events' data. A log of an earlier
 // version, whose keys had no prefix, is resumed in the same way.
-func keyOf(typ string, data json.RawMessage) string {
+func Key(typ string, data json.RawMessage) string {
 	w := readWords(data)
 	switch typ {
 	case buildcast.TaskStarted, buildcast.TaskFailed:
@@ -204,16 +218,17 @@ func keyOf(typ string, data json.RawMessage) string {
 		return key(typ, w.Request, w.RequestID)
 	case buildcast.PlanStarted, buildcast.PlanGenerated, buildcast.DeployStarted, buildcast.BuildStarted,
 		buildcast.DeployCompleted, buildcast.DeployFailed, buildcast.BuildCompleted, buildcast.BuildFailed:
-		return typ
+		return buildcast.ReservedKeyPrefix + typ
 	}
 	return ""
 }
 
 func key(typ string, parts ...string) string {
+	typ = buildcast.ReservedKeyPrefix + typ
 	k := typ + ":" + strings.Join(parts, ":")
-	if len(eventKey(k)) <= buildcast.MaxEventKey {
+	if len(k) <= buildcast.MaxEventKey {
 		return k
 	}
-	sum := sha256.Sum256([]byte(k))
+	sum := sha256.Sum256([]byte(strings.TrimPrefix(k, buildcast.ReservedKeyPrefix)))
 	return typ + ":sha256:" + hex.EncodeToString(sum[:])
 }
