@@ -1,6 +1,7 @@
 package chaostest
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -72,8 +73,14 @@ func (n *node) dataDir() string {
 
 // kept returns how many answers the node has on its disk.
 func (n *node) kept() int {
-	files, _ := filepath.Glob(filepath.Join(n.dataDir(), "planner", "answers", "*", "[0-9a-f]*"))
-	return len(files)
+	files, _ := filepath.Glob(filepath.Join(n.dataDir(), "cache", "entries", "*", "planned", "*", "*"))
+	kept := 0
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && bytes.Contains(b, []byte(`"kind":"memo"`)) {
+			kept++
+		}
+	}
+	return kept
 }
 
 // lock keeps the node from writing to its database, until unlock.

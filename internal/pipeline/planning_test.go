@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/planner/anthropic"
@@ -30,9 +31,13 @@ func (r *rig) asking(answer func(call) reply) (*anthropictest.Server, func(*Conf
 	price := planner.PriceOf(2, 10)
 	model := anthropic.New(anthropic.Config{APIKey: anthropictest.Key, BaseURL: server.URL, Model: "claude-sonnet-5-5"})
 	r.t.Cleanup(model.Close)
+	answers, err := cache.Open(cache.Config{Dir: filepath.Join(r.dir, "answers")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	service := planner.New(planner.Config{
 		Kinds:   map[string]planner.Kind{planner.Anthropic: {Planner: model, Identity: "m", MaxOutput: 4096, Price: &price}},
-		Default: planner.Anthropic, Memo: planner.Dir(filepath.Join(r.dir, "answers")), Logger: quiet,
+		Default: planner.Anthropic, Memo: planner.Kept{Cache: answers}, Logger: quiet,
 	})
 	return server, func(c *Config) { c.Planner, c.Plans = service, r.store }
 }

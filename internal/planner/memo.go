@@ -8,11 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/buildcast/buildcast/internal/cache"
 )
 
 // Memo keeps answers. PutBytes returns when the entry is durable.
@@ -103,24 +104,37 @@ func (s *Service) put(ctx context.Context, key string, e entry) {
 
 const putTimeout = 10 * time.Second
 
-// Dir is a Memo of files in a directory.
-type Dir string
+// Kept is a Memo in the server's cache. Without a cache it keeps nothing.
+type Kept struct{ Cache *cache.Cache }
+
+// keptScope is of no project: a request's project is in its key.
+var keptScope = cache.Scope{Org: "default", Planned: true}
+
+// maxKept bounds an answer with its usage, in bytes.
+const maxKept = MaxAnswer + 1<<20
+
+func (m Kept) key(key string) *cache.Key {
+	k := new(cache.Key)
+	k.Add(cache.PartOther, "answer", key)
+	return k
+}
 
 // GetBytes reads an entry.
-func (d Dir) GetBytes(_ context.Context, key string) ([]byte, bool, error) {
-	b, err := os.ReadFile(d.path(key))
-	if errors.Is(err, fs.ErrNotExist) {
+func (m Kept) GetBytes(ctx context.Context, key string) ([]byte, bool, error) {
+	if m.Cache == nil {
 		return nil, false, nil
 	}
-	return b, err == nil, err
+	b, ok := m.Cache.GetBytes(ctx, keptScope, m.key(key), maxKept)
+	return b, ok, nil
 }
 
 // PutBytes writes an entry.
-func (d Dir) PutBytes(_ context.Context, key string, value []byte) error {
-	return writeFile(d.path(key), value)
+func (m Kept) PutBytes(ctx context.Context, key string, value []byte) error {
+	if m.Cache == nil {
+		return errors.New("the cache cannot be used")
+	}
+	return m.Cache.PutBytes(ctx, keptScope, m.key(key), cache.Entry{Kind: cache.KindMemo, Name: "planner"}, value)
 }
-
-func (d Dir) path(key string) string { return filepath.Join(string(d), key[:2], key) }
 
 // writeFile replaces the file, and returns when it is on the disk.
 func writeFile(path string, content []byte) error {

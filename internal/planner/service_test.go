@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/internal/cache"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,13 +63,21 @@ func newService(dir string, p *script, change ...func(*Config)) *Service {
 	price := PriceOf(2, 10)
 	cfg := Config{
 		Kinds:   map[string]Kind{"model": {Planner: p, Identity: "m", MaxOutput: 4096, Price: &price}},
-		Default: "model", Memo: Dir(filepath.Join(dir, "answers")), Ledger: filepath.Join(dir, "spent.json"),
+		Default: "model", Memo: Kept{openCache(dir)}, Ledger: filepath.Join(dir, "spent.json"),
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
 	return New(cfg)
+}
+
+func openCache(dir string) *cache.Cache {
+	c, err := cache.Open(cache.Config{Dir: filepath.Join(dir, "cache")})
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 func begin(s *Service, id string, change ...func(*Build)) *Build {
@@ -315,7 +324,7 @@ func TestDamagedMemo(t *testing.T) {
 	if _, _, err := s.Plan(t.Context(), begin(s, "b1"), &seen{}); err != nil {
 		t.Fatal(err)
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "answers", "*", "*"))
+	files, _ := filepath.Glob(filepath.Join(dir, "cache", "entries", "*", "planned", "*", "*"))
 	for _, f := range files {
 		if err := os.WriteFile(f, []byte(`{"build":`), 0o600); err != nil {
 			t.Fatal(err)

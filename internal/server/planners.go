@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/planner"
 	"github.com/buildcast/buildcast/internal/planner/anthropic"
@@ -13,23 +14,22 @@ import (
 
 // Names below the data directory's planner/.
 const (
-	plannerAnswers  = "answers"
 	plannerRequests = "requests"
 	plannerSpent    = "spent.json"
 )
 
-// newPlanners returns the server's planners. What a killed server left of its requests
+// openPlanners returns the server's planners. What a killed server left of its requests
 // is removed.
-func (s *Server) newPlanners() (*planner.Service, error) {
+func (s *Server) openPlanners() (*planner.Service, error) {
 	if err := os.RemoveAll(s.file("planner/" + plannerRequests)); err != nil {
 		return nil, dirError(s.config.DataDir, "cannot be written", err)
 	}
-	return NewPlanners(&s.config, s.file("planner"), s.logger), nil
+	return newPlanners(&s.config, s.file("planner"), s.cache, s.logger), nil
 }
 
-// NewPlanners returns the planners that the settings set up. dir holds what they keep:
-// answers, and what was spent.
-func NewPlanners(cfg *config.Config, dir string, logger *slog.Logger) *planner.Service {
+// newPlanners returns the planners that the settings set up. dir holds their requests
+// and what was spent, and the cache their answers.
+func newPlanners(cfg *config.Config, dir string, answers *cache.Cache, logger *slog.Logger) *planner.Service {
 	kinds := map[string]planner.Kind{}
 	if c := cfg.Planning.Command; c != "" {
 		kinds[planner.Command] = planner.Kind{
@@ -49,7 +49,7 @@ func NewPlanners(cfg *config.Config, dir string, logger *slog.Logger) *planner.S
 	}
 	return planner.New(planner.Config{
 		Kinds: kinds, Default: cfg.DefaultPlanner(),
-		Memo: planner.Dir(filepath.Join(dir, plannerAnswers)), Ledger: filepath.Join(dir, plannerSpent),
+		Memo: planner.Kept{Cache: answers}, Ledger: filepath.Join(dir, plannerSpent),
 		PerBuild: planner.Spend{Tokens: cfg.Planning.MaxTokensBuild, USD: cfg.Planning.MaxCostBuild},
 		PerDay:   planner.Spend{Tokens: cfg.Planning.MaxTokensDay, USD: cfg.Planning.MaxCostDay},
 		Logger:   logger,

@@ -62,7 +62,8 @@ func MakePlan(ctx context.Context, cfg *config.Config, asked httpapi.PlanRequest
 		return httpapi.Planned{}, err
 	}
 	defer dir.close()
-	p := plans{NewPlanners(cfg, filepath.Join(dir.path, "planner"), slog.New(slog.DiscardHandler))}
+	quiet := slog.New(slog.DiscardHandler)
+	p := plans{newPlanners(cfg, filepath.Join(dir.path, "planner"), openCache(cfg, filepath.Join(dir.path, "cache"), quiet), quiet)}
 	if err := p.Check(asked.Planner); err != nil {
 		return httpapi.Planned{}, err
 	}

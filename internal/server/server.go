@@ -143,10 +143,10 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.previews = local.New(local.Config{
 		Dir: s.file("previews"), Address: at, Retain: s.config.PreviewKeep, Exists: s.buildExists, Logger: s.logger,
 	})
-	if s.planners, err = s.newPlanners(); err != nil {
+	s.cache = openCache(&s.config, s.file("cache"), s.logger)
+	if s.planners, err = s.openPlanners(); err != nil {
 		return err
 	}
-	s.cache = s.openCache()
 	if s.services, err = s.newServices(); err != nil {
 		return err
 	}

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"log/slog"
 	"net/http"
 
 	"github.com/buildcast/buildcast/internal/address"
 	"github.com/buildcast/buildcast/internal/auth"
 	"github.com/buildcast/buildcast/internal/cache"
+	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/request"
 	"github.com/buildcast/buildcast/internal/services"
@@ -14,13 +16,13 @@ import (
 
 // openCache returns the cache; nil if its directory cannot be used. A cache never keeps
 // a server from starting.
-func (s *Server) openCache() *cache.Cache {
-	room := s.config.Cache
+func openCache(cfg *config.Config, dir string, logger *slog.Logger) *cache.Cache {
+	room := cfg.Cache
 	c, err := cache.Open(cache.Config{
-		Dir: s.file("cache"), Max: int64(room.Max), MinFree: int64(room.MinFree), Reserved: int64(room.Reserved), Logger: s.logger,
+		Dir: dir, Max: int64(room.Max), MinFree: int64(room.MinFree), Reserved: int64(room.Reserved), Logger: logger,
 	})
 	if err != nil {
-		s.logger.Warn("the cache cannot be used: everything runs without it", "error", err)
+		logger.Warn("the cache cannot be used: everything runs without it", "error", err)
 		return nil
 	}
 	return c
