@@ -24,6 +24,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
+	"github.com/buildcast/buildcast/internal/httpapi/cleanupapi"
 	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/httpapi/query"
@@ -102,6 +103,8 @@ type Config struct {
 	Abilities Abilities
 	// Cache, if set, serves /api/cache; without it these routes answer 404.
 	Cache cacheapi.Cache
+	// Cleanup, if set, serves /api/cleanup; without it this route answers 404.
+	Cleanup cleanupapi.Cleanup
 	// Guard, if set, is asked about every request.
 	Guard Guard
 	// AllowOrigins are the sites whose pages may call the API from a browser,

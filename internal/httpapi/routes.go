@@ -9,6 +9,7 @@ import (
 	"github.com/buildcast/buildcast/internal/eventjson"
 	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
+	"github.com/buildcast/buildcast/internal/httpapi/cleanupapi"
 	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/httpapi/query"
@@ -49,6 +50,7 @@ func (a *api) routes() {
 	a.planRoutes()
 	a.eventRoutes()
 	cacheapi.Add(cacheapi.Config{Cache: a.Cache, Bodies: &a.bodies}, a.doc, a.handle)
+	cleanupapi.Add(cleanupapi.Config{Cleanup: a.Cleanup, Bodies: &a.bodies, Logger: a.Logger}, a.doc, a.handle)
 	webhookapi.Add(webhookapi.Config{Webhooks: a.Webhooks, Bodies: &a.bodies, Prefix: a.Prefix}, a.doc, a.handle)
 	a.handle(&huma.Operation{
 		Method: http.MethodGet, Path: "/api/server", OperationID: "getServer", Tags: []string{"server"},

@@ -18,7 +18,10 @@ func (s *Server) newCleanup() *cleanup.Service {
 	if s.cloudflare != nil {
 		parts = append([]cleanup.Part{{Name: "cloudflare", Clean: s.cloudflare.Clean}}, parts...)
 	}
-	return cleanup.New(append(parts, cleanup.Part{Name: "cache", Clean: s.cleanCache})...)
+	if s.cache != nil {
+		parts = append(parts, cleanup.Part{Name: "cache", Clean: s.cleanCache})
+	}
+	return cleanup.New(parts...)
 }
 
 // cleanCache removes what was not used since the time; without an age, only what does

@@ -26,13 +26,13 @@ import (
 	"github.com/buildcast/buildcast/internal/auth"
 	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/cleanup"
-	"github.com/buildcast/buildcast/internal/cleanup/api"
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/dashboard"
 	"github.com/buildcast/buildcast/internal/deploy/cloudflare"
 	"github.com/buildcast/buildcast/internal/deploy/local"
 	"github.com/buildcast/buildcast/internal/eventlog"
 	"github.com/buildcast/buildcast/internal/httpapi"
+	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
 	"github.com/buildcast/buildcast/internal/limit"
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/pipeline"
@@ -158,13 +158,18 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	for _, changed := range []func(eventlog.Change){s.hub.Changed, s.webhooks.Changed, s.pipeline.Changed, s.leftovers.Changed} {
 		s.log.Subscribe(changed)
 	}
+	var kept cacheapi.Cache // nil without a cache, and not a nil pointer in an interface
+	if s.cache != nil {
+		kept = s.cache
+	}
 	handler := httpapi.New(httpapi.Config{
 		Log: s.log, Builds: s.store, Events: s.store, Hub: s.hub, Ping: s.store.Ping,
 		Ready:    func() error { return s.stopping.Err() },
 		Warning:  s.warning,
 		Stopping: s.stopping,
 		Webhooks: s.webhooks,
-		Cache:    s.cache,
+		Cache:    kept,
+		Cleanup:  s.cleanup,
 		Planners: plans{s.planners}, Abilities: s.abilities(),
 		Guard: guard, AllowOrigins: s.config.AllowOrigins, AllowCredentials: s.config.AllowCredentials,
 		PublicOrigin: s.config.PublicOrigin(), Prefix: s.config.Prefix(),
@@ -173,7 +178,6 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.sockets = socketapi.New(s.hub, s.socketConfig())
 	root := http.NewServeMux()
 	root.Handle("/", handler)
-	root.Handle(api.Route, api.Handler(s.cleanup, guard.Check, s.logger))
 	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)
