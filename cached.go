@@ -8,7 +8,7 @@ import (
 // CacheUsage is what a server's cache has.
 type CacheUsage struct {
 	Entries  []CacheEntry `json:"entries"`  // the one used last first, as many as were asked for
-	Count    int          `json:"count"`    // of all entries
+	Count    int          `json:"count"`    // of all entries, and of npm's packages, which are not listed
 	Bytes    int64        `json:"bytes"`    // on disk, of everything
 	MaxBytes int64        `json:"maxBytes"` // that it may use
 }

@@ -1,5 +1,6 @@
 // Package cache keeps what builds made, so that the same work is not done twice:
-// outputs of tasks and stages, answers of planners, and Turborepo's artifacts.
+// outputs of tasks and stages, answers of planners, Turborepo's artifacts, and the
+// packages that npm downloads.
 //
 // Below its directory it has
 //

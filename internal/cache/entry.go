@@ -20,6 +20,7 @@ const (
 	KindStage    = "stage"
 	KindMemo     = "memo"     // what a planner answered
 	KindArtifact = "artifact" // Turborepo's
+	KindPackage  = "package"  // which npm has downloaded
 )
 
 // Entry is what is kept under a key.
@@ -154,22 +155,24 @@ func (c *Cache) Drop(e *Entry) { c.drop(e) }
 
 // Put keeps the content of the sources under the key. Kind, Name, BuildID, DurationMS
 // and Meta are taken from e. What is there already stays, unless replace is set. An
-// error never leaves half of an entry behind; see Full.
+// error never leaves half of an entry behind; see Full. Put returns when the entry is
+// durable, except for packages, which can be downloaded again.
 func (c *Cache) Put(ctx context.Context, s Scope, k *Key, e Entry, content map[string]Source, replace bool) error {
 	id := k.In(s)
 	if !replace && c.get(s, id) != nil {
 		return nil
 	}
 	e.Key, e.Scope, e.Created, e.Blobs = id.String(), s, time.Now().UTC(), map[string]Blob{}
+	durable := e.Kind != KindPackage
 	for name, source := range content {
-		b, unpin, err := c.putBlob(ctx, source, true)
+		b, unpin, err := c.putBlob(ctx, source, durable)
 		if err != nil {
 			return c.noted(err)
 		}
 		defer unpin()
 		e.Blobs[name] = b
 	}
-	return c.noted(c.writeChecked(c.entryPath(s, id), e, true))
+	return c.noted(c.writeChecked(c.entryPath(s, id), e, durable))
 }
 
 // noted has a sweep make room if there is none.

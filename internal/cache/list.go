@@ -8,7 +8,8 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// List returns the entries that were used last.
+// List returns the entries that were used last. Packages are counted, but not listed:
+// there are many, and they have no names.
 func (c *Cache) List(ctx context.Context, limit int) (buildcast.CacheUsage, error) {
 	u := buildcast.CacheUsage{Entries: []buildcast.CacheEntry{}, MaxBytes: c.config.Max}
 	for _, dir := range []string{blobsDir, buildsDir, lastDir} {
@@ -24,6 +25,9 @@ func (c *Cache) List(ctx context.Context, limit int) (buildcast.CacheUsage, erro
 		}
 		u.Count++
 		u.Bytes += onDisk(info.Size())
+		if e.Kind == KindPackage {
+			return
+		}
 		e.Used = info.ModTime()
 		if u.Entries = append(u.Entries, e.listed()); len(u.Entries) >= 2*limit {
 			slices.SortFunc(u.Entries, newest)

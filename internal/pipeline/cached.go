@@ -42,6 +42,8 @@ type cacheable struct {
 	stale func() ([]string, error)
 	// fresh says that no outputs existed before.
 	fresh bool
+	// prepare, unless it is nil, is called before the command runs.
+	prepare func(context.Context)
 	// meta goes with the entry.
 	meta map[string]string
 
@@ -68,6 +70,9 @@ func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access
 	defer s.release()
 	if found, err := r.lookUp(ctx, s); found.Cached || err != nil {
 		return found, err
+	}
+	if s.prepare != nil {
+		s.prepare(ctx)
 	}
 	began, stop := time.Now(), r.journal.Record(s.from)
 	err := r.runCommand(ctx, c, access)

@@ -103,9 +103,15 @@ func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 	c := r.command(s.script, s.name, report.Source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
 	step := steps.of(s)
+	if s.name == report.Install {
+		step.prepare = r.fillPackages
+	}
 	found, err := r.runCached(ctx, step, c, r.stageAccess(s.name))
 	switch {
 	case err == nil:
+		if s.name == report.Install && !found.Cached {
+			r.givePackages(ctx)
+		}
 		took := time.Since(began).Milliseconds()
 		steps.took(s, cmp.Or(step.origin().DurationMS, took))
 		r.journal.Report(buildcast.BuildProgress, s.ending(found, took))

@@ -159,6 +159,9 @@ func (w *Workspace) Temp() string { return filepath.Join(w.dir, tempDir) }
 // Root returns the workspace as a directory that no link leads out of.
 func (w *Workspace) Root() *os.Root { return w.root }
 
+// HomeRoot opens the HOME of its commands as a directory that no link leads out of.
+func (w *Workspace) HomeRoot() (*os.Root, error) { return openSub(w.dir, homeDir) }
+
 // Close closes the directory and records the time in it; see Entry. No command may
 // be running in it.
 func (w *Workspace) Close() error {
