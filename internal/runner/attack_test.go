@@ -217,6 +217,12 @@ func TestAttackDisk(t *testing.T) {
 	}
 }
 
+// What is removed while it is open stays on the disk, and an empty file takes an inode.
+func TestAttackDiskUnseen(t *testing.T) {
+	endsBy(t, "--limit-disk", `for i in 1 2 3 4; do { exec sh -c 'rm f$0; head -c 30M /dev/zero >&9; sleep 300' $i 9>f$i & }; done; wait`)
+	endsBy(t, "--limit-disk", `exec awk 'BEGIN { for (i = 0; i < 30000; i++) { f = "empty" i; printf "" > f; close(f) } while (1) system("sleep 300") }'`)
+}
+
 func TestAttackMemory(t *testing.T) {
 	endsBy(t, "--limit-memory", `head -c 2G /dev/zero | tail | sleep 300`)
 }

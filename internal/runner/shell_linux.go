@@ -21,6 +21,7 @@ type shell struct {
 	control    *os.File // a byte stops the command; the end of the pipe kills it
 	report     *os.File // how it ended
 	box        *boxed   // nil: it has no sandbox
+	limits     Limits
 }
 
 // started begins the report if the shell was started.
@@ -48,7 +49,7 @@ type report struct {
 
 // start starts a supervisor, which starts the shell, or the sandbox with the shell.
 func (r *Runner) start(ctx context.Context, spec *Spec, out *os.File) (_ *shell, err error) {
-	s := &shell{}
+	s := &shell{limits: r.limits}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -146,17 +147,18 @@ func (s *shell) wait() (end ending, err error) {
 		end.exit, err = s.box.verdict(r.exit)
 	}
 	if end.limit == "" {
-		end.limit = limitOf(end.exit)
+		end.limit = s.limits.limitOf(end.exit)
 	}
 	return end, err
 }
 
-// limitOf returns the limit whose signal ended the command; empty: none.
-func limitOf(e exit) string {
+// limitOf returns the limit whose signal ended the command; empty: none, also if the
+// command had set itself one.
+func (l Limits) limitOf(e exit) string {
 	switch {
-	case e.Signal == syscall.SIGXFSZ, e.Code == 128+int(syscall.SIGXFSZ):
+	case l.FileSize > 0 && (e.Signal == syscall.SIGXFSZ || e.Code == 128+int(syscall.SIGXFSZ)):
 		return limitFileSize
-	case e.Signal == syscall.SIGXCPU, e.Code == 128+int(syscall.SIGXCPU):
+	case l.CPU > 0 && (e.Signal == syscall.SIGXCPU || e.Code == 128+int(syscall.SIGXCPU)):
 		return limitCPU
 	}
 	return ""

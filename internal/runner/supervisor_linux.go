@@ -40,8 +40,7 @@ func init() {
 func supervise(task string, argv []string) {
 	runtime.LockOSThread() // the kernel kills the program when the thread that started it ends
 	signal.Notify(make(chan os.Signal, 1))
-	syscall.CloseOnExec(controlFD)
-	syscall.CloseOnExec(reportFD)
+	closeOnExec()
 	out, code := os.NewFile(reportFD, "report"), 0
 	r, err := runProgram(task, argv, out)
 	if err != nil {
@@ -52,6 +51,15 @@ func supervise(task string, argv []string) {
 		code = 1
 	}
 	syscall.Exit(code) // not os.Exit: no exit hooks of the server may run here
+}
+
+// closeOnExec keeps all descriptors from the program, unless it is given them: the
+// server may have inherited some, such as a file with keys (SECURITY.md).
+func closeOnExec() {
+	if unix.CloseRange(controlFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) != nil { // Linux before 5.11
+		syscall.CloseOnExec(controlFD)
+		syscall.CloseOnExec(reportFD)
+	}
 }
 
 func runProgram(task string, argv []string, out io.Writer) (r report, err error) {

@@ -21,6 +21,9 @@ const (
 	watchShare = 20
 	// measureEvery is the longest time between two measurements of its directories.
 	measureEvery = 30 * time.Second
+	// leastFile is what a file counts for at least, in bytes: an empty one has no block,
+	// but takes one of the file system's inodes.
+	leastFile = 4 << 10
 )
 
 // watcher ends a command that exceeds a limit which the kernel does not hold for all
@@ -29,8 +32,8 @@ type watcher struct {
 	limits Limits
 	dirs   []string // of the command
 
-	used      int64     // bytes of the directories, when they were measured
-	free      int64     // of their file system, then
+	used      int64     // bytes of the command's files, when they were measured
+	free      int64     // of their file system, then, with its inodes
 	measured  time.Time // zero: not yet
 	nextCheck time.Time
 }
@@ -59,7 +62,7 @@ func (w *watcher) look(root int, done <-chan struct{}) string {
 	if w.limits.Memory > 0 && memoryOf(pids, quickMemory) > w.limits.Memory && memoryOf(pids, exactMemory) > w.limits.Memory {
 		return limitMemory
 	}
-	if w.limits.Disk > 0 && w.overDisk(done) {
+	if w.limits.Disk > 0 && w.overDisk(pids, done) {
 		return limitDisk
 	}
 	return ""
@@ -138,17 +141,17 @@ func kilobytes(b []byte, fields []string) (sum int64) {
 
 // overDisk measures the directories if they may be too large: if so much less of the
 // file system is free, or a long time has passed. Reading many files takes long.
-func (w *watcher) overDisk(done <-chan struct{}) bool {
+func (w *watcher) overDisk(pids []int, done <-chan struct{}) bool {
 	var st unix.Statfs_t
 	if time.Now().Before(w.nextCheck) || unix.Statfs(w.dirs[0], &st) != nil {
 		return false
 	}
-	free := int64(st.Bavail) * st.Bsize
+	free := int64(st.Bavail)*st.Bsize + int64(st.Ffree)*leastFile
 	if !w.measured.IsZero() && w.used+w.free-free <= w.limits.Disk && time.Since(w.measured) < measureEvery {
 		return false
 	}
 	began := time.Now()
-	w.used, w.free = 0, free
+	w.used, w.free = removedOf(pids, w.dirs[0]), free
 	for _, dir := range w.dirs {
 		w.used += diskOf(dir, w.limits.Disk-w.used, done)
 	}
@@ -166,7 +169,7 @@ func diskOf(dir string, enough int64, done <-chan struct{}) (total int64) {
 		}
 		if info, err := d.Info(); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				total += st.Blocks * 512 / max(1, int64(st.Nlink))
+				total += max(st.Blocks*512, leastFile) / max(1, int64(st.Nlink))
 			}
 		}
 		select {
@@ -179,5 +182,27 @@ func diskOf(dir string, enough int64, done <-chan struct{}) (total int64) {
 		}
 		return nil
 	})
+	return total
+}
+
+// removedOf returns how many bytes the removed files take that the processes have open:
+// they are in no directory, and stay on the disk. dir is on the same file system.
+func removedOf(pids []int, dir string) (total int64) {
+	var top unix.Stat_t
+	if unix.Stat(dir, &top) != nil {
+		return 0
+	}
+	seen := map[uint64]bool{} // by inode: processes share files
+	for _, pid := range pids {
+		fds := fmt.Sprintf("/proc/%d/fd/", pid)
+		open, _ := os.ReadDir(fds) // an error: it has ended
+		for _, fd := range open {
+			var st unix.Stat_t
+			if unix.Stat(fds+fd.Name(), &st) == nil && st.Nlink == 0 && st.Dev == top.Dev && !seen[st.Ino] {
+				seen[st.Ino] = true
+				total += st.Blocks * 512
+			}
+		}
+	}
 	return total
 }

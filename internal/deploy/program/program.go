@@ -12,9 +12,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy"
+	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
@@ -55,8 +58,8 @@ type Config struct {
 	Variables map[string]string
 	Timeout   time.Duration // default: DefaultTimeout
 	Runner    Runner        // without a sandbox
-	// Mask hides the values in a text. Default: each occurrence becomes ***.
-	Mask func(text string) string
+	// Mask hides secrets in what is shown. Default: the values of Variables.
+	Mask *mask.Masker
 }
 
 // Target runs the program. Its methods may be called from many goroutines.
@@ -69,7 +72,7 @@ type Target struct {
 func New(c Config) *Target {
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	if c.Mask == nil {
-		c.Mask = masker(c.Variables)
+		c.Mask = mask.New(slices.Collect(maps.Values(c.Variables))...)
 	}
 	return &Target{config: c, clean: sync.OnceValue(func() error { return os.RemoveAll(c.Dir) })}
 }
@@ -108,11 +111,8 @@ func (t *Target) run(ctx context.Context, site deploy.Site, at paths, progress f
 		Script: withLastLines(t.config.Script, at.stdout), Env: t.environment(site, at),
 		Dir: at.work, Home: cmp.Or(os.Getenv("HOME"), "/"), Temp: at.temp,
 		Timeout: t.config.Timeout, TimeoutOf: "--deploy-timeout",
-		Output: func(lines []string) { progress(deploy.Progress{Output: t.masked(lines)}) },
+		Output: func(lines []string) { progress(deploy.Progress{Output: lines}) }, Mask: t.config.Mask,
 	})
-	if f, ok := errors.AsType[*runner.Failure](err); ok {
-		f.Tail = t.config.Mask(f.Tail)
-	}
 	return err
 }
 
@@ -151,9 +151,11 @@ func (t *Target) environment(site deploy.Site, at paths) []string {
 		"LANG=C.UTF-8",
 		"CI=1",
 		"BUILDCAST_BUILD_ID=" + site.BuildID,
-		"BUILDCAST_PROJECT=" + site.Project,
 		"BUILDCAST_BRANCH=" + deploy.Branch(site.BuildID),
 		"BUILDCAST_OUTPUT=" + at.output,
+	}
+	if site.Project != "" {
+		env = append(env, "BUILDCAST_PROJECT="+site.Project)
 	}
 	if site.Production {
 		env = append(env, envProduction+"=1")
@@ -175,8 +177,8 @@ func (t *Target) address(stdout string) (string, error) {
 	if last == "" {
 		return "", noAddress("it printed nothing on stdout")
 	}
-	if !isAddress(last) || t.config.Mask(last) != last {
-		return "", noAddress("its last line is %q", clip(t.config.Mask(last)))
+	if !isAddress(last) || t.config.Mask.String(last) != last {
+		return "", noAddress("its last line is %q", clip(t.config.Mask.String(last)))
 	}
 	return last, nil
 }
@@ -202,24 +204,4 @@ func clip(text string) string {
 		return strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
-}
-
-func (t *Target) masked(lines []string) []string {
-	masked := make([]string, len(lines))
-	for i, line := range lines {
-		masked[i] = t.config.Mask(line)
-	}
-	return masked
-}
-
-// masker hides the values of the variables. A value of a few characters is not a
-// secret: masking it would only garble the output.
-func masker(variables map[string]string) func(string) string {
-	var pairs []string
-	for _, value := range variables {
-		if len(value) >= 6 {
-			pairs = append(pairs, value, "***")
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace
 }

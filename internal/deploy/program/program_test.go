@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/deploy"
+	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
@@ -42,7 +44,7 @@ func newWorld(t *testing.T, script string, variables map[string]string) *world {
 		all[name] = value
 	}
 	w.target = New(Config{
-		Script: script, Dir: filepath.Join(t.TempDir(), "deploys"), Variables: all, Mask: masker(variables),
+		Script: script, Dir: filepath.Join(t.TempDir(), "deploys"), Variables: all, Mask: mask.New(append(slices.Collect(maps.Values(variables)), "nothing prints this")...),
 		Runner: runner.Direct(),
 	})
 	w.write(filepath.Join(w.site.Dir, "index.html"), "<h1>hello</h1>")
@@ -193,11 +195,12 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestSecretsAreMasked(t *testing.T) {
-	w := newWorld(t, `echo "token $NETLIFY_AUTH_TOKEN"; echo "$SHORT"; echo http://localhost/`, map[string]string{"NETLIFY_AUTH_TOKEN": "secret-1234", "SHORT": "1"})
+	w := newWorld(t, `echo "token $NETLIFY_AUTH_TOKEN"; echo "$SHORT"; printf %s "$NETLIFY_AUTH_TOKEN" | base64; echo "$SSH_KEY"; echo http://localhost/`,
+		map[string]string{"NETLIFY_AUTH_TOKEN": "secret-1234", "SHORT": "1", "SSH_KEY": "the first line\nthe second line"})
 	if _, err := w.deploy(); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(w.output, []string{"token ***", "1", "http://localhost/"}) {
+	if !slices.Equal(w.output, []string{"token ***", "1", "***Q=", "***", "http://localhost/"}) {
 		t.Errorf("output %q", w.output)
 	}
 }
