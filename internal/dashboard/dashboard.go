@@ -11,31 +11,38 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/gzhttp"
 
 	"github.com/buildcast/buildcast"
+	"github.com/buildcast/buildcast/examples"
 	"github.com/buildcast/buildcast/internal/dashboard/web"
 	"github.com/buildcast/buildcast/js"
 )
 
 // policy allows a page to load from and connect to this server only, and to run no
 // inline script: if an event's text were inserted as HTML by mistake, it could not
-// run. ws: and wss: are for browsers in which 'self' does not cover WebSocket.
+// run. ws: and wss: are for browsers in which 'self' does not cover WebSocket. What
+// the page may show in a frame is added to it.
 const policy = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; " +
-	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; frame-src "
 
-// Config configures the dashboard. Both fields are required.
+// Config configures the dashboard. Statuses and CheckHost are required.
 type Config struct {
 	// Statuses returns the statuses of the existing builds among the ids.
 	Statuses func(ctx context.Context, buildIDs []string) (map[string]buildcast.Status, error)
 	// CheckHost refuses requests with a foreign host name (DNS rebinding); see auth.Guard.
 	CheckHost func(r *http.Request) error
+	// Previews returns the addresses that the build's page may show in a frame, as
+	// sources of a Content-Security-Policy. Nil: none.
+	Previews func(buildID string) []string
 }
 
 // Routes are the patterns, as of http.ServeMux, that Handler answers.
 func Routes() []string {
-	return []string{"GET /{$}", "GET /builds/{id}", "GET /webhooks", "GET /badge/{file}", "GET /assets/"}
+	return []string{"GET /{$}", "GET /new", "GET /builds/{id}", "GET /webhooks", "GET /badge/{file}", "GET /assets/"}
 }
 
 // New returns the handler of Routes. It panics if an embedded file cannot be read:
@@ -44,12 +51,14 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	list, build := page("index.html"), page("build.html")
 	mux.Handle("GET /{$}", list)
+	mux.Handle("GET /new", page("new.html"))
 	mux.Handle("GET /webhooks", page("webhooks.html"))
 	mux.HandleFunc("GET /builds/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if buildcast.ValidateBuildID(r.PathValue("id")) != nil {
 			build.serve(w, r, http.StatusNotFound) // its module shows the error and a link back
 			return
 		}
+		w.Header().Set("Content-Security-Policy", policy+c.frames(r.PathValue("id")))
 		build.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /badge/{file}", c.badge)
@@ -59,6 +68,7 @@ func New(c Config) http.Handler {
 		panic(err)
 	}
 	addFiles(mux, "/assets/js/", client)
+	addFiles(mux, "/assets/examples/", examples.Plans)
 
 	zip, err := gzhttp.NewWrapper(gzhttp.EnableZstd(false))
 	if err != nil {
@@ -67,7 +77,7 @@ func New(c Config) http.Handler {
 	zipped := zip(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", policy+noFrames)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		if err := c.CheckHost(r); err != nil {
@@ -76,6 +86,22 @@ func New(c Config) http.Handler {
 		}
 		zipped.ServeHTTP(w, r)
 	})
+}
+
+// noFrames ends the policy of pages that show nothing in a frame.
+const noFrames = "'none'"
+
+// frames ends the policy of a build's page. It leaves out what a policy cannot hold:
+// those previews are links.
+func (c Config) frames(buildID string) string {
+	if c.Previews == nil {
+		return noFrames
+	}
+	sources := slices.DeleteFunc(c.Previews(buildID), func(s string) bool { return s == "" || strings.ContainsAny(s, " ;,'") })
+	if len(sources) == 0 {
+		return noFrames
+	}
+	return strings.Join(sources, " ")
 }
 
 func page(name string) file { return read(web.Pages, name) }

@@ -42,21 +42,23 @@ func TestPages(t *testing.T) {
 		status    int
 		mediaType string
 	}{
-		"/":                            {200, "text/html; charset=utf-8"},
-		"/builds/b1":                   {200, "text/html; charset=utf-8"},
-		"/webhooks":                    {200, "text/html; charset=utf-8"},
-		"/builds/a.b":                  {404, "text/html; charset=utf-8"},
-		"/builds/" + long:              {404, "text/html; charset=utf-8"},
-		"/assets/app/build.js":         {200, "text/javascript; charset=utf-8"},
-		"/assets/css/base.css":         {200, "text/css; charset=utf-8"},
-		"/assets/favicon.svg":          {200, "image/svg+xml"},
-		"/assets/js/index.js":          {200, "text/javascript; charset=utf-8"},
-		"/assets/js/transports/sse.js": {200, "text/javascript; charset=utf-8"},
-		"/assets/":                     {404, "text/plain; charset=utf-8"},
-		"/assets/app/":                 {404, "text/plain; charset=utf-8"},
-		"/assets/web.go":               {404, "text/plain; charset=utf-8"},
-		"/assets/index.html":           {404, "text/plain; charset=utf-8"},
-		"/badge/b1.png":                {404, "text/plain; charset=utf-8"},
+		"/":                                     {200, "text/html; charset=utf-8"},
+		"/builds/b1":                            {200, "text/html; charset=utf-8"},
+		"/webhooks":                             {200, "text/html; charset=utf-8"},
+		"/new":                                  {200, "text/html; charset=utf-8"},
+		"/assets/examples/hello-site/plan.yaml": {200, "application/yaml"},
+		"/builds/a.b":                           {404, "text/html; charset=utf-8"},
+		"/builds/" + long:                       {404, "text/html; charset=utf-8"},
+		"/assets/app/build.js":                  {200, "text/javascript; charset=utf-8"},
+		"/assets/css/base.css":                  {200, "text/css; charset=utf-8"},
+		"/assets/favicon.svg":                   {200, "image/svg+xml"},
+		"/assets/js/index.js":                   {200, "text/javascript; charset=utf-8"},
+		"/assets/js/transports/sse.js":          {200, "text/javascript; charset=utf-8"},
+		"/assets/":                              {404, "text/plain; charset=utf-8"},
+		"/assets/app/":                          {404, "text/plain; charset=utf-8"},
+		"/assets/web.go":                        {404, "text/plain; charset=utf-8"},
+		"/assets/index.html":                    {404, "text/plain; charset=utf-8"},
+		"/badge/b1.png":                         {404, "text/plain; charset=utf-8"},
 	} {
 		resp, _ := get(t, h, target)
 		if got := resp.Header.Get("Content-Type"); resp.StatusCode != want.status || got != want.mediaType {
@@ -84,10 +86,33 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// A build's page may show previews in a frame, and no other page anything.
+func TestPolicyOfFrames(t *testing.T) {
+	h := New(Config{Statuses: statuses(nil), CheckHost: anyHost, Previews: func(id string) []string {
+		return []string{"http://build-" + id + ".localhost:8081/", "https://*.pages.dev", "https://x; script-src *"}
+	}})
+	for target, want := range map[string]string{
+		"/builds/b1":  "frame-src http://build-b1.localhost:8081/ https://*.pages.dev",
+		"/builds/a.b": "frame-src 'none'",
+		"/new":        "frame-src 'none'",
+		"/":           "frame-src 'none'",
+	} {
+		resp, _ := get(t, h, target)
+		if csp := resp.Header.Get("Content-Security-Policy"); !strings.HasSuffix(csp, "; "+want) {
+			t.Errorf("%s: the policy %q does not end with %q", target, csp, want)
+		}
+	}
+	first, _ := get(t, h, "/builds/b1")
+	again, _ := get(t, h, "/builds/b1", "If-None-Match", first.Header.Get("ETag"))
+	if got, want := again.Header.Get("Content-Security-Policy"), first.Header.Get("Content-Security-Policy"); again.StatusCode != http.StatusNotModified || got != want {
+		t.Errorf("%d with the policy %q, want %q", again.StatusCode, got, want)
+	}
+}
+
 // The pages contain nothing that the policy would block: only a browser would show it.
 func TestPagesKeepThePolicy(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|<script(>|[^>]*[^>]>[^<])|(src|href)="(https?:)?//`)
-	for _, name := range []string{"index.html", "build.html", "webhooks.html"} {
+	for _, name := range []string{"index.html", "new.html", "build.html", "webhooks.html"} {
 		body, err := fs.ReadFile(web.Pages, name)
 		if err != nil {
 			t.Fatal(err)
@@ -123,7 +148,7 @@ func TestPagesWorkBelowAPath(t *testing.T) {
 		}
 	}
 	named := regexp.MustCompile(`(?:src|href)="([^"#][^"]*)"`)
-	for name, at := range map[string]string{"index.html": "/index.html", "build.html": "/builds/b1", "webhooks.html": "/webhooks"} {
+	for name, at := range map[string]string{"index.html": "/index.html", "new.html": "/new", "build.html": "/builds/b1", "webhooks.html": "/webhooks"} {
 		body, err := fs.ReadFile(web.Pages, name)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +169,7 @@ func TestPagesWorkBelowAPath(t *testing.T) {
 			}
 		}
 	}
-	absolute := regexp.MustCompile("['\"`]/(api|assets|builds|webhooks|docs|events|badge|socket\\.io)\\b")
+	absolute := regexp.MustCompile("['\"`]/(api|assets|builds|new|webhooks|docs|events|badge|socket\\.io)\\b")
 	for name, body := range modules(t) {
 		if strings.HasPrefix(name, "/assets/app/") && absolute.MatchString(body) {
 			t.Errorf("%s holds the absolute path %s", name, absolute.FindString(body))

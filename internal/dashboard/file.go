@@ -16,6 +16,7 @@ var types = map[string]string{
 	".css":  "text/css; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
 	".svg":  "image/svg+xml",
+	".yaml": "application/yaml",
 }
 
 // file is a file that does not change while the program runs.

@@ -43,7 +43,7 @@ func TestOpenAPI(t *testing.T) {
 		"GET /api/cache", "GET /api/cache/why",
 		"GET /api/server", "GET /api/webhooks/deliveries", "GET /api/webhooks/endpoints", "GET /api/webhooks/endpoints/{id}", "GET /api/webhooks/status",
 		"GET /events", "GET /events/{id}", "GET /healthz", "GET /readyz", "PATCH /api/webhooks/endpoints/{id}",
-		"POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events", "POST /api/builds/{id}/retry", "POST /api/cache/prune", "POST /api/cleanup", "POST /api/plans",
+		"POST /api/builds", "POST /api/builds/{id}/cancel", "POST /api/builds/{id}/events", "POST /api/builds/{id}/retry", "POST /api/cache/prune", "POST /api/cleanup", "POST /api/plans", "POST /api/plans/validate",
 		"POST /api/webhooks/endpoints", "POST /api/webhooks/endpoints/{id}/redeliver", "POST /api/webhooks/endpoints/{id}/rewind",
 		"POST /api/webhooks/endpoints/{id}/rotate-secret", "POST /api/webhooks/endpoints/{id}/test",
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/buildcast/buildcast/internal/httpapi/body"
 	"github.com/buildcast/buildcast/internal/httpapi/cacheapi"
 	"github.com/buildcast/buildcast/internal/httpapi/cleanupapi"
+	"github.com/buildcast/buildcast/internal/httpapi/fileapi"
 	"github.com/buildcast/buildcast/internal/httpapi/openapi"
 	"github.com/buildcast/buildcast/internal/httpapi/problem"
 	"github.com/buildcast/buildcast/internal/httpapi/query"
@@ -48,6 +49,7 @@ func describe(version, server string) huma.Config {
 func (a *api) routes() {
 	a.buildRoutes()
 	a.planRoutes()
+	fileapi.Add(&a.bodies, a.doc, a.handle)
 	a.eventRoutes()
 	cacheapi.Add(cacheapi.Config{Cache: a.Cache, Bodies: &a.bodies}, a.doc, a.handle)
 	cleanupapi.Add(cleanupapi.Config{Cleanup: a.Cleanup, Bodies: &a.bodies, Logger: a.Logger}, a.doc, a.handle)

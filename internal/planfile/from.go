@@ -36,7 +36,7 @@ func (r *reader) readFrom(n *yaml.Node, name, at string, found func(below string
 // file's directory. r.from refuses links that lead out of it.
 func (r *reader) inside(n *yaml.Node, name, at string) (string, bool) {
 	if r.from == nil {
-		r.wrong(n, at, "from: works in plan files only: give the content itself")
+		r.wrong(n, at, "only the plan file itself was sent, so the file beside it cannot be read: give the content itself, or use `buildcast build`, which sends both")
 		return "", false
 	}
 	clean := path.Clean(name)

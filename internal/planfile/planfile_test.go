@@ -129,7 +129,7 @@ func TestParseErrors(t *testing.T) {
 		{"UTF-16", "\xff\xfen\x00a\x00", `plan.yaml:1:1: not valid UTF-8*`},
 		{"a zero byte in a command", task(`run: "a\0b"`), `plan.yaml:4:10: tasks[0].run: the command must be UTF-8 without zero bytes`},
 		{"two mistakes", "nam: p\nbuild: 1", "plan.yaml:1:1: unknown field*\nplan.yaml:2:8: build: want text*"},
-		{"from without a file", task("files:\n  a: {from: b}"), `plan.yaml:5:17: tasks[0].files.a.from: from: works in plan files only*`},
+		{"from without a file", task("files:\n  a: {from: b}"), `plan.yaml:5:17: tasks[0].files.a.from: only the plan file itself was sent*`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

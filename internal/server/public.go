@@ -29,6 +29,16 @@ func (s *Server) previewAddress() (local.Address, error) {
 	return at, nil
 }
 
+// framed returns what the dashboard's page of the build may show in a frame: the
+// build's preview here, and what Cloudflare hosts if builds are deployed there.
+func (s *Server) framed(buildID string) []string {
+	sources := []string{s.previews.URL(buildID)}
+	if s.cloudflare != nil {
+		sources = append(sources, "https://*.pages.dev")
+	}
+	return sources
+}
+
 // checkOrigin refuses Socket.IO to pages whose origin is not allowed.
 func (s *Server) checkOrigin(r *http.Request) error {
 	if request.SameOrigin(r, s.config.PublicOrigin()) {

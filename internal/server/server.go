@@ -178,7 +178,7 @@ func (s *Server) wire(guard *auth.Guard, version string) (err error) {
 	s.sockets = socketapi.New(s.hub, s.socketConfig())
 	root := http.NewServeMux()
 	root.Handle("/", handler)
-	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost})
+	pages := dashboard.New(dashboard.Config{Statuses: s.store.Statuses, CheckHost: guard.CheckHost, Previews: s.framed})
 	for _, route := range dashboard.Routes() {
 		root.Handle(route, pages)
 	}

@@ -6,7 +6,7 @@ import "embed"
 
 // Pages are the HTML files; Assets are the files that they load.
 //
-//go:embed index.html build.html webhooks.html
+//go:embed index.html new.html build.html webhooks.html
 var Pages embed.FS
 
 // Assets are served below /assets/ by their paths here.

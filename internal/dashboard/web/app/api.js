@@ -1,8 +1,9 @@
-/** A failed request. The status is 0 if the server could not be reached. */
+/** A failed request. The status is 0 if the server could not be reached; the field is the one that is wrong. */
 export class ApiError extends Error {
-  constructor(message, status) {
+  constructor(message, status, field = '') {
     super(message);
     this.status = status;
+    this.field = field;
   }
 }
 
@@ -15,9 +16,9 @@ let skew = 0;
 export const now = () => Date.now() + skew;
 
 /** Sends a request and returns the answer's JSON. The path is relative to the server's address. */
-export async function call(path, { method = 'GET', body: sent, key, signal } = {}) {
+export async function call(path, { method = 'GET', body: sent, key, signal, headers: more } = {}) {
   let answer;
-  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(sent && { 'Content-Type': 'application/json' }) };
+  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(sent && { 'Content-Type': 'application/json' }), ...more };
   try {
     answer = await fetch(home + path, { method, headers, body: sent && JSON.stringify(sent), signal });
   } catch (cause) {
@@ -28,7 +29,7 @@ export async function call(path, { method = 'GET', body: sent, key, signal } = {
   // The header counts whole seconds, and an answer from the browser's cache has an old one.
   if (date && answer.status === 200 && method === 'GET') skew = Math.abs(date - Date.now()) > 2500 ? date - Date.now() : 0;
   const body = await answer.json().catch(() => null);
-  if (!answer.ok) throw new ApiError(body?.detail || body?.title || `the server answered ${answer.status}`, answer.status);
+  if (!answer.ok) throw new ApiError(body?.detail || body?.title || `the server answered ${answer.status}`, answer.status, body?.field);
   return body;
 }
 

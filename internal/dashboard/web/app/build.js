@@ -4,8 +4,9 @@ import { BuildProgress } from '../js/index.js';
 import { $, el, setData, setText } from './dom.js';
 import { isFinished, transports } from './format.js';
 import { buildPath, call, eventsOf, home, now } from './api.js';
-import { offerCancel } from './cancel.js';
+import { close, offer } from './asking.js';
 import { Replay } from './replay.js';
+import { Request } from './request.js';
 import { View } from './view.js';
 
 const tickEvery = 200; // ms between drawings of running steps
@@ -13,6 +14,7 @@ const tickEvery = 200; // ms between drawings of running steps
 const id = decodeURIComponent(location.pathname.split('/').pop());
 const view = new View(id);
 const replay = new Replay(view, eventsOf(id));
+const request = new Request(id);
 let clock = 0;
 
 /** Shows a notice, or none; `back`: with a link to the list of builds. */
@@ -31,16 +33,18 @@ function link(transport, text) {
 
 function show(status) {
   view.show(status);
+  request.show(status);
   $('cancel').hidden = isFinished(status);
-  if (isFinished(status) && $('ask').open) $('ask').close();
+  if (isFinished(status)) close('ask');
 }
 
 /** The build does not exist yet: the page waits for it. */
 function missing() {
   view.missing();
   replay.forget();
+  request.forget();
   $('cancel').hidden = true;
-  if ($('ask').open) $('ask').close();
+  close('ask');
   notice(`There is no build ${id} yet. This page shows it as soon as it exists.`, true);
 }
 
@@ -70,6 +74,7 @@ function follow() {
   progress.addEventListener('gap', () => {
     view.clear(); // the next events may belong to another build with this id
     replay.forget();
+    request.forget();
   });
   let by = { transport: null, shared: false };
   const label = () => {
@@ -119,7 +124,7 @@ async function begin() {
     notice('This address cannot be that of a build: a build\'s id has 1 to 26 of A–Z a–z 0–9 _ -.', true);
     return;
   }
-  offerCancel(id);
+  offer($('cancel'), $('ask'), 'be cancelled', (key) => call(`${buildPath(id)}/cancel`, { method: 'POST', key }));
   try {
     show(await call(`${buildPath(id)}/status`));
   } catch (error) {

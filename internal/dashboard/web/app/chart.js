@@ -12,7 +12,7 @@ export class Chart {
   #ticks = el('div', 'ticks');
   #above = el('li', 'space'); // take the place of the rows that are out of view
   #below = el('li', 'space');
-  #drawn = new Map(); // index of a row -> {item, lane, took, state, bars}
+  #drawn = new Map(); // index of a row -> {row, item, lane, took, state, bars, note}
   #marks = '';
   #empty = el('li', 'nothing', 'Tasks appear here as they begin.');
   #again = () => {};
@@ -48,7 +48,7 @@ export class Chart {
     this.#drawAxis(width);
     const [first, last] = this.#inView(rows.length);
     for (const [index, { item }] of this.#drawn) {
-      if (index >= first && index < last) continue;
+      if (index >= first && index < last && this.#drawn.get(index).row === rows[index]) continue;
       item.remove();
       this.#drawn.delete(index);
     }
@@ -90,8 +90,9 @@ export class Chart {
   }
 }
 
-function newRow({ name, kind }, index) {
-  const drawn = { item: el('li'), lane: el('span', 'lane'), took: el('span', 'took'), state: el('span', 'hidden'), bars: [] };
+function newRow(row, index) {
+  const { name, kind } = row;
+  const drawn = { row, item: el('li'), lane: el('span', 'lane'), took: el('span', 'took'), state: el('span', 'hidden'), note: el('span', 'note'), bars: [] };
   const label = el('span', 'label', name);
   label.title = name;
   drawn.lane.setAttribute('aria-hidden', 'true');
@@ -105,7 +106,7 @@ const label = (ms) => (ms === 0 ? '0' : ms < 60_000 ? `${ms / 1000} s` : duratio
 
 function drawRow(drawn, row, from, end, width) {
   setData(drawn.item, 'state', row.state);
-  setText(drawn.state, spoken[row.state]);
+  setText(drawn.state, [spoken[row.state], row.note].filter(Boolean).join(', '));
   row.bars.forEach((bar, i) => {
     const node = (drawn.bars[i] ??= drawn.lane.appendChild(el('span', 'bar')));
     setData(node, 'state', bar.state);
@@ -114,6 +115,23 @@ function drawRow(drawn, row, from, end, width) {
     node.style.width = `${(Math.max(0, to - bar.from) / width) * 100}%`;
   });
   const last = row.bars.at(-1);
+  drawNote(drawn, row.note, last && { from: (last.from - from) / width, to: ((last.to ?? end) - from) / width });
   const took = last ? duration((last.to ?? end) - last.from) : '–';
   setText(drawn.took, row.state === 'retried' ? 'retrying' : took);
+}
+
+/** Shows the note where there is room: after the bar, before it, or on it. `bar`: its ends, as parts of the width. */
+function drawNote({ lane, note }, text, bar) {
+  setText(note, text);
+  if (!text || !bar) {
+    note.remove();
+    return;
+  }
+  if (!note.isConnected) lane.append(note);
+  note.title = text;
+  const room = Math.max(bar.from, 1 - bar.to);
+  const after = room > 0.3 && 1 - bar.to >= bar.from;
+  note.style.left = after ? `calc(${bar.to * 100}% + 8px)` : '';
+  note.style.right = after ? '' : room > 0.3 ? `calc(${(1 - bar.from) * 100}% + 4px)` : '4px';
+  note.style.maxWidth = room > 0.3 ? `calc(${room * 100}% - 8px)` : '';
 }

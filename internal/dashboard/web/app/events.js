@@ -1,5 +1,5 @@
 import { el, setText, setTime } from './dom.js';
-import { asNumber, asText, duration, missed, plural, timeOfDay } from './format.js';
+import { asNumber, asText, duration, missed, plural, saved, timeOfDay } from './format.js';
 
 const keep = 300; // events on the page, the newest
 
@@ -77,6 +77,8 @@ function sentence(data) {
     asText(d.previewUrl) || asText(d.target),
     Number.isFinite(d.taskCount) ? plural(d.taskCount, 'task') : '',
     asNumber(d.filesCreated) > 0 ? plural(d.filesCreated, 'file') : '',
+    [asText(d.planner), asText(d.model)].filter(Boolean).join(' '),
+    saved(d),
     Number.isFinite(d.durationMs) ? duration(d.durationMs) : '',
     d.willRetry === true ? 'the next attempt follows' : '',
   ].filter(Boolean);

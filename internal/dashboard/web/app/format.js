@@ -10,6 +10,12 @@ export function duration(ms) {
   return h < 48 ? `${h} h ${two(Math.floor((s % 3600) / 60))} m` : `${Math.floor(h / 24)} d ${h % 24} h`;
 }
 
+/** What an event's untrusted data say of a step whose result was there already: cached, saved 41 s. */
+export function saved({ cached, savedMs }) {
+  if (cached !== true) return '';
+  return asNumber(savedMs) > 0 ? `cached, saved ${duration(savedMs).replace(/(\d\d)\.\d s/, '$1 s')}` : 'cached';
+}
+
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 
 /** How long ago: "12 seconds ago"; the date after a week. */

@@ -130,7 +130,7 @@ function summarise(shown) {
   if (empty.hidden || empty.dataset.filtered === String(Boolean(filtered))) return;
   empty.dataset.filtered = String(Boolean(filtered));
   if (filtered) empty.replaceChildren('No build matches the filter.');
-  else empty.replaceChildren('There are no builds yet. Start one:', el('br'), el('code', '', 'buildcast build PLAN.yaml'));
+  else empty.replaceChildren('There are no builds yet. Start one here, or in a terminal:', el('br'), el('code', '', 'buildcast build PLAN.yaml'));
 }
 
 function offerProjects() {

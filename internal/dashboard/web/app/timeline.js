@@ -1,13 +1,15 @@
 // The timeline of a build's events: rows of bars. No DOM here.
 
-import { asNumber, asText } from './format.js';
+import { asNumber, asText, plural, saved } from './format.js';
 
 const most = 100; // bars of a row: the oldest ones grow together
 
 /**
  * @typedef {{from: number, to: number|null, state: 'running'|'done'|'failed'|'retried'|'stopped'}} Bar `to` null: not over;
  *   retried: this attempt failed, and another follows
- * @typedef {{name: string, kind: 'task'|'stage', bars: Bar[], state: string}} Row state: waiting, or that of its last bar
+ * @typedef {{name: string, kind: 'task'|'stage', bars: Bar[], state: string, note: string, guess: boolean}} Row state:
+ *   waiting, or that of its last bar; note: what is said beside its last bar; guess: named by a planner that is still
+ *   planning
  */
 
 export class Timeline {
@@ -32,23 +34,36 @@ export class Timeline {
     const again = d.willRetry === true;
     switch (type) {
       case 'plan_started': this.#open('Plan', 'stage', at); break;
+      case 'plan_progress':
+        this.#plan(d.tasks, true);
+        this.#note('Plan', Array.isArray(d.tasks) && d.tasks.length ? `${plural(d.tasks.length, 'task')} so far` : '');
+        break;
       case 'plan_generated':
         this.#close('Plan', 'stage', at, 'done');
-        for (const name of Array.isArray(d.tasks) ? d.tasks : []) this.#row(asText(name?.name ?? name), 'task');
+        this.#note('Plan', '');
+        this.#plan(d.tasks, false);
         break;
       case 'task_started': this.#open(task || 'task', 'task', at); break;
-      case 'task_completed': this.#close(task || 'task', 'task', at, 'done', d.durationMs); break;
+      case 'task_completed':
+        this.#close(task || 'task', 'task', at, 'done', d.durationMs);
+        this.#note(task || 'task', saved(d), 'task');
+        break;
       case 'task_failed':
         this.#close(task || 'task', 'task', at, again ? 'retried' : 'failed');
         if (!again) this.#end(at, 'failed');
         break;
       case 'build_progress':
         if (!d.stage) break;
-        if (d.done) this.#close(title(d.stage), 'stage', at, 'done', d.durationMs);
-        else this.#open(title(d.stage), 'stage', at);
+        if (!d.done) {
+          this.#open(title(d.stage), 'stage', at);
+          break;
+        }
+        this.#close(title(d.stage), 'stage', at, 'done', d.durationMs);
+        this.#note(title(d.stage), saved(d));
         break;
       case 'deploy_started': this.#open('Deploy', 'stage', at); break;
-      case 'deploy_completed': this.#close('Deploy', 'stage', at, 'done'); this.#end(at, 'stopped'); break;
+      case 'deploy_progress': this.#note('Deploy', sent(d)); break;
+      case 'deploy_completed': this.#note('Deploy', ''); this.#close('Deploy', 'stage', at, 'done'); this.#end(at, 'stopped'); break;
       case 'deploy_failed': this.#close('Deploy', 'stage', at, 'failed'); this.#end(at, 'failed'); break;
       case 'build_failed':
         if (d.stage) this.#close(title(d.stage), 'stage', at, 'failed');
@@ -59,11 +74,32 @@ export class Timeline {
     }
   }
 
+  /** The tasks of the plan. Those that only an earlier guess of the planner named are left out. */
+  #plan(tasks, guess) {
+    const names = (Array.isArray(tasks) ? tasks : []).map((task) => asText(task?.name ?? task));
+    const kept = new Set(names);
+    this.rows = this.rows.filter((row) => {
+      const stays = !row.guess || row.bars.length > 0 || kept.has(row.name);
+      if (!stays) this.#byKey.delete(`task ${row.name}`);
+      return stays;
+    });
+    for (const name of names) {
+      const isNew = !this.#byKey.has(`task ${name}`);
+      const row = this.#row(name, 'task');
+      row.guess = guess && (isNew || row.guess);
+    }
+  }
+
+  #note(name, note, kind = 'stage') {
+    const row = this.#byKey.get(`${kind} ${name}`);
+    if (row) row.note = note;
+  }
+
   #row(name, kind) {
     const key = `${kind} ${name}`;
     let row = this.#byKey.get(key);
     if (!row) {
-      row = { name, kind, bars: [], state: 'waiting' };
+      row = { name, kind, bars: [], state: 'waiting', note: '', guess: false };
       this.#byKey.set(key, row);
       this.rows.push(row);
     }
@@ -103,6 +139,12 @@ export class Timeline {
   }
 }
 
+/** How far a deploy is. */
+function sent({ percent, uploaded, total }) {
+  if (asNumber(total) > 0) return `${Math.floor((asNumber(uploaded) / total) * 100)} %, ${asNumber(uploaded).toLocaleString('en')} of ${plural(total, 'file')}`;
+  return asNumber(percent) > 0 ? `${Math.floor(percent)} %` : '';
+}
+
 function push({ bars }, bar) {
   bars.push(bar);
   if (bars.length <= most) return;
@@ -110,8 +152,10 @@ function push({ bars }, bar) {
   bars.splice(0, 2, { ...second, from: first.from });
 }
 
+/** The name of a stage's row. */
 const title = (stage) => {
   const text = asText(stage);
+  if (text === 'planning') return 'Plan';
   return text.charAt(0).toUpperCase() + text.slice(1);
 };
 

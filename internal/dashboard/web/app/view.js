@@ -1,10 +1,12 @@
 // Shows a build at one moment: now, or a moment of a replay.
 
 import { $, setData, setText, setTime } from './dom.js';
-import { ago, isFinished, safeLink, took, words } from './format.js';
+import { ago, asText, isFinished, took, words } from './format.js';
 import { Chart } from './chart.js';
 import { EventList } from './events.js';
+import { Facts } from './facts.js';
 import { Log } from './log.js';
+import { Preview } from './preview.js';
 import { Timeline } from './timeline.js';
 import { eventsOf } from './api.js';
 
@@ -17,6 +19,9 @@ export class View {
   #chart = new Chart($('axis'), $('rows'));
   #events = new EventList($('events'));
   #log;
+  #facts = new Facts();
+  #preview = new Preview();
+  #target = ''; // of the deploy
   #spoken = '';
   #spokenAt = 0;
 
@@ -33,16 +38,21 @@ export class View {
     this.#chart.clear();
     this.#events.clear();
     this.#log.clear();
+    this.#facts.clear();
   }
 
   add(events) {
+    let facts = false;
     for (const event of events) {
       this.#keptFrom(event.id);
       this.#last = event.id;
       this.timeline.add(event);
       this.#events.add(event);
       this.#log.add(event);
+      facts = this.#facts.add(event) || facts;
+      if (event.type === 'deploy_completed') this.#target = asText(event.data?.target);
     }
+    if (facts) this.#facts.draw();
   }
 
   /** Reports that the events between the last one and this one are no longer kept. */
@@ -63,7 +73,7 @@ export class View {
     setText($('message'), '\u00a0');
     $('progress').value = 0;
     for (const part of ['percent', 'created', 'took', 'tasks']) setText($(part), '–');
-    $('preview').hidden = true;
+    this.#preview.clear();
     setText($('spoken'), 'No such build yet');
   }
 
@@ -92,9 +102,7 @@ export class View {
     setText($('message'), status.message || '\u00a0');
     const { total, completed, failed } = status.tasks;
     setText($('tasks'), total || completed ? `${completed} of ${total || '?'}${failed ? `, ${failed} failed` : ''}` : '–');
-    const preview = safeLink(status.previewUrl);
-    $('preview').hidden = !preview;
-    if (preview) $('preview').href = preview;
+    this.#preview.show(status.previewUrl, this.#target);
     this.#say(status);
   }
 
