@@ -14,7 +14,7 @@ import (
 	"github.com/buildcast/buildcast/internal/live"
 	"github.com/buildcast/buildcast/internal/mask"
 	"github.com/buildcast/buildcast/internal/outbox"
-	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/cached"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/planner"
@@ -48,8 +48,8 @@ type run struct {
 	past    *report.History
 	journal *report.Journal
 	space   *workspace.Workspace
-	inputs  *inputs.Taker // of the workspace
-	nothing string        // why a retry has taken nothing over; empty: it has, or it is none
+	results *cached.Results // of its commands
+	nothing string          // why a retry has taken nothing over; empty: it has, or it is none
 	// planning asks the build's planner; nil if it has none.
 	planning *planner.Build
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/detect"
+	"github.com/buildcast/buildcast/internal/pipeline/cached"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
@@ -60,8 +61,8 @@ func (r *run) find(s stage, look func(*os.Root) (detect.Command, error)) (_ stag
 // runStages runs install and build, or restores what they made. built reports whether
 // there is a build command. It returns the same errors as work.
 func (r *run) runStages(ctx context.Context) (built bool, err error) {
-	var steps stageSteps
-	defer func() { steps.release() }()
+	var steps cached.Stages
+	defer func() { steps.Release() }()
 	for _, which := range []func() (stage, error){r.installStage, r.buildStage} {
 		s, err := which()
 		if err != nil {
@@ -81,6 +82,33 @@ func (r *run) runStages(ctx context.Context) (built bool, err error) {
 	return built, nil
 }
 
+// stageSteps returns the stages that are to run, as the cache knows them.
+func (r *run) stageSteps(ctx context.Context, install stage) (none cached.Stages) {
+	build, err := r.buildStage()
+	if err != nil || r.over(build) && r.over(install) {
+		return none // runStages finds the error again
+	}
+	return r.results.Stages(ctx, install.script, build.script)
+}
+
+// restoreStages restores what the build stage made. Then install is not needed either.
+func (r *run) restoreStages(ctx context.Context, install stage, steps cached.Stages) (bool, error) {
+	build, err := r.buildStage()
+	if err != nil || r.over(build) {
+		return false, nil //nolint:nilerr // runStages finds it again
+	}
+	began := time.Now()
+	built, installed, err := r.results.Restore(ctx, steps)
+	if err != nil || !built.Cached {
+		return false, err
+	}
+	if installed.Cached {
+		r.journal.Report(buildcast.BuildProgress, install.ending(installed, 0))
+	}
+	r.journal.Report(buildcast.BuildProgress, build.ending(built, time.Since(began).Milliseconds()))
+	return true, nil
+}
+
 // doneEvent is what is reported when the stage has ended.
 func (s stage) doneEvent() report.BuildProgress {
 	return report.BuildProgress{Stage: s.name, Message: s.done, Percent: s.ended, Done: true}
@@ -93,7 +121,7 @@ func (r *run) over(s stage) bool {
 }
 
 // runStage runs the stage's command, unless it is over.
-func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
+func (r *run) runStage(ctx context.Context, s stage, steps cached.Stages) error {
 	if r.over(s) {
 		r.reportTakenStage(s)
 		return nil
@@ -102,19 +130,22 @@ func (r *run) runStage(ctx context.Context, s stage, steps stageSteps) error {
 	began := time.Now()
 	c := r.command(s.script, s.name, report.Source{Stage: s.name})
 	c.Timeout, c.TimeoutOf = time.Duration(r.build.Plan.Timeout), "timeout of the plan"
-	step := steps.of(s)
-	if s.name == report.Install {
-		step.prepare = r.fillPackages
-	}
-	found, err := r.runCached(ctx, step, c, r.stageAccess(s.name))
+	found, err := r.results.Run(ctx, steps.Of(s.name, s.script), func() error {
+		if s.name == report.Install {
+			r.fillPackages(ctx)
+		}
+		return r.runCommand(ctx, c, r.stageAccess(s.name))
+	})
 	switch {
 	case err == nil:
-		if s.name == report.Install && !found.Cached {
-			r.givePackages(ctx)
+		took := time.Since(began)
+		if s.name == report.Install {
+			steps.InstallTook(took)
+			if !found.Cached {
+				r.givePackages(ctx)
+			}
 		}
-		took := time.Since(began).Milliseconds()
-		steps.took(s, cmp.Or(step.origin().DurationMS, took))
-		r.journal.Report(buildcast.BuildProgress, s.ending(found, took))
+		r.journal.Report(buildcast.BuildProgress, s.ending(found, took.Milliseconds()))
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

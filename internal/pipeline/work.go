@@ -10,7 +10,7 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/backoff"
 	"github.com/buildcast/buildcast/internal/egress"
-	"github.com/buildcast/buildcast/internal/pipeline/inputs"
+	"github.com/buildcast/buildcast/internal/pipeline/cached"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/pipeline/workspace"
 	"github.com/buildcast/buildcast/internal/runner"
@@ -84,7 +84,10 @@ func (r *run) openSpace(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the workspace: %w", err)
 	}
-	r.inputs = inputs.New(r.space.Root())
+	r.results = cached.New(cached.Config{
+		Build: &r.build, Root: r.space.Root(), Cache: p.config.Cache, Platform: p.platform,
+		Sandbox: p.config.Runner.Sandbox(), Journal: r.journal, Log: r.log,
+	})
 	r.killStrays() // also if the workspace is new: its path may be the same
 	return nil
 }
@@ -139,7 +142,7 @@ func (r *run) attempt(ctx context.Context, about report.Task, t *buildcast.Task)
 	if t.Run != "" {
 		c := r.command(t.Run, t.Name, report.Source{TaskName: t.Name})
 		c.Timeout, c.TimeoutOf = time.Duration(t.Timeout), fmt.Sprintf("timeout of task %q in the plan", t.Name)
-		if reused, err = r.runCached(ctx, r.taskStep(ctx, t), c, taskAccess(t)); err != nil {
+		if reused, err = r.results.Run(ctx, r.results.Task(ctx, t), func() error { return r.runCommand(ctx, c, taskAccess(t)) }); err != nil {
 			return done, err
 		}
 	}

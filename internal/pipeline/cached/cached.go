@@ -1,4 +1,10 @@
-package pipeline
+// Package cached runs the commands of a build, or puts back what another build's command
+// has made of the same inputs: the command's outputs, and what it printed.
+//
+// A result is kept only if it follows from the key: if the command has declared its
+// outputs, and changed nothing besides them that anybody reads. A failure of the cache
+// is a miss, and never one of the build.
+package cached
 
 import (
 	"cmp"
@@ -7,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,14 +23,34 @@ import (
 	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/cache/archive"
-	"github.com/buildcast/buildcast/internal/egress"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 	"github.com/buildcast/buildcast/internal/runner"
 )
 
-// cacheable is a command whose outputs may be cached: a task's, or a stage's.
-type cacheable struct {
+// Config is what is needed of a build and of the server.
+type Config struct {
+	Build    *buildcast.Build // it has its plan when the first step is made
+	Root     *os.Root         // of the workspace
+	Cache    *cache.Cache     // nil: everything runs, and nothing is kept
+	Platform *inputs.Platform // of commands
+	Sandbox  string           // that commands run in
+	Journal  *report.Journal
+	Log      *slog.Logger
+}
+
+// Results are the results of one build's commands: kept for other builds, and taken from
+// them. They may be used from many goroutines.
+type Results struct {
+	Config
+	inputs *inputs.Taker
+}
+
+// New returns the results of a build.
+func New(c Config) *Results { return &Results{c, inputs.New(c.Root)} }
+
+// Step is a command whose outputs may be cached: a task's, or a stage's.
+type Step struct {
 	kind, name string // of its entries and records
 	from       report.Source
 	unfit      string // why it is not cached; empty: it is
@@ -42,8 +70,6 @@ type cacheable struct {
 	stale func() ([]string, error)
 	// fresh says that no outputs existed before.
 	fresh bool
-	// prepare, unless it is nil, is called before the command runs.
-	prepare func(context.Context)
 	// meta goes with the entry.
 	meta map[string]string
 
@@ -63,19 +89,15 @@ const (
 // and no byte takes more than six as JSON.
 const maxLog = 8 << 20
 
-// runCached runs the command, unless another build has run the same with the same
-// inputs: then it restores what that made. The network is open to the command as far as
-// access says.
-func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access egress.Access) (report.Reused, error) {
+// Run runs the step's command, unless another build has run the same with the same
+// inputs: then it restores what that made.
+func (r *Results) Run(ctx context.Context, s *Step, command func() error) (report.Reused, error) {
 	defer s.release()
 	if found, err := r.lookUp(ctx, s); found.Cached || err != nil {
 		return found, err
 	}
-	if s.prepare != nil {
-		s.prepare(ctx)
-	}
-	began, stop := time.Now(), r.journal.Record(s.from)
-	err := r.runCommand(ctx, c, access)
+	began, stop := time.Now(), r.Journal.Record(s.from)
+	err := command()
 	printed := stop()
 	if err == nil && s.unfit == "" {
 		r.keep(ctx, s, time.Since(began), printed)
@@ -86,21 +108,21 @@ func (r *run) runCached(ctx context.Context, s *cacheable, c runner.Spec, access
 // lookUp restores the step's result if it is in the cache. Otherwise it takes the
 // key's turn: while another build does the same work, it waits. An error is the cause
 // of ctx's end. A failure of the cache is a miss.
-func (r *run) lookUp(ctx context.Context, s *cacheable) (report.Reused, error) {
+func (r *Results) lookUp(ctx context.Context, s *Step) (report.Reused, error) {
 	if s.unfit != "" || s.done != nil {
 		r.note(ctx, s)
 		return report.Reused{}, nil
 	}
-	c, scope := r.pipeline.config.Cache, r.scope()
+	c, scope := r.Cache, r.scope()
 	defer r.note(ctx, s)
-	if r.build.NoCache {
+	if r.Build.NoCache {
 		return report.Reused{}, nil
 	}
 	if found := r.restore(ctx, s, c.Get(scope, s.key)); found.Cached || ctx.Err() != nil {
 		return found, context.Cause(ctx)
 	}
-	done, err := c.Turn(ctx, s.key.In(scope), r.build.ID, func(other string) {
-		r.journal.Output(s.from, []string{fmt.Sprintf("[build %s runs the same command with the same inputs: waiting for its result]", other)})
+	done, err := c.Turn(ctx, s.key.In(scope), r.Build.ID, func(other string) {
+		r.Journal.Output(s.from, []string{fmt.Sprintf("[build %s runs the same command with the same inputs: waiting for its result]", other)})
 	})
 	if err != nil {
 		return report.Reused{}, err
@@ -111,20 +133,20 @@ func (r *run) lookUp(ctx context.Context, s *cacheable) (report.Reused, error) {
 }
 
 // release ends the step's turn, if it has one.
-func (s *cacheable) release() {
+func (s *Step) release() {
 	if s.done != nil {
 		s.done()
 	}
 }
 
 // scope is whose results the build may use.
-func (r *run) scope() cache.Scope {
-	return cache.Scope{Org: "default", Project: r.build.Project, Planned: r.build.Planned()}
+func (r *Results) scope() cache.Scope {
+	return cache.Scope{Org: "default", Project: r.Build.Project, Planned: r.Build.Planned()}
 }
 
 // restore puts the entry's outputs in their place and replays its log. If it cannot,
 // it leaves none of the outputs.
-func (r *run) restore(ctx context.Context, s *cacheable, e *cache.Entry) report.Reused {
+func (r *Results) restore(ctx context.Context, s *Step, e *cache.Entry) report.Reused {
 	if e == nil {
 		return report.Reused{}
 	}
@@ -135,40 +157,40 @@ func (r *run) restore(ctx context.Context, s *cacheable, e *cache.Entry) report.
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			r.log.Warn("a cached result cannot be restored: the command runs", "step", s.name, "error", err)
+			r.Log.Warn("a cached result cannot be restored: the command runs", "step", s.name, "error", err)
 		}
 		return report.Reused{}
 	}
 	s.hit = e
-	r.journal.Replay(s.from, printed)
+	r.Journal.Replay(s.from, printed)
 	return report.Reused{Cached: true, OriginBuildID: e.BuildID, SavedMS: max(0, e.DurationMS-time.Since(began).Milliseconds())}
 }
 
-func (r *run) unpack(ctx context.Context, s *cacheable, e *cache.Entry) error {
+func (r *Results) unpack(ctx context.Context, s *Step, e *cache.Entry) error {
 	var names []string
 	if err := json.Unmarshal([]byte(e.Meta[outputsMeta]), &names); err != nil {
 		return err
 	}
-	content, err := r.pipeline.config.Cache.Content(ctx, e, outputsBlob)
+	content, err := r.Cache.Content(ctx, e, outputsBlob)
 	if err != nil {
 		return err
 	}
 	defer content.Close()
 	stale, err := s.stale()
 	if err == nil {
-		err = archive.Remove(r.space.Root(), stale)
+		err = archive.Remove(r.Root, stale)
 	}
 	if err == nil {
-		_, err = archive.Unpack(ctx, content, r.space.Root(), names, archive.Limits{})
+		_, err = archive.Unpack(ctx, content, r.Root, names, archive.Limits{})
 	}
 	if err != nil && ctx.Err() == nil && !cache.Full(err) {
-		r.pipeline.config.Cache.Drop(e)
+		r.Cache.Drop(e)
 	}
 	return err
 }
 
-func (r *run) readLog(ctx context.Context, e *cache.Entry) (printed report.Tape, err error) {
-	content, err := r.pipeline.config.Cache.Content(ctx, e, logBlob)
+func (r *Results) readLog(ctx context.Context, e *cache.Entry) (printed report.Tape, err error) {
+	content, err := r.Cache.Content(ctx, e, logBlob)
 	if err != nil {
 		return nil, err
 	}
@@ -181,22 +203,22 @@ func (r *run) readLog(ctx context.Context, e *cache.Entry) (printed report.Tape,
 }
 
 // keep stores what the command made, if it depends on nothing but the key.
-func (r *run) keep(ctx context.Context, s *cacheable, took time.Duration, printed report.Tape) {
+func (r *Results) keep(ctx context.Context, s *Step, took time.Duration, printed report.Tape) {
 	err := r.store(ctx, s, took, printed)
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return
 	case cache.Full(err):
-		r.log.Warn("the cache has no room for a result", "step", s.name, "error", err)
+		r.Log.Warn("the cache has no room for a result", "step", s.name, "error", err)
 		s.unfit = "the cache has no room for its outputs"
 	default:
 		s.unfit = runner.Clean(err.Error())
 	}
-	r.journal.Output(s.from, []string{"[not kept in the cache: " + s.unfit + "]"})
+	r.Journal.Output(s.from, []string{"[not kept in the cache: " + s.unfit + "]"})
 	r.note(ctx, s)
 }
 
-func (r *run) store(ctx context.Context, s *cacheable, took time.Duration, printed report.Tape) error {
+func (r *Results) store(ctx context.Context, s *Step, took time.Duration, printed report.Tape) error {
 	names, err := s.outputs()
 	if err != nil {
 		return err
@@ -225,46 +247,46 @@ func (r *run) store(ctx context.Context, s *cacheable, took time.Duration, print
 	if err != nil {
 		return err
 	}
-	e := cache.Entry{Kind: s.kind, Name: s.name, BuildID: r.build.ID, DurationMS: took.Milliseconds(), Meta: map[string]string{outputsMeta: string(list)}}
+	e := cache.Entry{Kind: s.kind, Name: s.name, BuildID: r.Build.ID, DurationMS: took.Milliseconds(), Meta: map[string]string{outputsMeta: string(list)}}
 	maps.Copy(e.Meta, s.meta)
 	pack := func(w io.Writer) error {
-		_, err := archive.Pack(ctx, w, r.space.Root(), names, archive.Limits{})
+		_, err := archive.Pack(ctx, w, r.Root, names, archive.Limits{})
 		return err
 	}
-	c, scope := r.pipeline.config.Cache, r.scope()
-	err = c.Put(ctx, scope, s.key, e, map[string]cache.Source{outputsBlob: pack, logBlob: cache.Bytes(log)}, r.build.NoCache)
+	c, scope := r.Cache, r.scope()
+	err = c.Put(ctx, scope, s.key, e, map[string]cache.Source{outputsBlob: pack, logBlob: cache.Bytes(log)}, r.Build.NoCache)
 	if err == nil {
-		err = c.Kept(scope, r.build.ID, s.name)
+		err = c.Kept(scope, r.Build.ID, s.name)
 	}
 	return err
 }
 
 // note keeps for buildcast cache why what is known of the step.
-func (r *run) note(ctx context.Context, s *cacheable) {
-	c := r.pipeline.config.Cache
+func (r *Results) note(ctx context.Context, s *Step) {
+	c := r.Cache
 	if c == nil {
 		return
 	}
-	record := cache.Record{BuildID: r.build.ID, Scope: r.scope(), Name: s.name, Note: s.unfit, Fresh: s.fresh}
+	record := cache.Record{BuildID: r.Build.ID, Scope: r.scope(), Name: s.name, Note: s.unfit, Fresh: s.fresh}
 	if s.hit != nil {
 		record.Cached, record.Origin = true, s.hit.BuildID
 	}
-	if r.build.NoCache && s.unfit == "" {
+	if r.Build.NoCache && s.unfit == "" {
 		record.Note = "the build was started with --no-cache"
 	}
 	err := c.Note(context.WithoutCancel(ctx), record, s.key)
 	if err == nil && s.hit != nil {
-		err = c.Kept(r.scope(), r.build.ID, s.name)
+		err = c.Kept(r.scope(), r.Build.ID, s.name)
 	}
 	if err != nil {
-		r.log.Info("the cache does not keep a record of the build", "step", s.name, "error", err)
+		r.Log.Info("the cache does not keep a record of the build", "step", s.name, "error", err)
 	}
 }
 
 // begin takes the snapshot of the step's inputs and begins its key. outputs are those
 // that are known before. What cannot be read makes the step unfit.
-func (r *run) begin(ctx context.Context, s *cacheable, outputs []string) {
-	if r.pipeline.config.Cache == nil {
+func (r *Results) begin(ctx context.Context, s *Step, outputs []string) {
+	if r.Cache == nil {
 		s.unfit = cmp.Or(s.unfit, noCache)
 	}
 	if s.unfit != "" {
@@ -281,19 +303,19 @@ func (r *run) begin(ctx context.Context, s *cacheable, outputs []string) {
 	s.fresh = !slices.ContainsFunc(s.before.Names(), func(name string) bool { return below(name, outputs) })
 	s.key = &cache.Key{}
 	s.key.Add(cache.PartOther, "step", s.kind)
-	s.key.Add(cache.PartPlatform, "sandbox", r.pipeline.config.Runner.Sandbox())
-	r.pipeline.platform.AddTo(ctx, s.key)
+	s.key.Add(cache.PartPlatform, "sandbox", r.Sandbox)
+	r.Platform.AddTo(ctx, s.key)
 	for name, value := range s.env {
 		s.key.AddHidden(cache.PartEnv, name, value)
 	}
 }
 
-// taskStep returns the task's command as a step. Its files are written already: they
+// Task returns the task's command as a step. Its files are written already: they
 // are inputs too.
-func (r *run) taskStep(ctx context.Context, t *buildcast.Task) *cacheable {
-	s := &cacheable{
-		kind: cache.KindTask, name: t.Name, from: report.Source{TaskName: t.Name}, unfit: cache.WhyTask(r.build.Plan, t), strict: true,
-		env: merged(r.build.Plan.Env, t.Env), interest: taskInterest(r.build.Plan, t), outputs: always(t.Outputs), stale: always(t.Outputs),
+func (r *Results) Task(ctx context.Context, t *buildcast.Task) *Step {
+	s := &Step{
+		kind: cache.KindTask, name: t.Name, from: report.Source{TaskName: t.Name}, unfit: cache.WhyTask(r.Build.Plan, t), strict: true,
+		env: merged(r.Build.Plan.Env, t.Env), interest: taskInterest(r.Build.Plan, t), outputs: always(t.Outputs), stale: always(t.Outputs),
 	}
 	if r.begin(ctx, s, t.Outputs); s.unfit == "" {
 		s.before.AddTo(s.key, all)
@@ -314,9 +336,9 @@ const noCache = "this server has no cache"
 
 // startOver removes what an earlier attempt of this build has left of the outputs: it
 // would count as inputs.
-func (r *run) startOver(s *cacheable, outputs []string) error {
-	if before, ok := r.pipeline.config.Cache.Record(r.build.ID, s.name); ok && before.Fresh {
-		return archive.Remove(r.space.Root(), outputs)
+func (r *Results) startOver(s *Step, outputs []string) error {
+	if before, ok := r.Cache.Record(r.Build.ID, s.name); ok && before.Fresh {
+		return archive.Remove(r.Root, outputs)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package pipeline
+package cached
 
 import (
 	"bytes"
@@ -15,73 +15,71 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/buildcast/buildcast"
 	"github.com/buildcast/buildcast/internal/cache"
 	"github.com/buildcast/buildcast/internal/detect"
 	"github.com/buildcast/buildcast/internal/pipeline/inputs"
 	"github.com/buildcast/buildcast/internal/pipeline/report"
 )
 
-// stageSteps are the stages as steps. Their inputs are those before install: if the
-// build stage is in the cache, install need not run.
-type stageSteps struct {
-	build, install *cacheable
+// Stages are the stages install and build as steps. Their inputs are those before
+// install: if the build stage is in the cache, install need not run.
+type Stages struct {
+	build, install *Step
 	buildScript    string // that build was made for
+	installs       bool   // install has a command
 }
 
-func (s stageSteps) release() {
-	for _, step := range []*cacheable{s.build, s.install} {
+// Release ends the steps' turns.
+func (s Stages) Release() {
+	for _, step := range []*Step{s.build, s.install} {
 		if step != nil {
 			step.release()
 		}
 	}
 }
 
-// of returns the step of the stage.
-func (s stageSteps) of(which stage) *cacheable {
+// Of returns the step of the stage that runs the script.
+func (s Stages) Of(stage, script string) *Step {
 	switch {
-	case which.name == report.Install && s.install != nil:
+	case stage == report.Install && s.install != nil:
 		return s.install
-	case which.name == report.Build && s.build != nil && s.buildScript == which.script:
+	case stage == report.Build && s.build != nil && s.buildScript == script:
 		return s.build
 	}
-	return &cacheable{name: cache.StageName(which.name), from: report.Source{Stage: which.name}, unfit: "install has brought another command"}
+	return &Step{name: cache.StageName(stage), from: report.Source{Stage: stage}, unfit: "install has brought another command"}
 }
 
-// took has the build's entry know how long install took.
-func (s stageSteps) took(which stage, ms int64) {
-	if which.name == report.Install && s.build != nil {
-		s.build.meta = map[string]string{installMeta: strconv.FormatInt(ms, 10)}
+// InstallTook tells the build's entry how long install took: here, or in the build whose
+// result was restored.
+func (s Stages) InstallTook(took time.Duration) {
+	if s.build == nil {
+		return
 	}
-}
-
-// origin returns the entry that the step was restored from, or an empty one.
-func (s *cacheable) origin() *cache.Entry {
-	if s.hit != nil {
-		return s.hit
+	ms := took.Milliseconds()
+	if s.install != nil && s.install.hit != nil {
+		ms = cmp.Or(s.install.hit.DurationMS, ms)
 	}
-	return &cache.Entry{}
+	s.build.meta = map[string]string{installMeta: strconv.FormatInt(ms, 10)}
 }
 
 // modules is the directory in which package managers put what they install.
 const modules = "node_modules"
 
-// stageSteps makes the steps of the stages that are to run.
-func (r *run) stageSteps(ctx context.Context, install stage) (steps stageSteps) {
-	plan := r.build.Plan
-	build, err := r.buildStage()
-	if err != nil || r.over(build) && r.over(install) {
-		return steps
+// Stages makes the steps of the stages that are to run, by their commands; an empty
+// command has nothing to do.
+func (r *Results) Stages(ctx context.Context, install, build string) Stages {
+	plan := r.Build.Plan
+	steps := Stages{
+		buildScript: build, installs: install != "",
+		install: r.stage(report.Install, cache.WhyInstall(plan, install)),
+		build:   r.stage(report.Build, cache.WhyBuild(plan, install)),
 	}
-	steps.buildScript = build.script
-	steps.install = r.stageStep(install, cache.WhyInstall(plan, install.script))
-	steps.build = r.stageStep(build, cache.WhyBuild(plan, install.script))
 	steps.install.strict = true
-	if install.script != "" {
-		r.needLock(steps, install.script)
+	if install != "" {
+		r.needLock(steps, install)
 	}
 	without := func(name string, _ bool) inputs.Interest {
-		if install.script != "" && path.Base(name) == modules || strings.HasPrefix(path.Base(name), temporary) {
+		if install != "" && path.Base(name) == modules || strings.HasPrefix(path.Base(name), temporary) {
 			return inputs.Skip
 		}
 		return inputs.Hash
@@ -94,33 +92,33 @@ func (r *run) stageSteps(ctx context.Context, install stage) (steps stageSteps) 
 	if plan.Output != "" {
 		outputs = []string{path.Clean(plan.Output)}
 	}
-	if build.script != "" {
+	if build != "" {
 		r.begin(ctx, steps.build, outputs)
 	}
 	steps.install.before = steps.build.before
-	if install.script != "" {
+	if install != "" {
 		r.begin(ctx, steps.install, nil)
 	}
 	if s := steps.install; s.key != nil {
 		s.before.AddTo(s.key, r.installInputs(s.before))
-		s.key.AddHidden(cache.PartCommand, "", install.script)
+		s.key.AddHidden(cache.PartCommand, "", install)
 	}
 	if s := steps.build; s.key != nil {
 		s.before.AddTo(s.key, all)
-		s.key.AddHidden(cache.PartCommand, "", build.script)
-		s.key.AddHidden(cache.PartCommand, report.Install, install.script)
+		s.key.AddHidden(cache.PartCommand, "", build)
+		s.key.AddHidden(cache.PartCommand, report.Install, install)
 		s.key.Add(cache.PartOutputs, "", plan.Output)
 	}
 	return steps
 }
 
-func (r *run) stageStep(s stage, unfit string) *cacheable {
-	return &cacheable{kind: cache.KindStage, name: cache.StageName(s.name), from: report.Source{Stage: s.name}, unfit: unfit, env: r.build.Plan.Env}
+func (r *Results) stage(name, unfit string) *Step {
+	return &Step{kind: cache.KindStage, name: cache.StageName(name), from: report.Source{Stage: name}, unfit: unfit, env: r.Build.Plan.Env}
 }
 
 // needLock makes the steps unfit if what the install command brings is not fixed by a
 // lock file.
-func (r *run) needLock(steps stageSteps, script string) {
+func (r *Results) needLock(steps Stages, script string) {
 	locks := cache.LockFiles(script)
 	if len(locks) == 0 || slices.ContainsFunc(locks, r.hasFile) {
 		return
@@ -130,39 +128,30 @@ func (r *run) needLock(steps stageSteps, script string) {
 	steps.build.unfit = cmp.Or(steps.build.unfit, "the install command is not cached: "+why)
 }
 
-func (r *run) hasFile(name string) bool {
-	info, err := r.space.Root().Lstat(name)
+func (r *Results) hasFile(name string) bool {
+	info, err := r.Root.Lstat(name)
 	return err == nil && info.Mode().IsRegular()
 }
 
-// restoreStages restores what the build stage made. Then install is not needed either.
-func (r *run) restoreStages(ctx context.Context, install stage, steps stageSteps) (bool, error) {
+// Restore restores what the build stage made. Then install is not needed either:
+// installed says what that saves. Only a build that was found is Cached.
+func (r *Results) Restore(ctx context.Context, steps Stages) (built, installed report.Reused, err error) {
 	s := steps.build
 	if s == nil || s.key == nil {
-		return false, nil
+		return built, installed, nil
 	}
-	build, err := r.buildStage()
-	if err != nil || r.over(build) {
-		return false, nil //nolint:nilerr // runStages finds it again
+	if built, err = r.lookUp(ctx, s); err != nil || !built.Cached || !steps.installs {
+		return built, installed, err
 	}
-	began := time.Now()
-	found, err := r.lookUp(ctx, s)
-	if err != nil || !found.Cached {
-		return false, err
-	}
-	if install.script != "" {
-		saved, _ := strconv.ParseInt(s.hit.Meta[installMeta], 10, 64)
-		r.journal.Report(buildcast.BuildProgress, install.ending(report.Reused{Cached: true, OriginBuildID: found.OriginBuildID, SavedMS: saved}, 0))
-		steps.install.hit = s.hit
-		r.note(ctx, steps.install)
-	}
-	r.journal.Report(buildcast.BuildProgress, build.ending(found, time.Since(began).Milliseconds()))
-	return true, nil
+	saved, _ := strconv.ParseInt(s.hit.Meta[installMeta], 10, 64) // 0 if it is not known
+	steps.install.hit = s.hit
+	r.note(ctx, steps.install)
+	return built, report.Reused{Cached: true, OriginBuildID: built.OriginBuildID, SavedMS: saved}, nil
 }
 
 // findModules returns a function that finds the directories in which packages are
 // installed.
-func (r *run) findModules(ctx context.Context) func() ([]string, error) {
+func (r *Results) findModules(ctx context.Context) func() ([]string, error) {
 	return func() (found []string, err error) {
 		_, err = r.inputs.Take(ctx, func(name string, dir bool) inputs.Interest {
 			switch {
@@ -179,10 +168,10 @@ func (r *run) findModules(ctx context.Context) func() ([]string, error) {
 }
 
 // findOutput returns the directory that the build command has made.
-func (r *run) findOutput() ([]string, error) {
-	dir, err := r.build.Plan.Output, error(nil)
+func (r *Results) findOutput() ([]string, error) {
+	dir, err := r.Build.Plan.Output, error(nil)
 	if dir == "" {
-		dir, err = detect.Output(r.space.Root(), true)
+		dir, err = detect.Output(r.Root, true)
 	}
 	if err == nil && path.Clean(dir) == "." {
 		err = errors.New("its output is the workspace itself")
@@ -199,7 +188,7 @@ var lifecycle = []string{`"preinstall"`, `"install"`, `"postinstall"`, `"prepubl
 // installInputs returns what the install command reads: package files, lock files and
 // settings; or everything, if it runs scripts of the workspace or copies packages from
 // it.
-func (r *run) installInputs(before *inputs.Snapshot) func(name string) bool {
+func (r *Results) installInputs(before *inputs.Snapshot) func(name string) bool {
 	var locks []string
 	for _, script := range []string{"npm ci", "pnpm install", "yarn", "bun install"} {
 		locks = append(locks, cache.LockFiles(script)...)
@@ -220,8 +209,8 @@ func (r *run) installInputs(before *inputs.Snapshot) func(name string) bool {
 const maxRead = 16 << 20
 
 // mentions reports whether the file has one of the texts, or cannot be searched.
-func (r *run) mentions(name string, texts ...string) bool {
-	f, err := r.space.Root().OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+func (r *Results) mentions(name string, texts ...string) bool {
+	f, err := r.Root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return true
 	}
