@@ -25,6 +25,8 @@ var (
 	tooLarge = &failure{http.StatusRequestEntityTooLarge, "bad_request", "it is larger than what is taken: an artifact may have 512 MiB"}
 	// full is 412 because turbo does not repeat it.
 	full = &failure{http.StatusPreconditionFailed, "cache_full", "there is no room for the artifact"}
+	// busy is 412 for the same reason: a build must not wait for another's slow uploads.
+	busy = &failure{http.StatusPreconditionFailed, "cache_busy", "too many artifacts are arriving: this one is not kept"}
 	// cut is an upload that did not arrive as a whole. Nobody reads its answer.
 	cut = &failure{http.StatusBadRequest, "bad_request", "the body ended early"}
 )

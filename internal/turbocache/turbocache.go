@@ -31,6 +31,7 @@ const (
 	maxHashes     = 1000      // of a query
 	maxBody       = 256 << 10 // bytes of a query or of events
 	maxUploads    = 8         // at once; more wait
+	uploadWait    = 10 * time.Second
 	uploadTimeout = 10 * time.Minute
 )
 
@@ -192,6 +193,8 @@ func (h *Handler) put(w http.ResponseWriter, r *http.Request, a Access) error {
 	select {
 	case h.uploads <- struct{}{}:
 		defer func() { <-h.uploads }()
+	case <-time.After(uploadWait):
+		return busy
 	case <-r.Context().Done():
 		return nil
 	}

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -211,6 +213,25 @@ func TestUploadThatIsCutIsNotKept(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// One build's uploads that never end do not hold up another build.
+func TestAttackSlowUploads(t *testing.T) {
+	c, _ := newCache(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(c)
+		for range maxUploads {
+			h.uploads <- struct{}{}
+		}
+		began := time.Now()
+		if w := ask(h, trusted, "PUT", Prefix+"/aaaa", "x"); w.Code != http.StatusPreconditionFailed || time.Since(began) != uploadWait {
+			t.Errorf("%d after %v", w.Code, time.Since(began))
+		}
+		<-h.uploads
+		if w := ask(h, trusted, "PUT", Prefix+"/aaaa", "x"); w.Code != http.StatusAccepted {
+			t.Errorf("with room: %d", w.Code)
+		}
+	})
+}
 
 func TestWhatIsRefused(t *testing.T) {
 	c, _ := newCache(t)

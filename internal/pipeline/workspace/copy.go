@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +11,14 @@ import (
 	"syscall"
 )
 
-// Bounds of a copy. A sparse file counts with its whole size: a copy may fill it.
+// Bounds of a copy. A sparse file counts with its whole size, which is read.
 const (
 	maxCopyEntries = 2_000_000
 	maxCopyBytes   = 64 << 30
 	maxCopyDepth   = 100     // directories in each other, each of which is open at once
 	copyPiece      = 8 << 20 // bytes between two looks at the context
-	listPiece      = 1000    // entries of a directory
+	sparsePiece    = 64 << 10
+	listPiece      = 1000 // entries of a directory
 )
 
 // copier copies directories that commands have made, which may be hostile. It copies
@@ -127,7 +129,7 @@ func (c *copier) copyFile(from, to *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	err = c.copyBytes(out, in, info.Size())
+	err = c.copyBytes(out, in, info)
 	if err == nil {
 		err = out.Chmod(info.Mode().Perm())
 	}
@@ -137,13 +139,16 @@ func (c *copier) copyFile(from, to *os.Root, name string) error {
 	return to.Chtimes(name, info.ModTime(), info.ModTime())
 }
 
-func (c *copier) copyBytes(out, in *os.File, size int64) error {
+func (c *copier) copyBytes(out, in *os.File, info fs.FileInfo) error {
 	if c.clone {
 		if c.clone = cloneFile(out, in) == nil; c.clone {
 			return nil
 		}
 	}
-	for left := size; left > 0; left -= copyPiece {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Blocks*512 < info.Size() {
+		return c.copySparse(out, in, info.Size())
+	}
+	for left := info.Size(); left > 0; left -= copyPiece {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
@@ -152,4 +157,26 @@ func (c *copier) copyBytes(out, in *os.File, size int64) error {
 		}
 	}
 	return nil
+}
+
+// copySparse copies a file that has holes, and leaves holes where it has zeros: a
+// hostile file takes no space, and filled it would take all of the disk.
+func (c *copier) copySparse(out, in *os.File, size int64) error {
+	piece, zeros := make([]byte, sparsePiece), make([]byte, sparsePiece)
+	for at := int64(0); at < size; at += sparsePiece {
+		if c.ctx.Err() != nil {
+			return context.Cause(c.ctx)
+		}
+		n, err := in.ReadAt(piece[:min(size-at, sparsePiece)], at)
+		if err != nil && !errors.Is(err, io.EOF) { // EOF: it has become shorter
+			return err
+		}
+		if bytes.Equal(piece[:n], zeros[:n]) {
+			continue
+		}
+		if _, err := out.WriteAt(piece[:n], at); err != nil {
+			return err
+		}
+	}
+	return out.Truncate(size)
 }

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -65,6 +66,48 @@ func TestCopyOfAHostileWorkspace(t *testing.T) {
 	}
 	if e, err := os.ReadDir(w.Temp()); err != nil || len(e) != 0 {
 		t.Errorf("TMPDIR has %v, %v", e, err)
+	}
+}
+
+// Attack: files of holes take no space, so no limit of a command ends it. A retry would
+// fill the disk with their copies.
+func TestCopyKeepsHoles(t *testing.T) {
+	base := t.TempDir()
+	from, to := filepath.Join(base, "from"), filepath.Join(base, "to")
+	if err := errors.Join(os.Mkdir(from, 0o700), os.Mkdir(to, 0o700), os.WriteFile(filepath.Join(from, "f"), []byte("begin"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	const size, middle = 64<<20 + 7, 20<<20 + 3
+	f, err := os.OpenFile(filepath.Join(from, "f"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("middle"), middle)
+	if err := errors.Join(err, f.Truncate(size), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	c := copier{ctx: t.Context()}
+	if err := c.copyInto(root, to); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(from, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(to, "f")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the copy differs: %d bytes, %v", len(got), err)
+	}
+	info, err := os.Stat(filepath.Join(to, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Blocks*512 > 1<<20 {
+		t.Errorf("the copy takes %d bytes", s.Blocks*512)
 	}
 }
 
