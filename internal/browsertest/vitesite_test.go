@@ -30,6 +30,12 @@ func TestViteSite(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 
 	first, took := buildSite(t, site, data)
+	var began struct {
+		Sandbox string `json:"sandbox"`
+	}
+	if err := json.Unmarshal(first[0].Data, &began); err != nil || began.Sandbox != "bwrap" {
+		t.Errorf("the first build has the sandbox %q, want bwrap: apt-get install -y bubblewrap", began.Sandbox)
+	}
 	if got := cachedStages(first); len(got) > 0 {
 		t.Errorf("the first build has %q from the cache", got)
 	}
