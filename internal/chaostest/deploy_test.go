@@ -65,6 +65,7 @@ func TestKillWhileDeploying(t *testing.T) {
 				default:
 					close(reached)
 					<-killed
+					panic(http.ErrAbortHandler) // what the dead server asked for is not done now
 				}
 			}
 			n := cloudflareNode(t, fake)

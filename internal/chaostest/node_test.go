@@ -52,6 +52,7 @@ type node struct {
 	t    *testing.T
 	url  string
 	args []string
+	temp string // its TMPDIR, if not the tests'
 	log  bytes.Buffer
 	cmd  *exec.Cmd
 }
@@ -91,6 +92,9 @@ func (n *node) run(cmd *exec.Cmd) {
 	n.t.Helper()
 	n.cmd = cmd
 	n.cmd.Stdout, n.cmd.Stderr = &n.log, &n.log
+	if n.temp != "" {
+		n.cmd.Env = append(os.Environ(), "TMPDIR="+n.temp)
+	}
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}

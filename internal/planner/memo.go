@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -136,13 +137,26 @@ func (m Kept) PutBytes(ctx context.Context, key string, value []byte) error {
 	return m.Cache.PutBytes(ctx, keptScope, m.key(key), cache.Entry{Kind: cache.KindMemo, Name: "planner"}, value)
 }
 
+// unfinished begins the names of files that are being written.
+const unfinished = ".new-"
+
+// Clean removes the files in dir that a killed process was writing. No other process
+// may be writing there.
+func Clean(dir string) error {
+	left, err := fs.Glob(os.DirFS(dir), unfinished+"*")
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+	}
+	return err
+}
+
 // writeFile replaces the file, and returns when it is on the disk.
 func writeFile(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := os.CreateTemp(dir, unfinished+"*")
 	if err != nil {
 		return err
 	}

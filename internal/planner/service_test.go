@@ -334,3 +334,21 @@ func TestDamagedMemo(t *testing.T) {
 		t.Error(err, len(p.asked), files)
 	}
 }
+
+// Clean removes what was not written to its end, and nothing else.
+func TestClean(t *testing.T) {
+	dir := t.TempDir()
+	spent := filepath.Join(dir, "spent.json")
+	if err := errors.Join(writeFile(spent, []byte("kept")), os.WriteFile(filepath.Join(dir, ".new-1"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Clean(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "spent.json" {
+		t.Errorf("%v, %v", left, err)
+	}
+	if err := Clean(filepath.Join(dir, "absent")); err != nil {
+		t.Errorf("nothing to clean: %v", err)
+	}
+}

@@ -39,7 +39,7 @@ type Config struct {
 	Read []string
 	// Hidden are the server's own directories: no command may see them.
 	Hidden []string
-	Dir    string // for the files of the probe; it must exist
+	Dir    string // for the files of the probe; it must exist, and be this process's alone
 }
 
 // New returns a runner. It tries the sandbox out with the options that commands get.
@@ -99,8 +99,11 @@ func (r *Runner) enter(ctx context.Context, cfg Config) (err error) {
 	if r.box, err = newBox(cfg); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(cfg.Dir, "sandbox-probe-")
+	dir, err := filepath.Abs(filepath.Join(cfg.Dir, "sandbox-probe"))
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil { // it is there if a server was killed
 		return err
 	}
 	defer os.RemoveAll(dir)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,10 +19,11 @@ const (
 	plannerSpent    = "spent.json"
 )
 
-// openPlanners returns the server's planners. What a killed server left of its requests
-// is removed.
+// openPlanners returns the server's planners. What a killed server left of its requests,
+// and of what it was writing, is removed.
 func (s *Server) openPlanners() (*planner.Service, error) {
-	if err := os.RemoveAll(s.file("planner/" + plannerRequests)); err != nil {
+	err := errors.Join(os.RemoveAll(s.file("planner/"+plannerRequests)), planner.Clean(s.file("planner")))
+	if err != nil {
 		return nil, dirError(s.config.DataDir, "cannot be written", err)
 	}
 	return newPlanners(&s.config, s.file("planner"), s.cache, s.logger), nil

@@ -11,6 +11,7 @@ package services
 import (
 	"cmp"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,8 +49,8 @@ const (
 
 // Config is what the services are made of.
 type Config struct {
-	// Dir holds the sockets. It is emptied. If its path is too long for a socket's, a
-	// temporary directory is used instead.
+	// Dir holds the sockets. It is emptied. If its path is too long for a socket's, it is a
+	// link to a temporary directory.
 	Dir string
 	// Sandboxed says that commands run in a sandbox, and reach sockets only.
 	Sandboxed bool
@@ -79,22 +80,33 @@ func New(c Config) (*Services, error) {
 	if !c.Sandboxed {
 		return s, nil
 	}
-	if len(s.dir)+len("/9999999999") > maxSocketPath {
-		dir, err := os.MkdirTemp("", "buildcast-")
-		s.dir = dir
-		return s, err
-	}
-	if err := os.RemoveAll(s.dir); err != nil { // those of a server that was killed
+	if err := s.clear(); err != nil { // the sockets of a server that was killed
 		return nil, err
 	}
-	return s, os.MkdirAll(s.dir, 0o700)
+	if len(c.Dir)+len("/9999999999") <= maxSocketPath {
+		return s, os.MkdirAll(c.Dir, 0o700)
+	}
+	var err error
+	if s.dir, err = os.MkdirTemp("", "buildcast-"); err != nil {
+		return nil, err
+	}
+	return s, os.Symlink(s.dir, c.Dir)
+}
+
+// clear removes the directory of the sockets, and the one that it is a link to.
+func (s *Services) clear() error {
+	target, err := os.Readlink(s.config.Dir)
+	if err != nil { // it is no link, or does not exist
+		return os.RemoveAll(s.config.Dir)
+	}
+	return errors.Join(os.RemoveAll(target), os.Remove(s.config.Dir))
 }
 
 // Close removes the directory of the sockets, and ends what the proxy keeps. All
 // commands have ended.
 func (s *Services) Close() {
 	if s.config.Sandboxed {
-		if err := os.RemoveAll(s.dir); err != nil {
+		if err := s.clear(); err != nil {
 			s.config.Logger.Warn("the sockets of commands cannot be removed", "error", err)
 		}
 	}

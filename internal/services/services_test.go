@@ -2,6 +2,7 @@ package services
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -315,6 +316,20 @@ func TestLongDataDir(t *testing.T) {
 	}
 	if g.Services.dir == long {
 		t.Error("the long path is used")
+	}
+	old := g.Services.dir
+	again, err := New(g.config) // the first one was killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the temporary directory of a killed server: %v", err)
+	}
+	again.Close()
+	for _, dir := range []string{long, again.dir} {
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
 	}
 }
 

@@ -153,6 +153,7 @@ func (r *Results) restore(ctx context.Context, s *Step, e *cache.Entry) report.R
 	began := time.Now()
 	printed, err := r.readLog(ctx, e)
 	if err == nil {
+		r.note(ctx, s) // now: after a kill, startOver removes what was restored
 		err = r.unpack(ctx, s, e)
 	}
 	if err != nil {
