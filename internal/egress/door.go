@@ -98,7 +98,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.URL.Host = t.String() // in the form that was checked
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
+	defer context.AfterFunc(d.ctx, cancel)() //nolint:contextcheck // the door's context, not the request's
 	d.plain.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -115,7 +115,7 @@ func (d *Door) connect(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
+	defer context.AfterFunc(d.ctx, cancel)() //nolint:contextcheck // the door's context, not the request's
 	server, err := d.proxy.dial(ctx, t)
 	if err != nil {
 		d.fail(w, err)

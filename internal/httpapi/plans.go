@@ -72,7 +72,7 @@ func (a *api) createPlan(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(a.Stopping, cancel)()
+	defer context.AfterFunc(a.Stopping, cancel)() //nolint:contextcheck // the server's context, not the request's
 	planned, err := a.Planners.Plan(ctx, asked)
 	if err != nil {
 		if a.Stopping.Err() != nil {

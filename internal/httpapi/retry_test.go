@@ -27,7 +27,7 @@ func TestRetryBuild(t *testing.T) {
 		}
 		want := h.store.builds["b1"].build
 		want.ID, want.Status, want.CreatedAt = b.ID, b.Status, b.CreatedAt
-		want.Options.RetryOf, want.Options.RetryFrom = "b1", from
+		want.RetryOf, want.RetryFrom = "b1", from
 		if d := cmp.Diff(want, b, cmp.Comparer(buildcast.Time.Equal)); d != "" || b.Status.Phase != buildcast.Queued {
 			t.Errorf("%s: %s (-want +got):\n%s", body, b.Status.Phase, d)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/buildcast/buildcast"
 )
 
-// The version of requests that this package makes.
+// Version is that of the requests that this package makes.
 const Version = 1
 
 // MaxAnswer is the maximum of an answer's JSON, in bytes.

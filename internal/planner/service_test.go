@@ -307,9 +307,15 @@ func TestCheck(t *testing.T) {
 		name string
 		code buildcast.Code
 	}{
-		{none, "", buildcast.NoPlanner}, {none, "model", buildcast.NoPlanner}, {none, Static, buildcast.NoPlanner},
-		{only, "", ""}, {only, "model", ""}, {only, Static, buildcast.NoPlanner}, {only, "oracle", buildcast.InvalidArgument},
-		{static, "", buildcast.NoPlanner}, {static, "model", ""},
+		{none, "", buildcast.NoPlanner},
+		{none, "model", buildcast.NoPlanner},
+		{none, Static, buildcast.NoPlanner},
+		{only, "", ""},
+		{only, "model", ""},
+		{only, Static, buildcast.NoPlanner},
+		{only, "oracle", buildcast.InvalidArgument},
+		{static, "", buildcast.NoPlanner},
+		{static, "model", ""},
 	} {
 		if err := tt.s.Check(tt.name); buildcast.CodeOf(err) != tt.code {
 			t.Errorf("%q of %v: %v", tt.name, tt.s.Names(), err)

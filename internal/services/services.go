@@ -10,6 +10,7 @@ package services
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -155,11 +156,12 @@ func (s *Services) Open(c Command) (*Way, error) {
 
 // listen also returns the address at which the command reaches the listener.
 func (s *Services) listen() (l net.Listener, address string, err error) {
+	var network net.ListenConfig
 	if s.config.Sandboxed {
-		l, err = net.Listen("unix", filepath.Join(s.dir, strconv.FormatInt(s.number.Add(1), 10)))
+		l, err = network.Listen(context.Background(), "unix", filepath.Join(s.dir, strconv.FormatInt(s.number.Add(1), 10)))
 		return l, "127.0.0.1:" + strconv.Itoa(bridgePort), err
 	}
-	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	if l, err = network.Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
 		return nil, "", err
 	}
 	return l, l.Addr().String(), nil

@@ -314,10 +314,10 @@ func TestLongDataDir(t *testing.T) {
 	if status, text := g.command(t, person, egress.Listed).fetch(g.site.URL); status != 200 {
 		t.Errorf("%d %s", status, text)
 	}
-	if g.Services.dir == long {
+	if g.dir == long {
 		t.Error("the long path is used")
 	}
-	old := g.Services.dir
+	old := g.dir
 	again, err := New(g.config) // the first one was killed
 	if err != nil {
 		t.Fatal(err)

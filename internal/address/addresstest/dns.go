@@ -24,7 +24,7 @@ type DNS struct {
 // NewDNS starts a name server that knows no name.
 func NewDNS(t *testing.T) *DNS {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type PlanStarted struct {
 	Message string `json:"message,omitempty"` // if the build has a prompt
 }
 
-// PlanGenerated. Tasks has as many names as fit; TaskCount counts all.
+// PlanGenerated reports the plan. Tasks has as many names as fit; TaskCount counts all.
 type PlanGenerated struct {
 	TaskCount int      `json:"taskCount"`
 	Tasks     []string `json:"tasks"`
@@ -39,7 +39,7 @@ type PlanGenerated struct {
 	Model   string `json:"model,omitempty"`
 }
 
-// PlanProgress. Tasks has the names of the tasks so far.
+// PlanProgress reports how far the planner is. Tasks has the names of the tasks so far.
 type PlanProgress struct {
 	Message      string   `json:"message"`
 	Tasks        []string `json:"tasks"`
@@ -121,7 +121,7 @@ type BuildProgress struct {
 	Reused
 }
 
-// BuildFailed. Stage is planning, install or build; empty if the build failed elsewhere.
+// BuildFailed reports a failure outside of tasks. Stage is planning, install or build; empty if the build failed elsewhere.
 type BuildFailed struct {
 	Stage string `json:"stage,omitempty"`
 	Failure
@@ -154,7 +154,7 @@ type Source struct {
 	Stage    string `json:"stage,omitempty"`
 }
 
-// BuildLog. Dropped counts lines that were left out before these: they did not fit
+// BuildLog carries output. Dropped counts lines that were left out before these: they did not fit
 // into the buffer while the store was unreachable.
 type BuildLog struct {
 	Source

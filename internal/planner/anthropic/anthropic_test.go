@@ -39,7 +39,7 @@ func newRig(t *testing.T, replies ...reply) *rig {
 	r := &rig{}
 	r.server = anthropictest.New(t, func(c call) reply { return replies[min(c.N, len(replies))-1] })
 	r.Planner = New(Config{APIKey: anthropictest.Key, BaseURL: r.server.URL, Model: "claude-sonnet-5-5"})
-	r.Planner.wait = func(ctx context.Context, d time.Duration) error {
+	r.wait = func(ctx context.Context, d time.Duration) error {
 		r.waits = append(r.waits, d)
 		return ctx.Err()
 	}
@@ -233,7 +233,7 @@ func TestSilence(t *testing.T) {
 	r.Planner = New(Config{APIKey: anthropictest.Key, BaseURL: r.server.URL, Model: "m"})
 	t.Cleanup(r.Close)
 	r.idle = 200 * time.Millisecond
-	r.Planner.wait = func(context.Context, time.Duration) error { return nil }
+	r.wait = func(context.Context, time.Duration) error { return nil }
 	answer, err := r.ask(t.Context())
 	if err != nil || string(answer.Body) != "{}" || len(r.lines) != 1 || !strings.Contains(r.lines[0], "nothing came for") {
 		t.Error(string(answer.Body), err, r.lines)
