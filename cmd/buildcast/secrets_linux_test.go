@@ -88,7 +88,7 @@ func program(t *testing.T, dir string) string {
 	return path
 }
 
-// Attack: a plan's command looks for the server's secrets in all that /proc shows.
+// Attack: a plan's command without a sandbox looks for the server's secrets in all that /proc shows.
 func TestCommandsFindNoSecretOfTheServer(t *testing.T) {
 	dir, who := unprivileged(t)
 	plan := filepath.Join(dir, "plan.yaml")
@@ -97,7 +97,7 @@ func TestCommandsFindNoSecretOfTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := filepath.Join(dir, "data")
-	cmd := exec.CommandContext(t.Context(), program(t, dir), "build", plan, "--exit", "--data-dir", data, "--id", "b")
+	cmd := exec.CommandContext(t.Context(), program(t, dir), "build", plan, "--exit", "--sandbox", "off", "--data-dir", data, "--id", "b")
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	cmd.Env = []string{

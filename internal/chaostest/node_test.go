@@ -47,13 +47,31 @@ func (b buildThenRun) Run() int {
 	return b.m.Run()
 }
 
+// output is what a process has printed so far. It may be read while the process runs.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // node is one buildcast process that can be killed and started again.
 type node struct {
 	t    *testing.T
 	url  string
 	args []string
 	temp string // its TMPDIR, if not the tests'
-	log  bytes.Buffer
+	log  output
 	cmd  *exec.Cmd
 }
 
@@ -69,7 +87,7 @@ func newNode(t *testing.T, database string, args ...string) *node {
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() {
-			t.Logf("the last of the server's log:\n%s", tail(n.log.Bytes(), 8<<10))
+			t.Logf("the last of the server's log:\n%s", tail([]byte(n.log.String()), 8<<10))
 		}
 	})
 	return n

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/buildcast/buildcast/internal/config"
 	"github.com/buildcast/buildcast/internal/server"
 )
@@ -59,10 +61,13 @@ func NewSite(t *testing.T, k Kind, o Options) *Site {
 		DialContext: dialer(port),
 	}}
 	t.Cleanup(s.Client.CloseIdleConnections)
-	cfg := config.Config{
-		Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), APIKeys: []string{Key},
-		Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour,
+	var cfg config.Config
+	if err := kong.ApplyDefaults(&cfg); err != nil {
+		t.Fatal(err)
 	}
+	cfg.Listen, cfg.PreviewListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.DataDir, cfg.APIKeys = filepath.Join(t.TempDir(), "data"), []string{Key}
+	cfg.DrainTimeout = time.Second
 	block := k.Default
 	if o.Documented {
 		cfg.PublicURL = s.URL
