@@ -6,15 +6,21 @@ TOOLS   := $(CURDIR)/.tools
 FUZZ    ?= 30s
 ROUNDS  ?= 50
 
-.PHONY: help test deps build lint vuln fuzz chaos compat suites bench clean
+# Tests of the whole program, with browsers, proxies and many processes. They run
+# without the race detector, which makes them several times slower: what they use is
+# tested under it in its own package. make race has them too.
+WHOLE   := /internal/(browsertest|chaostest|cli|openapitest|proxytest)$$
+
+.PHONY: help test race deps build lint vuln fuzz chaos compat suites bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
-test: deps ## install what is missing, then vet and test everything under the race detector
+test: deps ## install what is missing, then vet and test everything, packages under the race detector
 	$(GO) vet ./...
 	@unformatted=$$(gofmt -l . | grep -v node_modules); [ -z "$$unformatted" ] || { echo "gofmt these files: $$unformatted"; exit 1; }
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(WHOLE)')
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -E '$(WHOLE)')
 	npm --prefix js test
 
 deps: ## install PostgreSQL, Chromium, nginx, Apache, HAProxy and npm packages if they are missing (Debian)
@@ -22,6 +28,9 @@ deps: ## install PostgreSQL, Chromium, nginx, Apache, HAProxy and npm packages i
 
 build: ## bin/buildcast
 	$(GO) build -trimpath -o bin/buildcast ./cmd/buildcast
+
+race: deps ## everything under the race detector
+	$(GO) test -race -timeout 30m ./...
 
 lint: ## golangci-lint with the import directions, gofumpt
 	cd tools && $(GO) build -o $(TOOLS)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // startServer runs a server within the test and returns its URL.
 func startServer(t *testing.T, tweak ...func(*config.Config)) string {
 	t.Helper()
-	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour}
+	cfg := config.Config{Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"), Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour, Sandbox: "off"}
 	for _, do := range tweak {
 		do(&cfg)
 	}

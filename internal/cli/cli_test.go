@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("BUILDCAST_LISTEN", "127.0.0.1:0")
 			env.Setenv("BUILDCAST_PREVIEW_LISTEN", "127.0.0.1:0")
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("BUILDCAST_SANDBOX", "off")    // or each server takes longer to start; build.txtar has one
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each process takes a second to end
 			examples, err := filepath.Abs("../../examples")
 			env.Setenv("EXAMPLES", examples)

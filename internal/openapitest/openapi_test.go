@@ -23,7 +23,7 @@ func startServer(t *testing.T) (url, document string) {
 	t.Helper()
 	s, err := server.New(t.Context(), config.Config{
 		Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"),
-		Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour,
+		Builds: 1, Tasks: 1, DrainTimeout: time.Second, PreviewKeep: time.Hour, Sandbox: "off",
 	}, "1.2.3", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

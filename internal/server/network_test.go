@@ -94,11 +94,13 @@ func runPlan(t *testing.T, s *Server, id, key string, plan *buildcast.Plan) (eve
 func TestTurboOnTwoServers(t *testing.T) {
 	const key = "0123456789abcdef"
 	first := settings(t)
+	first.Sandbox = "auto"
 	first.Listen = "127.0.0.2:0" // not what programs leave out of their proxy
 	first.APIKeys = []string{key}
 	toRegistry(t, &first)
 	s1, stop1 := start(t, first)
 	second := settings(t)
+	second.Sandbox = "auto"
 	toRegistry(t, &second)
 	second.Egress.Allow = append(second.Egress.Allow, strings.TrimPrefix(s1.URL(), "http://"))
 	second.Egress.AllowPrivate = append(second.Egress.AllowPrivate, netip.MustParsePrefix("127.0.0.2/32"))
@@ -194,6 +196,7 @@ func TestAttackPrivateAddressesInEveryStage(t *testing.T) {
 		Build:   run, Deploy: buildcast.DeployNone,
 	}
 	cfg := settings(t)
+	cfg.Sandbox = "auto"
 	cfg.Egress.Allow = []string{"*", "*:" + port} // the guard alone is left
 	s, _ := start(t, cfg)
 	_, out := runPlan(t, s, "b1", "", plan)

@@ -25,11 +25,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// settings are those of a server without a sandbox: it starts sooner.
 func settings(t *testing.T) config.Config {
 	t.Helper()
 	return config.Config{
 		Listen: "127.0.0.1:0", PreviewListen: "127.0.0.1:0", DataDir: filepath.Join(t.TempDir(), "data"),
-		Builds: 2, Tasks: 2, PreviewKeep: time.Hour, DrainTimeout: 5 * time.Second,
+		Builds: 2, Tasks: 2, PreviewKeep: time.Hour, DrainTimeout: 5 * time.Second, Sandbox: "off",
 	}
 }
 
