@@ -6,21 +6,20 @@ TOOLS   := $(CURDIR)/.tools
 FUZZ    ?= 30s
 ROUNDS  ?= 50
 
-# Tests of the whole program, with browsers, proxies and many processes. They run
-# without the race detector, which makes them several times slower: what they use is
-# tested under it in its own package. make race has them too.
-WHOLE   := /internal/(browsertest|chaostest|cli|openapitest|proxytest)$$
+# Packages that make test runs under the race detector: those in which goroutines share
+# most. It makes tests several times slower; make race runs all of them under it.
+RACE    := (/client|/internal/(cache|egress|engineio|eventlog|httpapi|limit|live|mask|outbox|planner|services|socketapi|socketio))$$
 
 .PHONY: help test race deps build lint vuln fuzz chaos compat suites bench clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
-test: deps ## install what is missing, then vet and test everything, packages under the race detector
+test: deps ## install what is missing, then vet and test everything
 	$(GO) vet ./...
 	@unformatted=$$(gofmt -l . | grep -v node_modules); [ -z "$$unformatted" ] || { echo "gofmt these files: $$unformatted"; exit 1; }
-	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vE '$(WHOLE)')
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -E '$(WHOLE)')
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -E '$(RACE)')
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -vE '$(RACE)')
 	npm --prefix js test
 
 deps: ## install PostgreSQL, Chromium, nginx, Apache, HAProxy and npm packages if they are missing (Debian)
