@@ -34,9 +34,7 @@ func toRegistry(t *testing.T, cfg *config.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u.Hostname() != "registry.npmjs.org" {
-		cfg.NPMRegistry = registry
-	}
+	cfg.NPMRegistry = registry
 	if port := u.Port(); port != "" {
 		cfg.Egress.Allow = append(cfg.Egress.Allow, u.Host)
 	}
