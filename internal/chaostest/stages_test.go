@@ -147,7 +147,7 @@ func TestKillAtRandomMoments(t *testing.T) {
 		seed = s
 	}
 	t.Logf("BUILDCAST_CHAOS_SEED=%d", seed)
-	moments := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test that can be repeated
+	moments := rand.New(rand.NewPCG(seed, 0))
 	f := newFlow(t, "", false)
 	began := time.Now()
 	f.create(f.id + "-whole")
