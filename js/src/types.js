@@ -47,7 +47,7 @@
  * @typedef {object} EventData
  * @property {Pick<KnownData, 'message'|'sandbox'>} plan_started
  * @property {Pick<KnownData, 'message'|'tasks'|'outputTokens'>} plan_progress
- * @property {Pick<KnownData, 'purpose'|'taskName'|'planner'|'model'|'requestId'|'inputTokens'|'outputTokens'|'cacheReadTokens'|'cacheWriteTokens'|'costUsd'|'cached'>} planner_usage
+ * @property {Pick<KnownData, 'message'|'purpose'|'taskName'|'planner'|'model'|'requestId'|'inputTokens'|'outputTokens'|'cacheReadTokens'|'cacheWriteTokens'|'costUsd'|'cached'>} planner_usage
  * @property {Pick<KnownData, 'message'|'taskCount'|'tasks'|'planner'|'model'>} plan_generated
  * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'>} task_started
  * @property {Pick<KnownData, 'message'|'taskName'|'index'|'attempt'|'filesCreated'|'durationMs'|'cached'|'originBuildId'|'savedMs'>} task_completed
