@@ -142,7 +142,7 @@ func FuzzAnyPieces(f *testing.F) {
 	f.Add("x\r\nline-one\nline-two\n", "line-one\nline-two", "\x00\xff\x00\xff", uint64(3))
 	f.Fuzz(func(t *testing.T, text, one, two string, seed uint64) {
 		if len(one)+len(two) > 2000 || strings.Contains(Hidden, one) || strings.Contains(Hidden, two) {
-			t.Skip()
+			return // no values that can be told from the mask
 		}
 		m := New(one, two)
 		whole := m.String(text)
